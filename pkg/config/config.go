@@ -1,0 +1,101 @@
+// Package config reads the agent's configuration: TOML files of the vendor, the administrator and drop-ins, layered in
+// that order, checked strictly. An unknown key, a bad value or an unreadable trust anchor is an error that names file,
+// line and key; a device never runs on half a configuration. Every path is relocated below one root folder, so that tests,
+// demos and image builds touch nothing else.
+package config
+
+import "time"
+
+// Config is the merged configuration with every default filled in.
+type Config struct {
+	Device        Device        `toml:"device"`
+	Identity      Identity      `toml:"identity"`
+	Discovery     Discovery     `toml:"discovery"`
+	Trust         Trust         `toml:"trust"`
+	Image         Image         `toml:"image"`
+	Configuration Configuration `toml:"configuration"`
+	Scripts       Scripts       `toml:"scripts"`
+	Report        Report        `toml:"report"`
+	Reboot        Reboot        `toml:"reboot"`
+	Retry         Retry         `toml:"retry"`
+}
+
+// Device is what the device says of itself. Empty values come from DMI, os-release and the IDevID certificate.
+type Device struct {
+	HWModel       string `toml:"hw-model"`
+	OSName        string `toml:"os-name"`
+	OSVersion     string `toml:"os-version"`
+	SerialNumber  string `toml:"serial-number"`
+	SerialPattern string `toml:"serial-pattern"` // regular expression with one group, applied to subject serialNumber
+}
+
+// Identity says where the IDevID is; see tpm.Options.
+type Identity struct {
+	TPM         string `toml:"tpm"`         // "/dev/tpmrm0", "unix:PATH", or "none" for a key in a file
+	Key         string `toml:"key"`         // "0x81020000" or a file
+	Certificate string `toml:"certificate"` // "auto", an NV index or a file
+}
+
+// Discovery says where to look for bootstrap servers.
+type Discovery struct {
+	Sources   []string `toml:"sources"`    // in order: "dhcp", "well-known"
+	Include   []string `toml:"include"`    // interface globs
+	Exclude   []string `toml:"exclude"`    // interface globs, stronger than include
+	WellKnown []string `toml:"well-known"` // "https://host[:port]"
+	Timeout   Duration `toml:"timeout"`    // for an address on one interface
+}
+
+// Trust holds the trust anchors and the policy of validation.
+type Trust struct {
+	BootstrapServers []string `toml:"bootstrap-servers"` // folders or PEM files
+	Vouchers         []string `toml:"vouchers"`          // folders or PEM files
+	Assertions       []string `toml:"assertions"`        // acceptable voucher assertions
+	Clock            string   `toml:"clock"`             // "auto", "none", "rtc", "authenticated"
+	Lenient          bool     `toml:"lenient"`           // tolerate encoding mistakes of peers seen in the field
+}
+
+// Image says where images go.
+type Image struct {
+	Installer string   `toml:"installer"` // slot back end: "file", or "none" when this device cannot install images
+	Slots     string   `toml:"slots"`     // folder of the "file" back end
+	MaxSize   Size     `toml:"max-size"`  // bytes, or with a suffix such as "4GiB"
+	Timeout   Duration `toml:"timeout"`   // for one download
+	Attempts  int      `toml:"attempts"`  // installs of the same image before it is refused
+}
+
+// Configuration says who commits the initial configuration.
+type Configuration struct {
+	Handler string   `toml:"handler"` // "file", "exec", or "none"
+	Path    string   `toml:"path"`    // file: the configuration file
+	Command []string `toml:"command"` // exec: argument vector; gets "merge", "replace" or "undo" appended, the data on stdin
+	Timeout Duration `toml:"timeout"`
+}
+
+// Scripts bounds the scripts of onboarding information.
+type Scripts struct {
+	Timeout     Duration `toml:"timeout"`
+	OutputLimit Size     `toml:"output-limit"`
+	WarningExit int      `toml:"warning-exit"` // the exit code that means "warning"; 0 is success, all else an error
+}
+
+// Report says what bootstrap-complete carries.
+type Report struct {
+	SSHHostKeys []string `toml:"ssh-host-keys"` // globs of .pub files
+}
+
+// Reboot is how the device is rebooted after an image was installed.
+type Reboot struct {
+	Command []string `toml:"command"`
+}
+
+// Retry bounds the back-off between rounds over all sources.
+type Retry struct {
+	Initial Duration `toml:"initial"`
+	Max     Duration `toml:"max"`
+}
+
+// Duration is a time.Duration written as "30s".
+type Duration time.Duration
+
+// Size is a number of bytes, written plainly or as "4GiB".
+type Size int64

@@ -1,0 +1,45 @@
+// Package source finds leads: places where bootstrapping data may be had (RFC 8572 §4). Each source watches one kind of
+// place (DHCPv4 and DHCPv6 on every usable interface, the maker's well-known servers, servers named on the command
+// line) and hands what it finds to the visitor while the network it came with is up. A lead is never believed here; what
+// trust it carries is part of the value and is judged by the agent.
+package source
+
+import (
+	"context"
+	"net"
+	"net/netip"
+
+	"github.com/xpu-sztp/ztp/artifacts"
+)
+
+// Lead is one finding of a source: a list of bootstrap servers to ask, or the artifacts themselves.
+type Lead struct {
+	Source    string // the name of the source, such as "dhcp4"
+	Interface string // where it was learned; empty when it belongs to no interface
+	Servers   []artifacts.BootstrapServer
+	// Trusted is true only for the maker's well-known servers, whose preconfigured anchors count (RFC 8572 §5.1). DHCP
+	// and DNS are never trusted.
+	Trusted  bool
+	Bundle   *artifacts.Bundle // set instead of Servers by sources that carry artifacts
+	Network  Network           // how the servers are reached
+	Warnings []string          // tolerated deviations on the wire, for people
+}
+
+// Network reaches hosts by way of the interface and name servers that a lead came with.
+type Network interface {
+	// LookupNetIP resolves host; network is "ip", "ip4" or "ip6". The order is the order to try.
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+	// DialContext connects to address (an IP literal and port).
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Source is one kind of place to look for leads.
+type Source interface {
+	// Name is the configuration's name for the source.
+	Name() string
+	// Discover looks for leads once and calls visit with each, keeping up the network it came with until visit returns.
+	// visit returns nil when the lead led to success, which ends Discover with nil. Discover returns an explained error
+	// when there was no lead or none succeeded; the visitor's own errors are joined to it. Whatever was changed on the
+	// system is undone before it returns.
+	Discover(ctx context.Context, visit func(context.Context, Lead) error) error
+}

@@ -1,0 +1,206 @@
+package state
+
+import "time"
+
+// StatusSchema is the version of Status on disk and in `ztp status --json`. Fields are added without raising it; it is
+// raised when one is removed or changes its meaning.
+const StatusSchema = 1
+
+// Phase is what the agent is doing right now.
+type Phase string
+
+// The phases, roughly in the order a device goes through them.
+const (
+	PhaseNotStarted     Phase = "not-started"
+	PhaseStarting       Phase = "starting"         // configuration, identity, recovery of an interrupted session
+	PhaseWaitingForLink Phase = "waiting-for-link" // no usable interface has a carrier
+	PhaseDiscovering    Phase = "discovering"      // looking for a bootstrap server
+	PhaseVisiting       Phase = "visiting"         // talking to one
+	PhaseOnboarding     Phase = "onboarding"       // executing onboarding information
+	PhaseRebooting      Phase = "rebooting"        // an image was installed; the reboot was asked for
+	PhaseBackingOff     Phase = "backing-off"      // nothing worked; waiting for NextAttempt
+	PhaseDone           Phase = "done"             // the daemon ended; see Outcome
+)
+
+// Outcome is how the last session ended.
+type Outcome string
+
+// The outcomes. The empty one means that no session has ended yet.
+const (
+	OutcomeNone        Outcome = ""
+	OutcomeProvisioned Outcome = "provisioned"
+	OutcomeFailed      Outcome = "failed"
+)
+
+// Status is everything `ztp status` can tell. The daemon alone writes it; nothing secret is ever in it. Times are UTC.
+type Status struct {
+	Schema      int         `json:"schema"`
+	Version     string      `json:"version"`
+	PID         int         `json:"pid,omitempty"`
+	Updated     time.Time   `json:"updated"`
+	Enabled     bool        `json:"enabled"`
+	Phase       Phase       `json:"phase"`
+	Outcome     Outcome     `json:"outcome,omitempty"`
+	Reason      *Reason     `json:"reason,omitempty"` // why the last attempt failed, or why the device waits
+	Started     time.Time   `json:"started,omitzero"`
+	Ended       time.Time   `json:"ended,omitzero"`
+	Attempts    int         `json:"attempts"` // rounds over all sources in this session
+	NextAttempt time.Time   `json:"next_attempt,omitzero"`
+	Reboots     int         `json:"reboots"` // asked for by the agent since the session began
+	Device      Device      `json:"device"`
+	Identity    *Identity   `json:"identity,omitempty"`
+	Interfaces  []Interface `json:"interfaces,omitempty"`
+	Sources     []Source    `json:"sources,omitempty"`
+	Servers     []Server    `json:"servers,omitempty"` // of the current round, in the order they were visited
+	Downloads   []Download  `json:"downloads,omitempty"`
+	Image       *Image      `json:"image,omitempty"`
+	Steps       []Step      `json:"steps,omitempty"` // scripts and configuration
+	Reports     []Report    `json:"reports,omitempty"`
+	Warnings    []Warning   `json:"warnings,omitempty"`
+}
+
+// Reason is an explained error made plain.
+type Reason struct {
+	Code    string    `json:"code"`
+	Message string    `json:"message"`
+	Hint    string    `json:"hint,omitempty"`
+	At      time.Time `json:"at"`
+}
+
+// Device is what the device says of itself to trusted servers.
+type Device struct {
+	HWModel      string `json:"hw_model,omitempty"`
+	OSName       string `json:"os_name,omitempty"`
+	OSVersion    string `json:"os_version,omitempty"`
+	SerialNumber string `json:"serial_number,omitempty"`
+}
+
+// Identity describes the IDevID.
+type Identity struct {
+	Kind        string    `json:"kind"` // "tpm" or "file"
+	Key         string    `json:"key"`
+	Certificate string    `json:"certificate"` // where it was found
+	Subject     string    `json:"subject"`
+	Issuer      string    `json:"issuer"`
+	NotAfter    time.Time `json:"not_after"`
+	Algorithm   string    `json:"algorithm"` // such as "ECDSA P-256"
+	Warnings    []string  `json:"warnings,omitempty"`
+}
+
+// Interface is one network interface and what the agent did with it.
+type Interface struct {
+	Name          string    `json:"name"`
+	State         string    `json:"state"`             // "no-carrier", "acquiring", "bound", "unbound", "skipped"
+	Detail        string    `json:"detail,omitempty"`  // why it is skipped or unbound
+	Managed       string    `json:"managed,omitempty"` // who configured it, when not the agent
+	Family        string    `json:"family,omitempty"`  // "ipv4" or "ipv6"
+	Addresses     []string  `json:"addresses,omitempty"`
+	Server        string    `json:"server,omitempty"` // the DHCP server that answered
+	LeaseEnds     time.Time `json:"lease_ends,omitzero"`
+	Options       []string  `json:"options,omitempty"` // bootstrap servers offered by option 143 or 136
+	DNS           []string  `json:"dns,omitempty"`
+	RoutesAdded   []string  `json:"routes_added,omitempty"`
+	RoutesRemoved []string  `json:"routes_removed,omitempty"`
+}
+
+// Source is one attempt to find a lead.
+type Source struct {
+	Name   string    `json:"name"`
+	Tried  time.Time `json:"tried"`
+	Result string    `json:"result"` // "lead", or the reason code of the failure
+	Detail string    `json:"detail,omitempty"`
+}
+
+// Server is one visit to a bootstrap server, with the verdicts of both directions of trust.
+type Server struct {
+	URL         string    `json:"url"`
+	Address     string    `json:"address,omitempty"` // the IP address and port that answered
+	Source      string    `json:"source"`            // "dhcp4", "redirect", …
+	Interface   string    `json:"interface,omitempty"`
+	Trust       string    `json:"trust"`                 // "authenticated" or "provisional"
+	Certificate string    `json:"certificate,omitempty"` // the server's, subject and issuer
+	Presented   string    `json:"presented,omitempty"`   // the identity the device presented
+	Visited     time.Time `json:"visited"`
+	Result      string    `json:"result"` // "redirect", "onboarding", or the reason code of the failure
+	Detail      string    `json:"detail,omitempty"`
+	Verdicts    []Verdict `json:"verdicts,omitempty"` // voucher, owner certificate, signature: each step
+}
+
+// Verdict is one step of the validation of what a server sent.
+type Verdict struct {
+	Step   string `json:"step"`
+	OK     bool   `json:"ok"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// Download is one transfer of an image.
+type Download struct {
+	URI      string    `json:"uri"`
+	Server   string    `json:"server,omitempty"`
+	Protocol string    `json:"protocol"`
+	Bytes    int64     `json:"bytes"`
+	Total    int64     `json:"total,omitempty"` // 0 when the server did not say
+	Rate     int64     `json:"rate,omitempty"`  // bytes per second
+	Started  time.Time `json:"started"`
+	Ended    time.Time `json:"ended,omitzero"`
+	Result   string    `json:"result,omitempty"` // "complete", or the reason code of the failure
+	Detail   string    `json:"detail,omitempty"`
+}
+
+// Image is the demanded boot image and how far it got.
+type Image struct {
+	OSName    string `json:"os_name,omitempty"`
+	OSVersion string `json:"os_version,omitempty"`
+	SHA256    string `json:"sha256,omitempty"`
+	Slot      string `json:"slot,omitempty"`
+	State     string `json:"state"` // "satisfied", "fetching", "installed", "refused"
+	Attempts  int    `json:"attempts,omitempty"`
+}
+
+// Step is one script run or configuration commit.
+type Step struct {
+	Name    string    `json:"name"`   // "pre-script", "configuration", "post-script"
+	Result  string    `json:"result"` // "running", "complete", "warning", "undone", or the reason code of the failure
+	Exit    *int      `json:"exit,omitempty"`
+	Detail  string    `json:"detail,omitempty"` // never the output of a script
+	Started time.Time `json:"started"`
+	Ended   time.Time `json:"ended,omitzero"`
+}
+
+// Report is one progress report that was sent, and whether the server took it.
+type Report struct {
+	Type     string    `json:"type"`
+	At       time.Time `json:"at"`
+	Accepted bool      `json:"accepted"`
+	Detail   string    `json:"detail,omitempty"`
+}
+
+// Warning is something that did not stop the agent but that a person should know.
+type Warning struct {
+	Text string    `json:"text"`
+	At   time.Time `json:"at"`
+}
+
+// Exit codes of `ztp status` and of a foreground `ztp run`.
+const (
+	ExitProvisioned = 0
+	ExitFailed      = 1
+	ExitInProgress  = 2
+	ExitDisabled    = 3
+	ExitNotStarted  = 4
+)
+
+// ExitCode maps a status to the exit code of `ztp status`. A provisioned device is provisioned whatever its flag says.
+func (s *Status) ExitCode() int {
+	switch {
+	case s.Phase == PhaseDone && s.Outcome == OutcomeProvisioned:
+		return ExitProvisioned
+	case !s.Enabled:
+		return ExitDisabled
+	case s.Phase == PhaseDone && s.Outcome == OutcomeFailed:
+		return ExitFailed
+	case s.Phase == PhaseNotStarted || s.Phase == "":
+		return ExitNotStarted
+	}
+	return ExitInProgress
+}
