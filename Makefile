@@ -1,0 +1,69 @@
+# Every target works from a fresh clone with only git, make and Go, and does its own set-up.
+
+DEMO    ?= ipv4
+VERSION ?= $(shell scripts/version)
+
+# The agent speaks HTTP/1.1 only, so HTTP/2 is left out of the binaries; tests and linters see the same code.
+TAGS     := -tags=nethttpomithttp2
+LDFLAGS   = -s -w -buildid= -X main.version=$(VERSION)
+GOBUILD   = CGO_ENABLED=0 go build $(TAGS) -trimpath -buildvcs=false -ldflags='$(LDFLAGS)'
+HOSTARCH := $(shell go env GOARCH)
+FUZZTIME ?= 10s
+
+# Debian keeps the servers that tests start in a folder that users do not have in their path.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: setup-demo bin/ztp bin/ztp-lab ## provision a simulated device on a lab network (DEMO=ipv4, ipv6 or tampered)
+	bin/ztp-lab demo --ztp bin/ztp --scenario $(DEMO)
+
+.PHONY: test
+test: setup-test ## run all tests, end-to-end scenarios included, under the race detector
+	go test $(TAGS) -race -timeout 20m ./...
+
+.PHONY: build
+build: bin/ztp-linux-amd64 bin/ztp-linux-arm64 bin/ztp bin/ztp-lab ## build the static binaries into bin/
+
+.PHONY: reproducible
+reproducible: ## build everything twice and compare the bytes
+	scripts/reproducible
+
+.PHONY: lint
+lint: setup-test ## gofmt, go vet, staticcheck, govulncheck
+	scripts/lint $(TAGS)
+
+.PHONY: conformance
+conformance: setup-test ## run the tests that prove requirements and count what is proven
+	@go run $(TAGS) ./test/conformance/report $(TAGS)
+
+.PHONY: bench
+bench: setup-test build ## measure sizes, times, memory and TPM signatures
+	@go run $(TAGS) ./test/bench --bin bin
+
+.PHONY: fuzz
+fuzz: setup-test ## fuzz every decoder of network bytes for FUZZTIME each
+	scripts/fuzz $(FUZZTIME) $(TAGS)
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
+
+.PHONY: setup-demo setup-test
+setup-demo setup-test: setup-%:
+	@scripts/setup $*
+
+.PHONY: FORCE
+FORCE:
+
+bin/ztp-linux-%: FORCE
+	GOOS=linux GOARCH=$* $(GOBUILD) -o $@ ./cmd/ztp
+
+bin/ztp: bin/ztp-linux-$(HOSTARCH)
+	ln -sf $(<F) $@
+
+bin/ztp-lab: FORCE
+	$(GOBUILD) -o $@ ./cmd/ztp-lab
