@@ -18,6 +18,10 @@ type Config struct {
 	Report        Report        `toml:"report"`
 	Reboot        Reboot        `toml:"reboot"`
 	Retry         Retry         `toml:"retry"`
+
+	Paths   Paths    `toml:"-"` // where the agent's own files are; no file can change it
+	Anchors Anchors  `toml:"-"` // the certificates behind Trust.BootstrapServers and Trust.Vouchers
+	Files   []string `toml:"-"` // the files that were read, weakest first
 }
 
 // Device is what the device says of itself. Empty values come from DMI, os-release and the IDevID certificate.

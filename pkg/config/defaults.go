@@ -1,0 +1,41 @@
+package config
+
+import "time"
+
+// Default returns the configuration of a device without any configuration file. Paths are those of the device, not yet
+// relocated. systemd/ztp.toml shows the same values with their explanation; a test keeps the two equal.
+func Default() Config {
+	return Config{
+		Identity: Identity{TPM: "/dev/tpmrm0", Key: "0x81020000", Certificate: "auto"},
+		Discovery: Discovery{
+			Sources:   []string{"dhcp", "well-known"},
+			Include:   []string{"*"},
+			Exclude:   []string{},
+			WellKnown: []string{},
+			Timeout:   Duration(time.Minute),
+		},
+		Trust: Trust{
+			BootstrapServers: []string{"/usr/lib/ztp/trust/bootstrap-servers", "/etc/ztp/trust/bootstrap-servers"},
+			Vouchers:         []string{"/usr/lib/ztp/trust/vouchers", "/etc/ztp/trust/vouchers"},
+			Assertions:       []string{"verified", "logged", "proximity"},
+			Clock:            "auto",
+		},
+		Image: Image{
+			Installer: "none",
+			Slots:     "/var/lib/ztp/slots",
+			MaxSize:   16 << 30,
+			Timeout:   Duration(2 * time.Hour),
+			Attempts:  3,
+		},
+		Configuration: Configuration{
+			Handler: "none",
+			Path:    "/var/lib/ztp/configuration",
+			Command: []string{},
+			Timeout: Duration(10 * time.Minute),
+		},
+		Scripts: Scripts{Timeout: Duration(30 * time.Minute), OutputLimit: 64 << 10, WarningExit: 10},
+		Report:  Report{SSHHostKeys: []string{"/etc/ssh/ssh_host_*_key.pub"}},
+		Reboot:  Reboot{Command: []string{"systemctl", "reboot"}},
+		Retry:   Retry{Initial: Duration(10 * time.Second), Max: Duration(10 * time.Minute)},
+	}
+}
