@@ -1,0 +1,87 @@
+// Package slot installs images into A/B slots and tells the boot loader which slot to try next. There is one interface,
+// Backend, for every way a device can keep two systems; whatever the back end, the slot that runs and the last slot known
+// to be good are never written to, an image is bootable only after what the storage holds was read back and found equal
+// to what was demanded, and a new slot is tried once: unless it is marked good while it runs, the boot loader returns to
+// the good one by itself.
+//
+// The back end "file" keeps its slots in a folder:
+//
+//	a.img, b.img        the contents of the slots
+//	a.sha256, b.sha256  the digest of a complete, verified image, as sha256sum writes it; absent while a slot is written
+//	running             the slot that the boot loader started, "a" or "b"
+//	good                the slot that is started unless next says otherwise
+//	next                the slot to try once at the next boot; absent when there is none
+//
+// A text file holds one line and is replaced as a whole. Where running or good is absent it reads as "a": a folder that
+// holds only a.img is a device fresh from the factory. The slot that good names is never written to, so that at every
+// instant one complete image is bootable. The boot loader (Boot) removes next before it starts the slot that it names.
+package slot
+
+import (
+	"context"
+	"io"
+
+	"github.com/xpu-sztp/ztp/pkg/reason"
+)
+
+// Reasons why a slot could not be used.
+const (
+	CodeUnavailable reason.Code = "slot-unavailable" // the slots cannot be read, or say something impossible
+	CodeInTrial     reason.Code = "slot-in-trial"    // the running slot is not good yet, and the other one is the fallback
+	CodeWriteFailed reason.Code = "slot-write-failed"
+	CodeReadBack    reason.Code = "slot-readback-mismatch" // the storage does not hold what was written
+	CodeNotReady    reason.Code = "slot-not-ready"         // the slot to activate holds no verified image
+	CodeNotBootable reason.Code = "slot-not-bootable"      // the boot loader found nothing to start
+)
+
+// Backend is one way of keeping two systems on a device. Slots are named by the back end; the names mean nothing outside
+// it. Only one process may use a back end at a time. Errors are *reason.Error.
+type Backend interface {
+	// Describe tells what the slots hold and which of them runs.
+	Describe(ctx context.Context) (Description, error)
+	// Open makes the inactive slot unbootable and opens it for a new image. It refuses while the running slot is on
+	// trial, because the inactive one is then the only one to fall back to; a reboot ends the trial.
+	Open(ctx context.Context) (Writer, error)
+	// Activate has the boot loader try the inactive slot once, at the next boot. It must hold a committed image.
+	Activate(ctx context.Context) error
+	// Deactivate takes an Activate back. It does nothing when there was none.
+	Deactivate(ctx context.Context) error
+	// MarkGood makes the running slot the one that boots from now on. It may be called any number of times.
+	MarkGood(ctx context.Context) error
+}
+
+// Description is what a back end knows about its slots.
+type Description struct {
+	Running  string // the slot that runs
+	Target   string // the slot that the next image goes to
+	Good     string // the slot that boots unless Next says otherwise
+	Next     string // the slot to be tried at the next boot; empty when there is none
+	Contents map[string]Image
+}
+
+// Trial reports whether the running slot was not marked good yet.
+func (d Description) Trial() bool { return d.Running != d.Good }
+
+// Image is a committed image in a slot.
+type Image struct {
+	SHA256 []byte // 32 bytes
+	Size   int64  // bytes
+}
+
+// Writer takes an image, front to back. It is not safe for concurrent use.
+type Writer interface {
+	io.Writer
+	// Slot is the name of the slot being written.
+	Slot() string
+	// Reset discards what was written so far; the next Write is the start of the image.
+	Reset() error
+	// Commit forces the image to the storage, reads it back from there, and makes the slot fit for Activate when its
+	// SHA-256 is sum.
+	Commit(ctx context.Context, sum []byte) error
+	// Close releases the slot. What was not committed never becomes bootable.
+	Close() error
+}
+
+func fail(code reason.Code, msg, fix string, err error) error {
+	return &reason.Error{Code: code, Msg: msg, Fix: fix, Err: err}
+}
