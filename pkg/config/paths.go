@@ -11,7 +11,6 @@ type Paths struct {
 	State   string // folder of what survives a reboot: /var/lib/ztp
 	Runtime string // folder of what does not: /run/ztp
 	Status  string // live status: /run/ztp/status.json
-	Lock    string // held by the daemon while it runs: /run/ztp/daemon.lock
 	Cache   string // partial downloads: /var/cache/ztp
 }
 
@@ -29,7 +28,6 @@ func NewPaths(root string) (Paths, error) {
 	p.State = p.Below("/var/lib/ztp")
 	p.Runtime = p.Below("/run/ztp")
 	p.Status = p.Below("/run/ztp/status.json")
-	p.Lock = p.Below("/run/ztp/daemon.lock")
 	p.Cache = p.Below("/var/cache/ztp")
 	return p, nil
 }

@@ -1,0 +1,142 @@
+package statusview_test
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/xpu-sztp/ztp/pkg/state"
+	"github.com/xpu-sztp/ztp/pkg/statusview"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+var now = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+func at(seconds int) time.Time { return now.Add(time.Duration(seconds) * time.Second) }
+
+func examples() map[string]*state.Status {
+	exit := 10
+	device := state.Device{HWModel: "DPU-1", OSName: "dpuos", OSVersion: "2.1", SerialNumber: "SN-1234"}
+	identity := &state.Identity{
+		Kind: "tpm", Key: "0x81020000", Certificate: "NV index 0x01c90000", Subject: "CN=SN-1234", Issuer: "CN=Maker CA",
+		NotAfter: time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC), Algorithm: "ECDSA P-256",
+	}
+	eth0 := state.Interface{
+		Name: "eth0", State: "bound", Family: "ipv4", Addresses: []string{"192.0.2.5/24"}, Server: "192.0.2.1",
+		LeaseEnds: at(3000), Options: []string{"https://boot.example"}, DNS: []string{"192.0.2.1"},
+		RoutesAdded: []string{"default via 192.0.2.1"},
+	}
+	redirect := state.Server{
+		URL: "https://boot.example:443", Address: "192.0.2.9:443", Source: "dhcp4", Interface: "eth0", Trust: "provisional",
+		Certificate: "CN=boot.example, issued by CN=Site CA", Presented: "CN=SN-1234", Visited: at(-30), Result: "redirect",
+	}
+	return map[string]*state.Status{
+		"fresh": {Schema: 1, Enabled: true, Phase: state.PhaseNotStarted},
+		"waiting": {
+			Schema: 1, Version: "1.0", PID: 77, Enabled: true, Phase: state.PhaseBackingOff, Started: at(-100), Attempts: 3,
+			NextAttempt: at(42), Updated: at(-1), Device: device, Identity: identity,
+			Reason: &state.Reason{
+				Code: "voucher-serial-mismatch", Message: "the voucher is for serial number \"SN-9\", this device is \"SN-1234\"",
+				Hint: "ask the manufacturer for a voucher for SN-1234", At: at(-2),
+			},
+			Interfaces: []state.Interface{eth0, {Name: "eth1", State: "no-carrier"}, {Name: "eth2", State: "skipped", Detail: "excluded"}},
+			Sources:    []state.Source{{Name: "dhcp", Tried: at(-40), Result: "voucher-serial-mismatch", Detail: "one lead"}},
+			Servers: []state.Server{redirect, {
+				URL: "https://owner.example:443", Address: "[2001:db8::1]:443", Source: "redirect", Trust: "provisional", Visited: at(-20),
+				Result: "voucher-serial-mismatch",
+				Verdicts: []state.Verdict{
+					{Step: "voucher-signature", OK: true, Detail: "by CN=MASA"},
+					{Step: "voucher-serial-number", Detail: "\"SN-9\" is not \"SN-1234\""},
+				},
+			}},
+		},
+		"provisioned": {
+			Schema: 1, Version: "1.0", Enabled: true, Phase: state.PhaseDone, Outcome: state.OutcomeProvisioned, Started: at(-600),
+			Ended: at(-300), Attempts: 1, Reboots: 1, Updated: at(-300), Device: device, Identity: identity,
+			Interfaces: []state.Interface{eth0}, Servers: []state.Server{redirect},
+			Downloads: []state.Download{{
+				URI: "https://files.example/os.img", Server: "192.0.2.9:443", Protocol: "https", Bytes: 3 << 29, Total: 3 << 29,
+				Rate: 100 << 20, Started: at(-500), Ended: at(-480), Result: "complete",
+			}},
+			Image: &state.Image{OSName: "dpuos", OSVersion: "2.1", SHA256: strings.Repeat("ab", 32), Slot: "b", State: "satisfied", Attempts: 1},
+			Steps: []state.Step{
+				{Name: "pre-script", Result: "warning", Exit: &exit, Started: at(-350), Ended: at(-349)},
+				{Name: "configuration", Result: "complete", Detail: "merged into /etc/dpu.conf", Started: at(-349), Ended: at(-349)},
+			},
+			Reports:  []state.Report{{Type: "bootstrap-initiated", At: at(-400), Accepted: true}, {Type: "bootstrap-complete", At: at(-300)}},
+			Warnings: []state.Warning{{Text: "the DHCP server sent option 143 as raw text", At: at(-590)}},
+		},
+		"disabled": {Schema: 1, Version: "1.0", Phase: state.PhaseNotStarted},
+		"starting": {
+			Schema: 1, Version: "1.0", PID: 9, Enabled: true, Phase: state.PhaseStarting, NextAttempt: at(4), Started: at(-3),
+			Reason: &state.Reason{Code: "tpm-unreachable", Message: "cannot open /dev/tpmrm0", Hint: "enable the TPM", At: at(-1)},
+		},
+	}
+}
+
+func TestGolden(t *testing.T) {
+	for name, s := range examples() {
+		for form, text := range map[string]string{"short": statusview.Short(s, now), "verbose": statusview.Verbose(s, now)} {
+			t.Run(name+"/"+form, func(t *testing.T) {
+				file := filepath.Join("testdata", name+"."+form+".txt")
+				if *update {
+					if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+						t.Fatal(err)
+					}
+				}
+				want, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(string(want), text); diff != "" {
+					t.Errorf("-want +got:\n%s", diff)
+				}
+			})
+		}
+	}
+}
+
+// TestShortFitsAScreen holds however much the status has to tell.
+func TestShortFitsAScreen(t *testing.T) {
+	s := examples()["waiting"]
+	for range 100 {
+		s.Interfaces = append(s.Interfaces, s.Interfaces[0])
+		s.Servers = append(s.Servers, s.Servers[1])
+		s.Warnings = append(s.Warnings, state.Warning{Text: "w"})
+		s.Steps = append(s.Steps, state.Step{Name: "pre-script", Result: "complete"})
+	}
+	if lines := strings.Count(statusview.Short(s, now), "\n"); lines > 30 {
+		t.Errorf("%d lines", lines)
+	}
+}
+
+// TestNothingObeysTheNetwork: no text in a status can add a line or reach the terminal as a control character.
+func TestNothingObeysTheNetwork(t *testing.T) {
+	lines := func(evil string) (string, int) {
+		s := examples()["waiting"]
+		s.Reason.Message, s.Reason.Hint = "x"+evil, "x"+evil
+		s.Servers[1].URL, s.Servers[1].Verdicts[1].Detail, s.Servers[0].Certificate = "x"+evil, "x"+evil, "x"+evil
+		s.Interfaces[0].Options[0] = "x" + evil
+		s.Warnings = []state.Warning{{Text: "x" + evil}}
+		text := statusview.Short(s, now) + statusview.Verbose(s, now)
+		return text, strings.Count(text, "\n")
+	}
+	_, want := lines("")
+	rapid.Check(t, func(t *rapid.T) {
+		text, got := lines(rapid.String().Draw(t, "evil") + "\x1b[2J\r\n\u202e\u2028")
+		if got != want {
+			t.Fatalf("%d lines instead of %d", got, want)
+		}
+		if i := strings.IndexFunc(text, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); i >= 0 {
+			t.Fatalf("unprintable character in %q", text[i:])
+		}
+	})
+}

@@ -1,0 +1,185 @@
+package statusview
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/xpu-sztp/ztp/pkg/state"
+)
+
+// Verbose returns everything the status holds.
+func Verbose(s *state.Status, now time.Time) string {
+	p := page{now: now}
+	p.summary(s)
+	p.fact("enabled", yes(s.Enabled))
+	p.fact("version", s.Version)
+	if s.PID != 0 {
+		p.fact("process", fmt.Sprint(s.PID))
+	}
+	p.fact("updated", p.moment(s.Updated))
+	if !s.Ended.IsZero() {
+		p.fact("started", p.moment(s.Started))
+	}
+	p.fact("attempts", fmt.Sprint(s.Attempts))
+	p.fact("reboots", fmt.Sprint(s.Reboots))
+	p.device(s)
+	for i := range s.Interfaces {
+		p.networkInterface(&s.Interfaces[i])
+	}
+	for i := range s.Sources {
+		p.source(&s.Sources[i])
+	}
+	for i := range s.Servers {
+		p.server(&s.Servers[i])
+	}
+	for i := range s.Downloads {
+		p.download(&s.Downloads[i])
+	}
+	p.image(s.Image)
+	for i := range s.Steps {
+		p.step(&s.Steps[i])
+	}
+	for _, r := range s.Reports {
+		verdict := "accepted"
+		if !r.Accepted {
+			verdict = "not accepted"
+		}
+		p.fact("report", join(", ", r.Type, verdict, r.Detail, clock(r.At)))
+	}
+	for _, w := range s.Warnings {
+		p.fact("warning", join(", ", w.Text, clock(w.At)))
+	}
+	return p.String()
+}
+
+// section prints the name of a thing and then its facts below it.
+func (p *page) section(name, value string, facts func()) {
+	if value == "" {
+		value = "(without a name)"
+	}
+	p.fact(name, value)
+	p.indent = "  "
+	facts()
+	p.indent = ""
+}
+
+func (p *page) device(s *state.Status) {
+	p.fact("serial number", s.Device.SerialNumber)
+	p.fact("hw-model", s.Device.HWModel)
+	p.fact("os-name", s.Device.OSName)
+	p.fact("os-version", s.Device.OSVersion)
+	id := s.Identity
+	if id == nil {
+		return
+	}
+	p.section("identity", identityKind(id), func() {
+		p.fact("key", join(", ", id.Key, id.Algorithm))
+		p.fact("certificate", id.Certificate)
+		p.fact("subject", id.Subject)
+		p.fact("issuer", id.Issuer)
+		p.fact("valid until", p.moment(id.NotAfter))
+		for _, w := range id.Warnings {
+			p.fact("warning", w)
+		}
+	})
+}
+
+func (p *page) networkInterface(i *state.Interface) {
+	p.section("interface", words(i.Name, i.Family), func() {
+		p.fact("state", join(", ", i.State, i.Detail))
+		p.fact("managed by", i.Managed)
+		p.fact("addresses", strings.Join(i.Addresses, " "))
+		p.fact("dhcp server", i.Server)
+		p.fact("lease ends", p.moment(i.LeaseEnds))
+		p.fact("dns", strings.Join(i.DNS, " "))
+		for _, o := range i.Options {
+			p.fact("option", o)
+		}
+		for _, r := range i.RoutesAdded {
+			p.fact("route added", r)
+		}
+		for _, r := range i.RoutesRemoved {
+			p.fact("removed", r)
+		}
+	})
+}
+
+func (p *page) source(s *state.Source) {
+	p.section("source", s.Name, func() {
+		p.fact("tried", p.moment(s.Tried))
+		p.fact("result", join(", ", s.Result, s.Detail))
+	})
+}
+
+func (p *page) server(s *state.Server) {
+	p.section("server", s.URL, func() {
+		p.fact("address", words(s.Address, led("through ", s.Interface)))
+		p.fact("learned by", s.Source)
+		p.fact("visited", p.moment(s.Visited))
+		p.fact("trust", s.Trust)
+		p.fact("certificate", s.Certificate)
+		p.fact("presented", s.Presented)
+		for _, v := range s.Verdicts {
+			verdict := "ok"
+			if !v.OK {
+				verdict = "REFUSED"
+			}
+			p.fact("check", join(", ", v.Step+" "+verdict, v.Detail))
+		}
+		p.fact("result", join(", ", s.Result, s.Detail))
+	})
+}
+
+func (p *page) download(d *state.Download) {
+	p.section("download", d.URI, func() {
+		p.fact("server", words(d.Server, led("by ", d.Protocol)))
+		p.fact("bytes", join(", ", progress(d), rate(d)))
+		p.times(d.Started, d.Ended)
+		p.fact("result", join(", ", d.Result, d.Detail))
+	})
+}
+
+func (p *page) image(i *state.Image) {
+	if i == nil {
+		return
+	}
+	p.section("image", words(i.OSName, i.OSVersion), func() {
+		p.fact("sha-256", i.SHA256)
+		p.fact("slot", i.Slot)
+		p.fact("state", i.State)
+		p.fact("installs", fmt.Sprint(i.Attempts))
+	})
+}
+
+func (p *page) step(s *state.Step) {
+	p.section("step", s.Name, func() {
+		exit := ""
+		if s.Exit != nil {
+			exit = fmt.Sprintf("exit status %d", *s.Exit)
+		}
+		p.fact("result", join(", ", s.Result, exit, s.Detail))
+		p.times(s.Started, s.Ended)
+	})
+}
+
+func (p *page) times(started, ended time.Time) {
+	p.fact("started", p.moment(started))
+	if !ended.IsZero() {
+		p.fact("ended", p.moment(ended)+", after "+duration(ended.Sub(started)))
+	}
+}
+
+func clock(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.DateTime) + " UTC"
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
