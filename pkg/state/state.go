@@ -4,23 +4,131 @@
 // the command line may both change the durable record, so every change is made under a lock.
 package state
 
-import "time"
+import (
+	"crypto/rand"
+	"io/fs"
+	"time"
+)
+
+// RecordSchema is the version of Record on disk. Fields are added without raising it; it is raised when one is removed
+// or changes its meaning, and a program refuses records newer than it knows.
+const RecordSchema = 1
 
 // Record is the durable state of the device. The zero value is not valid; a missing file reads as NewRecord.
 type Record struct {
 	Schema  int                    `json:"schema"`
-	Enabled bool                   `json:"enabled"` // RFC 8572 §5.1; factory default true
+	Enabled bool                   `json:"enabled"` // RFC 8572 §5.1; factory default true; change it with SetEnabled
 	Outcome Outcome                `json:"outcome,omitempty"`
 	Reason  *Reason                `json:"reason,omitempty"`
 	Session *Session               `json:"session,omitempty"` // survives the reboots that belong to it
 	Journal []Entry                `json:"journal,omitempty"` // owned by pkg/onboard
-	Images  map[string]ImageRecord `json:"images,omitempty"`  // by lowercase hex SHA-256
+	Images  map[string]ImageRecord `json:"images,omitempty"`  // by lowercase hex SHA-256; owned by pkg/onboard
 	Last    *Status                `json:"last,omitempty"`    // final status of the last session, shown when no daemon runs
 }
 
-type ImageRecord struct{}
+// Session is one effort to provision the device, from the first look for a lead to success or surrender.
 type Session struct {
+	ID      string    `json:"id"`
 	Started time.Time `json:"started"`
 	Reboots int       `json:"reboots"`
+	// FlagCleared says that a script or configuration handler of this session, not a person, turned Enabled off; rolling
+	// the session back turns it on again.
+	FlagCleared bool `json:"flag_cleared,omitempty"`
 }
-type Entry struct{}
+
+// StepName is a part of onboarding information that changes the device and can be undone.
+type StepName string
+
+// The steps, in the order of RFC 8572 §5.6. Installing an image is not among them: it changes nothing that runs, and
+// what became of it is kept in Record.Images.
+const (
+	StepPreScript     StepName = "pre-script"
+	StepConfiguration StepName = "configuration"
+	StepPostScript    StepName = "post-script"
+)
+
+// Entry is one step of an onboarding in progress. It is durable before the step has its effect, and it is removed when
+// the effect was undone or, together with all others, when the onboarding was acknowledged. An entry therefore means:
+// the effect may be there, wholly or in part, and this is what takes it back.
+type Entry struct {
+	Step  StepName  `json:"step"`
+	At    time.Time `json:"at"`
+	Undos int       `json:"undos,omitempty"` // failed attempts to undo it
+
+	// Staged is the file, in the private folder of pkg/onboard, with the script or the configuration data.
+	Staged string `json:"staged,omitempty"`
+	// Command is the argument vector of an external configuration handler, which undoes its own work.
+	Command []string `json:"command,omitempty"`
+	// File is what a configuration file was before it was changed.
+	File *FileBackup `json:"file,omitempty"`
+}
+
+// FileBackup is what a file was before it was changed.
+type FileBackup struct {
+	Path    string      `json:"path"` // the file, symbolic links resolved
+	Existed bool        `json:"existed"`
+	Backup  string      `json:"backup,omitempty"` // its content, in the private folder of pkg/onboard
+	SHA256  string      `json:"sha256,omitempty"` // of the backup, lowercase hex
+	Mode    fs.FileMode `json:"mode,omitempty"`
+	UID     int         `json:"uid,omitempty"`
+	GID     int         `json:"gid,omitempty"`
+	Folders []string    `json:"folders,omitempty"` // made for the file, outermost first
+}
+
+// ImageState is how far a boot image got.
+type ImageState string
+
+// The states of an image. A refused image is never installed again.
+const (
+	ImageWritten   ImageState = "written"   // verified bytes are in Slot; the boot loader does not know yet
+	ImageActivated ImageState = "activated" // the boot loader was told to start Slot next
+	ImageGood      ImageState = "good"      // the device was provisioned while running it
+	ImageRefused   ImageState = "refused"   // it was tried too often; see Reason
+)
+
+// ImageRecord is the history of one boot image.
+type ImageRecord struct {
+	OSName    string     `json:"os_name,omitempty"`
+	OSVersion string     `json:"os_version,omitempty"`
+	Slot      string     `json:"slot,omitempty"` // where its bytes are; empty when they were overwritten
+	State     ImageState `json:"state"`
+	Attempts  int        `json:"attempts,omitempty"` // complete installs
+	Reboots   int        `json:"reboots,omitempty"`  // asked for on behalf of this image
+	Reason    *Reason    `json:"reason,omitempty"`   // why it is refused
+	Updated   time.Time  `json:"updated"`
+}
+
+// NewRecord returns the state a device leaves the factory with: enabled, nothing done yet.
+func NewRecord() *Record {
+	return &Record{Schema: RecordSchema, Enabled: true}
+}
+
+// NewSession returns a session that starts at now, with an identifier nothing else on the device has.
+func NewSession(now time.Time) *Session {
+	return &Session{ID: rand.Text(), Started: now.UTC()}
+}
+
+// SetEnabled turns the flag of RFC 8572 §5.1 on or off. session is empty when a person does so, and the value of the
+// environment variable ZTP_SESSION when a script or configuration handler does: what a session did to the flag is taken
+// back when the session is, what a person did is not.
+func (r *Record) SetEnabled(on bool, session string) {
+	byScript := session != "" && r.Session != nil && r.Session.ID == session
+	if r.Session != nil {
+		r.Session.FlagCleared = byScript && !on && (r.Enabled || r.Session.FlagCleared)
+	}
+	r.Enabled = on
+}
+
+// StartOver forgets how the last session ended, and which images were refused, so that a new session begins with every
+// chance. The journal stays: what it names still has to be undone.
+func (r *Record) StartOver() {
+	r.Outcome, r.Reason, r.Session = OutcomeNone, nil, nil
+	for hash, image := range r.Images {
+		image.Attempts, image.Reboots, image.Reason = 0, 0, nil
+		if image.State == ImageRefused {
+			delete(r.Images, hash)
+			continue
+		}
+		r.Images[hash] = image
+	}
+}

@@ -1,0 +1,122 @@
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/xpu-sztp/ztp/pkg/reason"
+)
+
+// maxStatus bounds the live status that is read.
+const maxStatus = 4 << 20
+
+// Read returns what `ztp status` shows, from the run folder and the state folder: the live status while the daemon that
+// writes it is alive, otherwise how the last session ended, otherwise that nothing was started yet. It changes nothing
+// and needs no privilege as long as there is a live status. A corrupt record is not an error but a status that says so.
+func Read(runDir, stateDir string) (*Status, error) {
+	live, liveErr := readStatus(filepath.Join(runDir, StatusName))
+	if liveErr != nil && !errors.Is(liveErr, fs.ErrNotExist) {
+		return nil, &reason.Error{Code: ReasonStatus, Msg: "cannot read the live status", Err: liveErr}
+	}
+	pid, alive, err := daemonOf(runDir, live)
+	if err != nil {
+		return nil, err
+	}
+	r, _, err := readRecord(filepath.Join(stateDir, recordName))
+	switch {
+	case err == nil && alive && live == nil:
+		return &Status{Schema: StatusSchema, PID: pid, Enabled: r.Enabled, Phase: PhaseStarting}, nil
+	case err == nil && alive:
+		live.PID, live.Enabled = pid, r.Enabled
+		return live, nil
+	case err == nil:
+		return atRest(r, live), nil
+	case live != nil && alive:
+		return live, nil
+	case errors.Is(err, errCorrupt):
+		code, hint := reason.Of(err)
+		return &Status{
+			Schema: StatusSchema,
+			Phase:  PhaseNotStarted,
+			Reason: &Reason{Code: string(code), Message: err.Error(), Hint: hint},
+		}, nil
+	case live != nil && errors.Is(err, fs.ErrPermission):
+		return atRest(nil, live), nil
+	}
+	return nil, err
+}
+
+// daemonOf tells whether the daemon of runDir is alive. Who may not look at its lock believes the process id in the
+// live status as long as there is such a process.
+func daemonOf(runDir string, live *Status) (pid int, alive bool, err error) {
+	pid, alive, err = Daemon(runDir)
+	if !errors.Is(err, fs.ErrPermission) {
+		return pid, alive, err
+	}
+	if live == nil || live.PID <= 0 {
+		return 0, false, nil
+	}
+	err = syscall.Kill(live.PID, 0)
+	return live.PID, err == nil || err == syscall.EPERM, nil
+}
+
+// atRest is the status when no daemon runs. r is nil when it cannot be read; left is what a daemon of this boot left
+// behind, or nil.
+func atRest(r *Record, left *Status) *Status {
+	s := &Status{Schema: StatusSchema, Phase: PhaseNotStarted}
+	switch {
+	case r != nil && r.Last != nil && (left == nil || !left.Updated.After(r.Last.Updated)):
+		s, left = r.Last, nil
+	case left != nil:
+		s = left
+	}
+	s.PID = 0
+	if r != nil {
+		s.Enabled, s.Outcome = r.Enabled, r.Outcome
+		if r.Reason != nil {
+			s.Reason = r.Reason
+		}
+	}
+	switch {
+	case r != nil && r.Outcome == OutcomeProvisioned:
+		s.Phase, s.Reason = PhaseDone, nil
+	case left != nil && left.Phase != PhaseDone && left.Phase != PhaseNotStarted:
+		markInterrupted(s)
+	case r != nil && r.Outcome == OutcomeNone:
+		s.Phase = PhaseNotStarted
+	case r != nil:
+		s.Phase = PhaseDone
+	}
+	return s
+}
+
+// markInterrupted turns the status of a daemon that is gone into one that says so.
+func markInterrupted(s *Status) {
+	s.Reason = &Reason{
+		Code:    string(ReasonInterrupted),
+		Message: fmt.Sprintf("the daemon ended unexpectedly in phase %q", s.Phase),
+		Hint:    "it begins anew when it is started; `journalctl -u ztp` tells why it ended",
+		At:      s.Updated,
+	}
+	s.Phase, s.NextAttempt = PhaseNotStarted, time.Time{}
+}
+
+func readStatus(path string) (*Status, error) {
+	data, err := readBounded(path, maxStatus)
+	if err != nil {
+		return nil, err
+	}
+	s := new(Status)
+	if err := json.Unmarshal(data, s); err != nil {
+		return nil, fmt.Errorf("decode %s: %w", path, err)
+	}
+	if s.Schema > StatusSchema {
+		return nil, fmt.Errorf("%s has schema %d; this version knows up to %d", path, s.Schema, StatusSchema)
+	}
+	return s, nil
+}
