@@ -7,16 +7,17 @@ package tpm
 import (
 	"context"
 	"crypto"
+	"crypto/ecdh"
 	"crypto/x509"
-	"io"
 	"regexp"
+	"strings"
 )
 
 // Options says where the identity is. All paths are used as they are.
 type Options struct {
-	TPM         string // "/dev/tpmrm0", "unix:PATH", or "" when Key is a plain PEM private key file
-	Key         string // persistent handle such as "0x81020000", or a file: TSS2 key, or (without a TPM) PKCS#8/PKCS#1/SEC1 PEM
-	Certificate string // NV index such as "0x01C90000", a PEM or DER file, or "auto"
+	TPM         string // "/dev/tpmrm0", "unix:PATH", or "" (or "none") when Key is a plain PEM private key file
+	Key         string // persistent handle such as "0x81020000" (the default with a TPM), or a file: TSS2 key, or (without a TPM) PKCS#8/PKCS#1/SEC1 PEM
+	Certificate string // NV index such as "0x01C90000", a PEM or DER file, or "auto" (the default)
 	// SerialPattern extracts the serial number from the subject's serialNumber attribute (2.5.4.5) with its first
 	// capture group; nil takes the attribute whole, or the SN part of the form "PID:X SN:Y".
 	SerialPattern *regexp.Regexp
@@ -43,19 +44,82 @@ type Identity struct {
 	Certificate  string   // where the certificate was found, for people
 	Warnings     []string // what an operator should know, such as "the private key is a plain file"
 
-	signer crypto.Signer
-	closer io.Closer
+	key  privateKey
+	conn *conn // nil without a TPM
 }
 
 // Open finds the identity o describes, checks that key and certificate belong together, and returns it. ctx bounds the
 // time spent talking to the TPM. Errors are *Error.
-func Open(ctx context.Context, o Options) (*Identity, error) { panic("seam") }
+func Open(ctx context.Context, o Options) (_ *Identity, err error) {
+	if o.TPM == "none" {
+		o.TPM = ""
+	}
+	id := &Identity{Kind: KindFile}
+	if o.TPM != "" {
+		id.Kind = KindTPM
+		if id.conn, err = connect(o.TPM); err != nil {
+			return nil, err
+		}
+		defer func() {
+			if err != nil {
+				_ = id.conn.Close()
+			}
+		}()
+		if strings.HasPrefix(o.TPM, "/dev/tpm") && !strings.HasPrefix(o.TPM, "/dev/tpmrm") {
+			id.Warnings = append(id.Warnings, o.TPM+" has no resource manager and shuts other programs out; use /dev/tpmrm0")
+		}
+	}
+	if err = id.findKey(ctx, o.Key); err != nil {
+		return nil, err
+	}
+	if err = id.findCertificate(ctx, o.Certificate); err != nil {
+		return nil, err
+	}
+	if id.SerialNumber, err = serialNumber(id.Chain[0], o.SerialPattern); err != nil {
+		return nil, err
+	}
+	if o.SerialNumber != "" && o.SerialNumber != id.SerialNumber {
+		return nil, &Error{Code: CodeSerialMismatch,
+			Msg: "the certificate in " + id.Certificate + " is for serial number " + quote(id.SerialNumber) +
+				", but this device is configured to be " + quote(o.SerialNumber),
+			Fix: "remove device.serial-number from the configuration, or install the certificate made for this device"}
+	}
+	return id, nil
+}
+
+// privateKey is what an Identity needs of its key, wherever it is kept.
+type privateKey interface {
+	crypto.Signer
+	signatures() int64
+	probes() int64
+	capabilities(context.Context) (capabilities, error)
+	decrypter() (crypto.Decrypter, error)
+	ecdh(*ecdh.PublicKey) ([]byte, error)
+}
 
 // Signer returns the private key. It supports ECDSA, RSA PKCS#1 v1.5 and, where the TPM can, RSA PSS.
-func (id *Identity) Signer() crypto.Signer { return id.signer }
+func (id *Identity) Signer() crypto.Signer { return id.key }
 
 // Signatures returns how many signatures the private key has made since Open.
-func (id *Identity) Signatures() int64 { panic("seam") }
+func (id *Identity) Signatures() int64 { return id.key.signatures() }
 
-// Close releases the TPM.
-func (id *Identity) Close() error { panic("seam") }
+// Probes returns how many signatures were made only to learn what the key can do: at most one, and only for an RSA key
+// in a TPM, whose PSS salt length cannot be known in another way. They are not counted by Signatures.
+func (id *Identity) Probes() int64 { return id.key.probes() }
+
+// Decrypter returns the private key for RSA decryption (RSAES-PKCS1-v1_5 and RSAES-OAEP with an empty label). IDevID
+// keys made to the TCG's templates can only sign; for them the error says so, with code identity-key-unusable.
+func (id *Identity) Decrypter() (crypto.Decrypter, error) { return id.key.decrypter() }
+
+// ECDH returns the x-coordinate of the shared point of the private key and peer, whose curve must be the key's own
+// (NIST SP 800-56A, 5.7.1.2). Keys that cannot give an *Error with code identity-key-unusable.
+func (id *Identity) ECDH(peer *ecdh.PublicKey) ([]byte, error) { return id.key.ecdh(peer) }
+
+// Close releases the TPM and interrupts a signature in progress. The identity cannot sign afterwards when its key is
+// in the TPM.
+func (id *Identity) Close() error {
+	if id.conn == nil {
+		return nil
+	}
+	return id.conn.Close()
+}

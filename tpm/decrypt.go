@@ -1,0 +1,121 @@
+package tpm
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+
+	"github.com/google/go-tpm/tpm2"
+)
+
+const noDecrypt = "use a second key made for decryption; IDevID keys made to the TCG's templates only sign"
+
+// tpmDecrypter decrypts with an RSA key inside a TPM.
+type tpmDecrypter struct{ *tpmKey }
+
+func (k *tpmKey) decrypter() (crypto.Decrypter, error) {
+	if _, ok := k.public.(*rsa.PublicKey); !ok || !k.area.ObjectAttributes.Decrypt || k.scheme != tpm2.TPMAlgNull {
+		return nil, unusable(noDecrypt, "the key in %s may not decrypt", k.where)
+	}
+	return tpmDecrypter{k}, nil
+}
+
+// Decrypt implements crypto.Decrypter with the options of crypto/rsa. With a SessionKeyLen a bad padding yields a
+// random key instead of an error, as in rsa.DecryptPKCS1v15SessionKey, so that nobody can use the device as an oracle.
+func (d tpmDecrypter) Decrypt(_ io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
+	scheme := tpm2.TPMTRSADecrypt{
+		Scheme:  tpm2.TPMAlgRSAES,
+		Details: tpm2.NewTPMUAsymScheme(tpm2.TPMAlgRSAES, &tpm2.TPMSEncSchemeRSAES{}),
+	}
+	keyLen := 0
+	switch o := opts.(type) {
+	case nil:
+	case *rsa.PKCS1v15DecryptOptions:
+		keyLen = o.SessionKeyLen
+	case *rsa.OAEPOptions:
+		alg, ok := tpmHash(o.Hash)
+		if o.Hash == crypto.SHA1 {
+			alg, ok = tpm2.TPMAlgSHA1, true // OAEP does not rely on collision resistance, and CMS defaults to SHA-1
+		}
+		if !ok || o.MGFHash != 0 && o.MGFHash != o.Hash || len(o.Label) != 0 {
+			return nil, unusable("", "the TPM decrypts OAEP only with one hash for everything and an empty label")
+		}
+		scheme.Scheme = tpm2.TPMAlgOAEP
+		scheme.Details = tpm2.NewTPMUAsymScheme(tpm2.TPMAlgOAEP, &tpm2.TPMSEncSchemeOAEP{HashAlg: alg})
+	default:
+		return nil, unusable("", "decryption options %T are not supported", opts)
+	}
+	plain, err := d.rsaDecrypt(ciphertext, scheme)
+	if keyLen > 0 && (errors.Is(err, tpm2.TPMRCValue) || err == nil && len(plain) != keyLen) {
+		plain = make([]byte, keyLen)
+		_, err = rand.Read(plain)
+	}
+	return plain, err
+}
+
+func (k *tpmKey) rsaDecrypt(ciphertext []byte, scheme tpm2.TPMTRSADecrypt) (plain []byte, err error) {
+	err = k.conn.do(context.Background(), commandTimeout, "decrypting with the key in "+k.where, func(s *session) error {
+		key, release, err := k.holder.acquire(s)
+		if err != nil {
+			return err
+		}
+		defer release()
+		rsp, err := tpm2.RSADecrypt{
+			KeyHandle: key, CipherText: tpm2.TPM2BPublicKeyRSA{Buffer: ciphertext}, InScheme: scheme,
+		}.Execute(s)
+		if err == nil {
+			plain = rsp.Message.Buffer
+		}
+		return err
+	})
+	return plain, err
+}
+
+func (k *tpmKey) ecdh(peer *ecdh.PublicKey) (secret []byte, err error) {
+	pub, ok := k.public.(*ecdsa.PublicKey)
+	if !ok || !k.area.ObjectAttributes.Decrypt || k.scheme != tpm2.TPMAlgNull {
+		return nil, unusable(noDecrypt, "the key in %s may not agree on a secret", k.where)
+	}
+	own, err := pub.ECDH()
+	if err != nil || peer == nil || peer.Curve() != own.Curve() {
+		return nil, unusable("", "the peer's key is not on the curve of the key in %s", k.where)
+	}
+	x, y, err := tpm2.ECCPoint(peer)
+	if err != nil {
+		return nil, unusable("", "the peer's key is not usable: %v", err)
+	}
+	size := (pub.Curve.Params().BitSize + 7) / 8
+	point := tpm2.TPMSECCPoint{
+		X: tpm2.TPM2BECCParameter{Buffer: x.FillBytes(make([]byte, size))},
+		Y: tpm2.TPM2BECCParameter{Buffer: y.FillBytes(make([]byte, size))},
+	}
+	err = k.conn.do(context.Background(), commandTimeout, "agreeing on a secret with the key in "+k.where, func(s *session) error {
+		key, release, err := k.holder.acquire(s)
+		if err != nil {
+			return err
+		}
+		defer release()
+		rsp, err := tpm2.ECDHZGen{KeyHandle: key, InPoint: tpm2.New2B(point)}.Execute(s)
+		if err != nil {
+			return err
+		}
+		z, err := rsp.OutPoint.Contents()
+		if err != nil {
+			return err
+		}
+		shared := new(big.Int).SetBytes(z.X.Buffer)
+		if shared.BitLen() > 8*size {
+			return fmt.Errorf("shared secret of %d bits", shared.BitLen())
+		}
+		secret = shared.FillBytes(make([]byte, size))
+		return nil
+	})
+	return secret, err
+}
