@@ -1,0 +1,101 @@
+package image
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+const (
+	maxRedirects = 5
+	maxAddresses = 16 // of one mirror
+	maxHeader    = 64 << 10
+)
+
+// newClient makes the HTTP client of one fetch. TLS servers are not authenticated (RFC 8572 §5.6): https keeps the
+// transfer private, the digest alone decides about the bytes.
+func (f *fetch) newClient() *http.Client {
+	transport := &http.Transport{
+		DialContext:            f.dial,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true},
+		TLSHandshakeTimeout:    f.request.Stall,
+		ResponseHeaderTimeout:  f.request.Stall,
+		MaxResponseHeaderBytes: maxHeader,
+		DisableCompression:     true,
+		MaxConnsPerHost:        1,
+		Protocols:              new(http.Protocols),
+	}
+	transport.Protocols.SetHTTP1(true)
+	return &http.Client{Transport: transport, CheckRedirect: f.checkRedirect}
+}
+
+// checkRedirect keeps redirects on the origin that the onboarding information named.
+func (f *fetch) checkRedirect(next *http.Request, via []*http.Request) error {
+	from := via[len(via)-1].URL
+	sameOrigin := next.URL.Scheme == from.Scheme && strings.EqualFold(hostPort(next.URL), hostPort(from))
+	bothTLS := next.URL.Scheme == "https" && from.Scheme == "https"
+	switch {
+	case len(via) > maxRedirects:
+		return fail(CodeURIRefused, "the mirror redirects too often", "check the file server", nil)
+	case next.URL.User != nil || !sameOrigin && !(f.request.CrossOrigin && bothTLS):
+		return fail(CodeURIRefused, "the mirror redirects to another server, "+display(next.URL.Scheme+"://"+next.URL.Host),
+			"name that server in the onboarding information", nil)
+	}
+	next.Header.Del("Referer") // the query of a URI may hold a secret
+	return nil
+}
+
+func hostPort(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return net.JoinHostPort(u.Hostname(), port)
+}
+
+// dial connects to the first address of a mirror that accepts.
+func (f *fetch) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	addresses, err := f.lookup(ctx, host)
+	if err != nil {
+		return nil, fail(CodeUnreachable, fmt.Sprintf("the mirror's name %.64q has no address", host),
+			"check the name and the name servers the device was given", err)
+	}
+	var failures []error
+	for _, a := range addresses[:min(len(addresses), maxAddresses)] {
+		limited, cancel := context.WithTimeout(ctx, f.request.Dial)
+		conn, err := f.request.Network.DialContext(limited, network, net.JoinHostPort(a.String(), port))
+		cancel()
+		if err == nil {
+			return conn, nil
+		}
+		failures = append(failures, err)
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, fail(CodeUnreachable, "no address of the mirror can be connected to",
+		"check that the file server runs, and routing and firewalls on the way", errors.Join(failures...))
+}
+
+func (f *fetch) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
+	if a, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{a}, nil
+	}
+	limited, cancel := context.WithTimeout(ctx, f.request.Dial)
+	defer cancel()
+	addresses, err := f.request.Network.LookupNetIP(limited, "ip", host)
+	if err == nil && len(addresses) == 0 {
+		err = errors.New("no addresses")
+	}
+	return addresses, err
+}

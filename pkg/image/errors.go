@@ -1,0 +1,77 @@
+package image
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/xpu-sztp/ztp/pkg/reason"
+)
+
+// Reasons why an image could not be fetched.
+const (
+	CodeUnreachable    reason.Code = "image-unreachable"     // no address of the mirror could be connected to
+	CodeHTTPError      reason.Code = "image-http-error"      // the mirror answered with something else than the image
+	CodeTooLarge       reason.Code = "image-too-large"       // larger than image.max-size
+	CodeTruncated      reason.Code = "image-truncated"       // the transfer broke off for good
+	CodeHashMismatch   reason.Code = "image-hash-mismatch"   // the bytes are not the ones that were demanded
+	CodeTimeout        reason.Code = "image-timeout"         // too slow, or not done in time
+	CodeNoVerification reason.Code = "image-no-verification" // nothing to verify the image by (R5.6-11)
+	CodeURIRefused     reason.Code = "image-uri-refused"     // a URI or a redirect that is not followed
+)
+
+// telling orders the codes by how much they tell an operator when every mirror failed differently.
+var telling = []reason.Code{CodeHashMismatch, CodeTooLarge, CodeTruncated, CodeTimeout, CodeHTTPError, CodeURIRefused, CodeUnreachable}
+
+// Causes with which a transfer is cancelled.
+var (
+	errTooLong = errors.New("the time limit is over")
+	errStalled = errors.New("the transfer is too slow")
+)
+
+// sinkError is a failure on this side, which no other mirror would mend.
+type sinkError struct{ err error }
+
+func (e *sinkError) Error() string { return e.err.Error() }
+func (e *sinkError) Unwrap() error { return e.err }
+
+func fail(code reason.Code, msg, fix string, err error) *reason.Error {
+	return &reason.Error{Code: code, Msg: msg, Fix: fix, Err: err}
+}
+
+// summarize makes one error of the failures of all mirrors that were tried, under the most telling of their codes.
+func summarize(failures []error, mirrors int) error {
+	rank := func(err error) int {
+		code, _ := reason.Of(err)
+		if i := slices.Index(telling, code); i >= 0 {
+			return i
+		}
+		return len(telling)
+	}
+	worst := slices.MinFunc(failures, func(a, b error) int { return rank(a) - rank(b) })
+	if mirrors == 1 {
+		return worst
+	}
+	code, hint := reason.Of(worst)
+	list := make([]string, len(failures))
+	for i, err := range failures {
+		list[i] = err.Error()
+	}
+	return fail(code, fmt.Sprintf("none of the %d mirrors gave the image: %s", mirrors, strings.Join(list, "; ")), hint, nil)
+}
+
+// display returns uri fit for people and logs: without its query and userinfo, which may hold secrets, and not too long.
+func display(uri string) string {
+	u, err := url.Parse(uri)
+	if err != nil {
+		return "malformed URI"
+	}
+	u.User, u.RawQuery, u.Fragment = nil, "", ""
+	text := u.String() // escapes everything that is not printable
+	if len(text) > 200 {
+		text = strings.ToValidUTF8(text[:200], "") + "…"
+	}
+	return text
+}

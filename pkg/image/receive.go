@@ -1,0 +1,177 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"github.com/xpu-sztp/ztp/pkg/reason"
+)
+
+// Reading from the network goes on while the bytes before are hashed and written, through a ring of buffers.
+const (
+	bufferSize  = 256 << 10
+	bufferCount = 3
+)
+
+// receive takes a body that starts at f.offset. ctx is cancelled by cancel when the transfer stalls. On return f.offset
+// counts exactly what hash and sink have.
+func (f *fetch) receive(ctx context.Context, cancel context.CancelCauseFunc, body io.Reader) error {
+	var m meter
+	m.received.Store(f.offset)
+	stop := m.watch(f.request.MinRate, f.request.Stall, cancel)
+	defer stop()
+
+	for len(f.buffers) < bufferCount {
+		f.buffers = append(f.buffers, make([]byte, bufferSize))
+	}
+	empty, full := make(chan []byte, bufferCount), make(chan []byte, bufferCount)
+	for _, b := range f.buffers {
+		empty <- b
+	}
+	stored := make(chan error, 1)
+	go func() { stored <- f.store(full, empty, cancel) }()
+	err := f.read(body, &m, empty, full)
+	close(full)
+	if err := <-stored; err != nil {
+		return err
+	}
+	var known *reason.Error
+	switch {
+	case err == nil && f.total >= 0 && f.offset != f.total: // net/http makes sure of it; a file may shrink
+		err = io.ErrUnexpectedEOF
+	case err == nil || errors.As(err, &known):
+		return err
+	}
+	return explainBreak(ctx, f.offset, f.total, err)
+}
+
+// read fills buffers from the body until it ends.
+func (f *fetch) read(body io.Reader, m *meter, empty <-chan []byte, full chan<- []byte) error {
+	for {
+		buffer := <-empty
+		buffer = buffer[:cap(buffer)]
+		n, err := m.fill(body, buffer)
+		if size := f.checkSize(m.received.Load()); size != nil {
+			return size
+		}
+		full <- buffer[:n]
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		f.show(m.received.Load())
+	}
+}
+
+// meter counts what arrives from the network.
+type meter struct {
+	received atomic.Int64
+	reading  atomic.Bool // false while the reader waits for slow storage, for which the mirror is not to blame
+}
+
+// fill reads until the buffer is full or the body ends. Writes of whole buffers are what storage likes best.
+func (m *meter) fill(body io.Reader, buffer []byte) (n int, err error) {
+	m.reading.Store(true)
+	defer m.reading.Store(false)
+	for n < len(buffer) && err == nil {
+		var part int
+		part, err = body.Read(buffer[n:])
+		n += part
+		m.received.Add(int64(part))
+	}
+	return n, err
+}
+
+// store hashes and writes buffers until there are no more. After an error it goes on taking them, so that the reader,
+// whose transfer it cancelled, is never stuck.
+func (f *fetch) store(full <-chan []byte, empty chan<- []byte, cancel context.CancelCauseFunc) (err error) {
+	for buffer := range full {
+		if err == nil {
+			f.hash.Write(buffer)
+			var n int
+			n, err = f.sink.Write(buffer)
+			if err == nil && n < len(buffer) {
+				err = io.ErrShortWrite
+			}
+			if err != nil {
+				err = &sinkError{err}
+				cancel(err)
+			}
+			f.offset += int64(n)
+		}
+		empty <- buffer
+	}
+	return err
+}
+
+// watch cancels a transfer that receives fewer than minRate bytes a second over the time window. A Read may be blocked
+// for ever, so only a timer can tell.
+func (m *meter) watch(minRate int64, window time.Duration, cancel context.CancelCauseFunc) (stop func()) {
+	least := max(int64(float64(minRate)*window.Seconds()), 1)
+	done := make(chan struct{})
+	go func() {
+		ticker := time.NewTicker(window)
+		defer ticker.Stop()
+		last := m.received.Load()
+		for {
+			select {
+			case <-done:
+				return
+			case <-ticker.C:
+			}
+			now := m.received.Load()
+			if m.reading.Load() && now-last < least {
+				cancel(errStalled)
+				return
+			}
+			last = now
+		}
+	}()
+	return func() { close(done) }
+}
+
+// explainBreak explains a body that ended too early.
+func explainBreak(ctx context.Context, offset, total int64, err error) error {
+	got := fmt.Sprintf("after %d bytes", offset)
+	if total >= 0 {
+		got = fmt.Sprintf("after %d of %d bytes", offset, total)
+	}
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, errTooLong):
+		return fail(CodeTimeout, "the image was not complete within the time limit, "+got, "raise image.timeout, or use a faster mirror", nil)
+	case errors.Is(cause, errStalled):
+		return &broken{fail(CodeTimeout, "the transfer was too slow, "+got, "check the network and the file server's load", nil)}
+	case ctx.Err() != nil:
+		return cause
+	}
+	return &broken{fail(CodeTruncated, "the transfer broke off "+got, "check the network and the file server", err)}
+}
+
+// explain explains why there was no reply. parent is ctx's parent, which ends for reasons that no mirror can help.
+func explain(parent, ctx context.Context, err error) error {
+	var known *reason.Error
+	var timeout net.Error
+	switch {
+	case errors.Is(context.Cause(parent), errTooLong):
+		return fail(CodeTimeout, "the mirror did not answer within the time limit", "raise image.timeout, or use another mirror", nil)
+	case parent.Err() != nil:
+		return context.Cause(parent)
+	case errors.As(err, &known):
+		return known
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return fail(CodeTimeout, "the mirror did not answer in time", "check that the file server answers other clients", nil)
+	}
+	var withURL *url.Error // its text has the whole URI, whose query may hold a secret
+	if errors.As(err, &withURL) {
+		err = withURL.Err
+	}
+	return fail(CodeUnreachable, "the mirror gave no reply", "check the URI and the file server", err)
+}
