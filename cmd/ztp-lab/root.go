@@ -1,0 +1,48 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+// exitStatus is an error that has been told already and only carries the exit code.
+type exitStatus int
+
+func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+const (
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+func execute() int {
+	root := &cobra.Command{
+		Use:           "ztp-lab",
+		Short:         "A zero touch provisioning network on one machine",
+		Long:          "A whole secure zero touch provisioning network (RFC 8572) on one machine.\nIt is for demonstrations, tests and experiments, not a production server.",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	usage := false
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		usage = true
+		return err
+	})
+	root.AddCommand(demoCommand(), upCommand(), artifactsCommand(), dhcpOptionCommand())
+	err := root.Execute()
+	var status exitStatus
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &status):
+		return int(status)
+	}
+	fmt.Fprintln(os.Stderr, "ztp-lab:", err)
+	if usage {
+		return exitUsage
+	}
+	return exitFailure
+}

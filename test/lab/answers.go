@@ -1,0 +1,154 @@
+package lab
+
+import (
+	"context"
+	"crypto/x509"
+	"time"
+
+	"github.com/xpu-sztp/ztp/test/lab/artifact"
+	"github.com/xpu-sztp/ztp/test/lab/bootstrap"
+	"github.com/xpu-sztp/ztp/test/lab/device"
+)
+
+const voucherTimeout = 30 * time.Second
+
+// Onboard sets what the owner wants devices to become, and how closely devices report.
+func (l *Lab) Onboard(o artifact.Onboarding, reportingLevel string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.onboarding, l.reportingLevel = o, reportingLevel
+}
+
+// AnswerRedirect replaces what the maker's redirect server gives to devices; nil restores it.
+func (l *Lab) AnswerRedirect(f func(bootstrap.Request) (bootstrap.Answer, error)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.redirectAnswer = f
+}
+
+// AnswerOwner replaces what the owner's bootstrap server gives to devices; nil restores it.
+func (l *Lab) AnswerOwner(f func(bootstrap.Request) (bootstrap.Answer, error)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ownerAnswer = f
+}
+
+func (l *Lab) answerRedirect(r bootstrap.Request) (bootstrap.Answer, error) {
+	l.mu.Lock()
+	f := l.redirectAnswer
+	l.mu.Unlock()
+	if f != nil {
+		return f(r)
+	}
+	return l.UnsignedRedirect(l.BootstrapAt)
+}
+
+func (l *Lab) answerOwner(r bootstrap.Request) (bootstrap.Answer, error) {
+	l.mu.Lock()
+	f := l.ownerAnswer
+	l.mu.Unlock()
+	if f != nil {
+		return f(r)
+	}
+	if r.Input.SignedDataPreferred {
+		return l.Promotion(r)
+	}
+	return l.SignedOnboarding(r)
+}
+
+// UnsignedRedirect sends a device to other servers, without proof and therefore without trust anchors.
+func (l *Lab) UnsignedRedirect(to ...Endpoint) (bootstrap.Answer, error) {
+	var r artifact.Redirect
+	for _, e := range to {
+		r.Servers = append(r.Servers, artifact.BootstrapServer{Address: e.Host, Port: e.Port})
+	}
+	doc, err := r.JSON()
+	if err != nil {
+		return bootstrap.Answer{}, err
+	}
+	return unsigned(doc)
+}
+
+// Promotion is a signed redirect that brings a device back to the same server, with the trust anchor to authenticate it by
+// (RFC 8572 appendix B).
+func (l *Lab) Promotion(r bootstrap.Request) (bootstrap.Answer, error) {
+	anchor, err := artifact.TrustAnchor(l.OwnerWeb)
+	if err != nil {
+		return bootstrap.Answer{}, err
+	}
+	to := artifact.BootstrapServer{Address: l.BootstrapAt.Host, Port: l.BootstrapAt.Port, TrustAnchor: anchor}
+	doc, err := artifact.Redirect{Servers: []artifact.BootstrapServer{to}}.JSON()
+	if err != nil {
+		return bootstrap.Answer{}, err
+	}
+	return l.Sign(r, doc)
+}
+
+// SignedOnboarding is the onboarding information of Onboard, signed by the owner.
+func (l *Lab) SignedOnboarding(r bootstrap.Request) (bootstrap.Answer, error) {
+	doc, level, err := l.onboardingDocument()
+	if err != nil {
+		return bootstrap.Answer{}, err
+	}
+	answer, err := l.Sign(r, doc)
+	answer.ReportingLevel = level
+	return answer, err
+}
+
+// UnsignedOnboarding is the onboarding information of Onboard, without signature.
+func (l *Lab) UnsignedOnboarding() (bootstrap.Answer, error) {
+	doc, level, err := l.onboardingDocument()
+	if err != nil {
+		return bootstrap.Answer{}, err
+	}
+	answer, err := unsigned(doc)
+	answer.ReportingLevel = level
+	return answer, err
+}
+
+func (l *Lab) onboardingDocument() ([]byte, string, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	doc, err := l.onboarding.JSON()
+	return doc, l.reportingLevel, err
+}
+
+func unsigned(doc []byte) (bootstrap.Answer, error) {
+	ci, err := artifact.Unsigned(doc)
+	return bootstrap.Answer{Bundle: artifact.Bundle{ConveyedInformation: ci}}, err
+}
+
+// Sign puts the owner's signature on a conveyed-information document and adds the owner certificate and a voucher for the
+// device, from the voucher service that its IDevID names.
+func (l *Lab) Sign(r bootstrap.Request, doc []byte) (bootstrap.Answer, error) {
+	var b artifact.Bundle
+	var err error
+	if b.ConveyedInformation, err = artifact.Signed(doc, l.Owner.Signer); err != nil {
+		return bootstrap.Answer{}, err
+	}
+	if b.OwnerCertificate, err = artifact.OwnerCertificate(l.Owner.Signer, l.Owner.Root.Certificate); err != nil {
+		return bootstrap.Answer{}, err
+	}
+	if b.OwnershipVoucher, err = l.Voucher(r.Chain[0], r.Input.Nonce); err != nil {
+		return bootstrap.Answer{}, err
+	}
+	return bootstrap.Answer{Bundle: b}, nil
+}
+
+// Voucher asks the manufacturer's voucher service for a voucher.
+func (l *Lab) Voucher(idevid *x509.Certificate, nonce []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), voucherTimeout)
+	defer cancel()
+	return l.voucher.Voucher(ctx, idevid, nonce)
+}
+
+// ServeImage puts an image on the file server and returns what onboarding information says about it.
+func (l *Lab) ServeImage(image device.Image) *artifact.BootImage {
+	name := image.OSName + "-" + image.OSVersion + ".img"
+	sum := l.Files.Put(name, image.Bytes())
+	return &artifact.BootImage{
+		OSName: image.OSName, OSVersion: image.OSVersion,
+		URIs:         []string{"https://" + l.FilesAt.String() + "/" + name},
+		Verification: artifact.SHA256(sum[:]),
+	}
+}

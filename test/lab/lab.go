@@ -1,0 +1,215 @@
+// Package lab is a whole provisioning network on one machine: DHCP, router advertisements, DNS, a manufacturer with its
+// redirect server and voucher service, an owner with bootstrap and file servers, and simulated devices that run the real
+// agent. It serves demonstrations, tests and people's own experiments. It is not a production server: keys are made at every
+// start and lie in memory or plain files, nothing is limited against abuse, and some of its servers misbehave on request.
+package lab
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/xpu-sztp/ztp/test/lab/artifact"
+	"github.com/xpu-sztp/ztp/test/lab/bootstrap"
+	"github.com/xpu-sztp/ztp/test/lab/device"
+	"github.com/xpu-sztp/ztp/test/lab/dhcpd"
+	"github.com/xpu-sztp/ztp/test/lab/event"
+	"github.com/xpu-sztp/ztp/test/lab/files"
+	"github.com/xpu-sztp/ztp/test/lab/masa"
+	"github.com/xpu-sztp/ztp/test/lab/pki"
+)
+
+// Options describes a laboratory.
+type Options struct {
+	// Family is what the network speaks. Loopback needs neither privilege nor namespaces: servers listen on 127.0.0.1 with
+	// random ports, there is neither DHCP nor DNS, and devices are told URLs.
+	Family Family
+	NoDHCP bool       // leave DHCP and router advertisements to somebody else
+	Log    *event.Log // default a new one
+}
+
+// Family is what a laboratory's network speaks.
+type Family string
+
+// The families.
+const (
+	Loopback Family = "loopback"
+	IPv4     Family = "ipv4"
+	IPv6     Family = "ipv6"
+	Dual     Family = "dual"
+)
+
+// Lab is a running laboratory. What it gives to devices may be changed while it runs.
+type Lab struct {
+	Options
+	Maker     *pki.Manufacturer
+	Owner     *pki.Owner
+	MakerWeb  *pki.Entity // issues the certificates of the maker's redirect server and voucher service
+	OwnerWeb  *pki.Entity // issues the certificates of the owner's servers
+	MASA      *masa.Service
+	Redirect  *bootstrap.Server // the maker's: sends devices to their owners, unsigned
+	Bootstrap *bootstrap.Server // the owner's
+	Files     *files.Server
+	DHCP4     *dhcpd.Server4 // nil when the family has none
+	DHCP6     *dhcpd.Server6 // nil when the family has none
+
+	RedirectAt, BootstrapAt, FilesAt, MASAAt Endpoint
+
+	voucher *masa.Client
+	closers []io.Closer
+
+	mu             sync.Mutex
+	redirectAnswer func(bootstrap.Request) (bootstrap.Answer, error)
+	ownerAnswer    func(bootstrap.Request) (bootstrap.Answer, error)
+	onboarding     artifact.Onboarding
+	reportingLevel string
+	ports          int
+}
+
+// New builds the laboratory and starts its servers. Unless the family is Loopback it needs a network namespace of its own
+// (netlab.Enter).
+func New(o Options) (*Lab, error) {
+	if o.Log == nil {
+		o.Log = &event.Log{}
+	}
+	l := &Lab{Options: o, reportingLevel: "verbose"}
+	for _, step := range []func() error{l.makePKI, l.makeNetwork, l.startMaker, l.startOwner, l.startNames, l.startDHCP} {
+		if err := step(); err != nil {
+			l.Close()
+			return nil, err
+		}
+	}
+	return l, nil
+}
+
+// Close stops all servers.
+func (l *Lab) Close() error {
+	var errs []error
+	for _, c := range slices.Backward(l.closers) {
+		errs = append(errs, c.Close())
+	}
+	l.closers = nil
+	return errors.Join(errs...)
+}
+
+func (l *Lab) makePKI() error {
+	var err error
+	if l.Maker, err = pki.NewManufacturer("Maker"); err != nil {
+		return err
+	}
+	if l.Owner, err = pki.NewOwner("Owner"); err != nil {
+		return err
+	}
+	if l.MakerWeb, err = pki.Root(pki.Profile{CommonName: "Maker Web CA", Organization: "Maker"}); err != nil {
+		return err
+	}
+	l.OwnerWeb, err = pki.Root(pki.Profile{CommonName: "Owner Web CA", Organization: "Owner"})
+	return err
+}
+
+func (l *Lab) startMaker() error {
+	l.MASA = &masa.Service{Signer: l.Maker.MASA, Log: l.Log}
+	listener, err := l.listen(&l.MASAAt)
+	if err != nil {
+		return err
+	}
+	cert, err := l.serverCertificate(l.MakerWeb, l.MASAAt)
+	if err != nil {
+		return err
+	}
+	web := &http.Server{Handler: l.MASA, TLSConfig: serverTLS(cert), ErrorLog: quiet}
+	l.serve(web, func() error { return web.ServeTLS(listener, "", "") })
+
+	if listener, err = l.listen(&l.RedirectAt); err != nil {
+		return err
+	}
+	if cert, err = l.serverCertificate(l.MakerWeb, l.RedirectAt); err != nil {
+		return err
+	}
+	l.Redirect = bootstrap.New(bootstrap.Options{
+		Name: "redirect", Certificate: cert, Devices: l.Maker.Root.Pool(), Answer: l.answerRedirect, Log: l.Log,
+	})
+	l.serve(l.Redirect, func() error { return l.Redirect.Serve(listener) })
+	return nil
+}
+
+func (l *Lab) startOwner() error {
+	listener, err := l.listen(&l.BootstrapAt)
+	if err != nil {
+		return err
+	}
+	cert, err := l.serverCertificate(l.OwnerWeb, l.BootstrapAt)
+	if err != nil {
+		return err
+	}
+	l.Bootstrap = bootstrap.New(bootstrap.Options{
+		Name: "bootstrap", Certificate: cert, Devices: l.Maker.Root.Pool(), Root: "/sztp/restconf", Answer: l.answerOwner, Log: l.Log,
+	})
+	l.serve(l.Bootstrap, func() error { return l.Bootstrap.Serve(listener) })
+
+	if listener, err = l.listen(&l.FilesAt); err != nil {
+		return err
+	}
+	if cert, err = l.serverCertificate(l.OwnerWeb, l.FilesAt); err != nil {
+		return err
+	}
+	l.Files = &files.Server{Certificate: &cert, Log: l.Log}
+	l.serve(l.Files, func() error { return l.Files.Serve(listener) })
+
+	transport := &http.Transport{DialContext: l.dialByName, TLSClientConfig: clientTLS(l.MakerWeb)}
+	l.voucher = &masa.Client{HTTP: &http.Client{Transport: transport}, Owner: l.Owner.Signer}
+	return nil
+}
+
+// serve runs a server until Close.
+func (l *Lab) serve(server io.Closer, run func() error) {
+	l.closers = append(l.closers, server)
+	go func() {
+		if err := run(); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+			fmt.Fprintln(os.Stderr, "lab: a server ended:", err)
+		}
+	}()
+}
+
+// Device builds a device of the lab's maker, sold to the lab's owner. Fields of o that are zero and can be known here are
+// filled in: Certify, VoucherAnchors and Log.
+func (l *Lab) Device(ctx context.Context, o device.Options) (*device.Device, error) {
+	if o.Certify == nil {
+		o.Certify = func(pub crypto.PublicKey, model, serial string) (*pki.Entity, error) {
+			return l.Maker.IDevID(pub, model, serial, "https://"+l.MASAAt.String())
+		}
+	}
+	if o.VoucherAnchors == nil {
+		o.VoucherAnchors = append(o.VoucherAnchors, l.Maker.Root.Certificate)
+	}
+	if o.Log == nil {
+		o.Log = l.Log
+	}
+	l.MASA.Sell(o.Serial, l.Owner.Root.Certificate)
+	d, err := device.New(ctx, o)
+	if err == nil {
+		l.closers = append(l.closers, d)
+	}
+	return d, err
+}
+
+// SavePKI writes every certificate and key of the laboratory into a folder, for people's own experiments.
+func (l *Lab) SavePKI(folder string) error {
+	for name, e := range map[string]*pki.Entity{
+		"maker-root": l.Maker.Root, "idevid-ca": l.Maker.IDevIDCA, "masa": l.Maker.MASA, "maker-web-ca": l.MakerWeb,
+		"owner-root": l.Owner.Root, "owner-issuing": l.Owner.Issuing, "owner": l.Owner.Signer, "owner-web-ca": l.OwnerWeb,
+	} {
+		if err := e.Save(filepath.Clean(folder), name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
