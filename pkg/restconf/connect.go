@@ -1,0 +1,183 @@
+package restconf
+
+import (
+	"context"
+	"crypto"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/xpu-sztp/ztp/artifacts"
+	"github.com/xpu-sztp/ztp/pkg/reason"
+)
+
+// conn remembers the alert with which the server ended the connection. In TLS 1.3 a server refuses the device's
+// certificate after the client's handshake is done, and net/http then reports whatever it noticed first.
+type conn struct {
+	*tls.Conn
+	mu    sync.Mutex
+	alert error
+}
+
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if isRemoteAlert(err) {
+		c.mu.Lock()
+		c.alert = err
+		c.mu.Unlock()
+	}
+	return n, err
+}
+
+func (c *conn) remoteAlert() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.alert
+}
+
+// takeConnection is the transport's dialer: it hands out the connection that Connect opened, and new ones afterwards.
+func (s *Session) takeConnection(ctx context.Context, _, _ string) (net.Conn, error) {
+	s.mu.Lock()
+	first := s.idle
+	s.idle = nil
+	s.mu.Unlock()
+	if first != nil {
+		return first, nil
+	}
+	s.log.DebugContext(ctx, "the server closed the connection; opening another one")
+	c, err := s.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// connect opens a TLS connection. On an authenticated session every connection has to authenticate by itself, before any
+// HTTP is sent on it; the session keeps the evidence of the newest one.
+func (s *Session) connect(ctx context.Context) (*conn, error) {
+	tcp, err := s.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var evidence *artifacts.ServerEvidence
+	signer := &watchedSigner{}
+	c := &conn{Conn: tls.Client(tcp, s.tlsConfig(signer, &evidence))}
+	limited, cancel := context.WithTimeout(ctx, s.options.Timeouts.Handshake)
+	defer cancel()
+	err = c.HandshakeContext(limited)
+
+	if err != nil {
+		_ = tcp.Close()
+		return nil, s.explainHandshake(ctx, limited, signer, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.evidence, s.live = evidence, c
+	return c, nil
+}
+
+func (s *Session) dial(ctx context.Context) (net.Conn, error) {
+	limited, cancel := context.WithTimeout(ctx, s.options.Timeouts.Dial)
+	defer cancel()
+	address := netip.AddrPortFrom(s.options.Address, s.options.Port).String()
+	tcp, err := s.options.Dial(limited, "tcp", address)
+	switch {
+	case err == nil:
+		return tcp, nil
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("connecting to %s: %w", address, context.Cause(ctx))
+	case limited.Err() != nil:
+		return nil, fail(CodeConnectFailed, fmt.Sprintf("%s did not answer within %v", address, s.options.Timeouts.Dial),
+			"check routing and firewalls between the device and the server", err)
+	}
+	return nil, fail(CodeConnectFailed, "no connection to "+address, "check that the server runs and listens on that port", err)
+}
+
+// tlsConfig makes the configuration of one connection. Go's own verification is replaced by VerifyConnection, which,
+// unlike VerifyPeerCertificate, also runs when a session is resumed.
+func (s *Session) tlsConfig(signer *watchedSigner, evidence **artifacts.ServerEvidence) *tls.Config {
+	certificate := s.options.Certificate
+	if key, ok := certificate.PrivateKey.(crypto.Signer); ok {
+		signer.Signer = key
+		certificate.PrivateKey = signer
+	}
+	config := &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		ServerName:         s.options.Host, // crypto/tls leaves IP literals out of the SNI
+		InsecureSkipVerify: true,
+		ClientSessionCache: s.sessions,
+		// Certificates would be filtered by the authorities that the server names; the device has only this one.
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &certificate, nil },
+	}
+	if !signsTLS13(certificate.SupportedSignatureAlgorithms) {
+		config.MaxVersion = tls.VersionTLS12
+	}
+	if s.options.Anchors != nil {
+		config.VerifyConnection = func(state tls.ConnectionState) error {
+			var err error
+			*evidence, err = artifacts.AuthenticateServer(state.PeerCertificates, s.options.Host, s.options.Anchors, s.options.Clock)
+			if err == nil && !(*evidence).Valid() {
+				err = errors.New("server authentication gave no evidence")
+			}
+			return err
+		}
+	}
+	return config
+}
+
+// signsTLS13 reports whether a key limited to algorithms can sign a TLS 1.3 handshake, where PKCS #1 v1.5 and SHA-1 are
+// not allowed (RFC 8446 §4.2.3).
+func signsTLS13(algorithms []tls.SignatureScheme) bool {
+	return len(algorithms) == 0 || slices.ContainsFunc(algorithms, func(a tls.SignatureScheme) bool {
+		switch a {
+		case tls.PKCS1WithSHA1, tls.PKCS1WithSHA256, tls.PKCS1WithSHA384, tls.PKCS1WithSHA512, tls.ECDSAWithSHA1:
+			return false
+		}
+		return true
+	})
+}
+
+// watchedSigner remembers that the key failed, which crypto/tls reports as a plain text.
+type watchedSigner struct {
+	crypto.Signer
+	err error
+}
+
+func (w *watchedSigner) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	signature, err := w.Signer.Sign(rand, digest, opts)
+	w.err = err
+	return signature, err
+}
+
+func (s *Session) explainHandshake(ctx, limited context.Context, signer *watchedSigner, err error) error {
+	var refused *artifacts.Error
+	var notTLS tls.RecordHeaderError
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("TLS handshake with %s: %w", s.origin.Host, context.Cause(ctx))
+	case errors.As(err, &refused):
+		return refused
+	case signer.err != nil:
+		code, hint := reason.Of(signer.err)
+		if code == reason.Internal {
+			code = CodeSignatureFailed
+		}
+		return fail(code, "the device's key could not sign the TLS handshake", hint, signer.err)
+	case limited.Err() != nil:
+		return fail(CodeTLSFailure, fmt.Sprintf("the server did not finish the TLS handshake within %v", s.options.Timeouts.Handshake),
+			"check that the port is that of a bootstrap server", nil)
+	case errors.As(err, &notTLS):
+		return fail(CodeTLSFailure, "the server does not speak TLS on this port", "bootstrap servers speak HTTPS; check the port", err)
+	case isRemoteAlert(err):
+		return explainAlert(err)
+	case errors.Is(err, io.EOF) || isReset(err):
+		return fail(CodeTLSFailure, "the server closed the connection during the TLS handshake",
+			"look at the server's log; it may not accept the device's certificate", err)
+	}
+	return fail(CodeTLSFailure, "the TLS handshake failed", "check the server's TLS versions, algorithms and certificate", err)
+}

@@ -1,0 +1,229 @@
+package restconf
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/xpu-sztp/ztp/artifacts"
+	"github.com/xpu-sztp/ztp/pkg/progress"
+	"github.com/xpu-sztp/ztp/pkg/reason"
+)
+
+const (
+	module    = "ietf-sztp-bootstrap-server"
+	mediaJSON = "application/yang-data+json"
+	mediaXML  = "application/yang-data+xml"
+	mediaXRD  = "application/xrd+xml"
+)
+
+// Lengths of the nonce, in bytes (RFC 8572 §7.3).
+const (
+	minNonce = 16
+	maxNonce = 32
+)
+
+// Input is what the device would say of itself in get-bootstrapping-data (RFC 8572 §7.3). A provisional server gets
+// signed-data-preferred and the nonce, always and nothing else (R5.3-11); empty fields are left out.
+type Input struct {
+	SignedDataPreferred        bool
+	HWModel, OSName, OSVersion string
+	Nonce                      []byte // 16 to 32 bytes, fresh for every request; nil for none
+}
+
+// Output is what a bootstrap server answered: artifacts of which nothing is verified.
+type Output struct {
+	Bundle   artifacts.Bundle
+	Level    progress.Level
+	Warnings []string // tolerated deviations, for people
+}
+
+// empty is the YANG type empty, which JSON encodes as [null] (RFC 7951 §6.9).
+type empty []*struct{}
+
+// provisionalInput is all that a server may be told that was not authenticated.
+type provisionalInput struct {
+	SignedDataPreferred empty  `json:"signed-data-preferred,omitempty"`
+	Nonce               []byte `json:"nonce,omitempty"`
+}
+
+// authenticatedInput is what an authenticated server is told.
+type authenticatedInput struct {
+	SignedDataPreferred empty  `json:"signed-data-preferred,omitempty"`
+	HWModel             string `json:"hw-model,omitempty"`
+	OSName              string `json:"os-name,omitempty"`
+	OSVersion           string `json:"os-version,omitempty"`
+	Nonce               []byte `json:"nonce,omitempty"`
+}
+
+// body encodes in for a server of which evidence is all that is known.
+func (in Input) body(evidence *artifacts.ServerEvidence) ([]byte, error) {
+	if n := len(in.Nonce); n != 0 && (n < minNonce || n > maxNonce) {
+		return nil, fail(reason.Internal, fmt.Sprintf("a nonce has %d to %d bytes, not %d", minNonce, maxNonce, n), "", nil)
+	}
+	yes := empty{nil}
+	if !evidence.Valid() {
+		return rpcInput(provisionalInput{yes, in.Nonce})
+	}
+	trusted := authenticatedInput{HWModel: in.HWModel, OSName: in.OSName, OSVersion: in.OSVersion, Nonce: in.Nonce}
+	if in.SignedDataPreferred {
+		trusted.SignedDataPreferred = yes
+	}
+	return rpcInput(trusted)
+}
+
+func rpcInput(input any) ([]byte, error) {
+	return json.Marshal(map[string]any{module + ":input": input})
+}
+
+// GetBootstrappingData asks the server for this device's bootstrapping data (RFC 8572 §7.3). Errors are *Error,
+// *artifacts.Error (the server had to be connected to again and did not authenticate), or wrap ctx's.
+func (s *Session) GetBootstrappingData(ctx context.Context, in Input) (*Output, error) {
+	body, err := in.body(s.Evidence())
+	if err != nil {
+		return nil, err
+	}
+	root, warning, err := s.discover(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rep, err := s.exchange(ctx, rpc(root, "get-bootstrapping-data", body))
+	if err != nil {
+		return nil, err
+	}
+	if rep.status != http.StatusOK {
+		return nil, refusedData(rep)
+	}
+	tolerated, err := checkMediaType(rep, s.options.Lenient)
+	if err != nil {
+		return nil, err
+	}
+	out, err := decodeOutput(rep.body, s.options.Lenient)
+	if err != nil {
+		return nil, fail(CodeBadReply, "the server's reply is malformed", "correct the bootstrap server", err)
+	}
+	noted := slices.DeleteFunc([]string{warning, tolerated}, func(w string) bool { return w == "" })
+	out.Warnings = append(noted, out.Warnings...)
+	return out, nil
+}
+
+// checkMediaType makes sure that a successful reply claims to be what was asked for.
+func checkMediaType(rep *reply, lenient bool) (warning string, err error) {
+	switch rep.mediaType {
+	case mediaJSON:
+	case "application/json", "application/yang.data+json", "":
+		if !lenient {
+			return "", fail(CodeBadReply, "the reply's media type is not "+mediaJSON, "correct the bootstrap server, or set trust.lenient",
+				fmt.Errorf("media type %q", rep.mediaType))
+		}
+		warning = fmt.Sprintf("the reply's media type is %q instead of %s", rep.mediaType, mediaJSON)
+	case mediaXML:
+		return "", fail(CodeBadReply, "the server replied in XML, although JSON was asked for", "enable JSON on the bootstrap server", nil)
+	default:
+		return "", fail(CodeNotBootstrapServer, "the server answered with "+kindOf(rep.mediaType)+" instead of bootstrapping data",
+			"check the address; a captive portal or another web server may be in between", nil)
+	}
+	if rep.encoded {
+		return "", fail(CodeBadReply, "the reply is compressed without being asked to", "disable compression on the bootstrap server", nil)
+	}
+	return warning, nil
+}
+
+func rpc(root *url.URL, name string, body []byte) request {
+	return request{http.MethodPost, root.JoinPath("operations", module+":"+name), mediaJSON, body}
+}
+
+// decodeOutput decodes the output of get-bootstrapping-data.
+func decodeOutput(document []byte, lenient bool) (*Output, error) {
+	if err := checkDocument(document); err != nil {
+		return nil, err
+	}
+	top, err := members(document)
+	if err != nil {
+		return nil, err
+	}
+	if len(top) != 1 || top[0].name != module+":output" {
+		return nil, fmt.Errorf("want exactly one member, %s:output", module)
+	}
+	list, err := members(top[0].value)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", top[0].name, err)
+	}
+	out := new(Output)
+	for _, m := range list {
+		if err := out.set(m, lenient); err != nil {
+			return nil, fmt.Errorf("%s: %w", printable(m.name, 64), err)
+		}
+	}
+	b := out.Bundle
+	if b.ConveyedInformation == nil {
+		return nil, fmt.Errorf("conveyed-information is missing")
+	}
+	if (b.OwnerCertificate == nil) != (b.OwnershipVoucher == nil) {
+		return nil, fmt.Errorf("owner-certificate and ownership-voucher come together or not at all")
+	}
+	return out, nil
+}
+
+// set takes one member of the output.
+func (out *Output) set(m member, lenient bool) error {
+	switch m.name {
+	case "reporting-level":
+		return out.setLevel(m.value)
+	case "conveyed-information":
+		return out.setArtifact(&out.Bundle.ConveyedInformation, m, lenient)
+	case "owner-certificate":
+		return out.setArtifact(&out.Bundle.OwnerCertificate, m, lenient)
+	case "ownership-voucher":
+		return out.setArtifact(&out.Bundle.OwnershipVoucher, m, lenient)
+	}
+	// Another module may add to the output (RFC 7951 §4); this one may not add to itself.
+	other, _, qualified := strings.Cut(m.name, ":")
+	if !lenient && (!qualified || other == module) {
+		return fmt.Errorf("unknown member")
+	}
+	out.warn("the reply's member %q is unknown and was ignored", printable(m.name, 64))
+	return nil
+}
+
+func (out *Output) setLevel(value []byte) error {
+	level, err := text(value)
+	if err != nil {
+		return err
+	}
+	switch level {
+	case progress.Minimal.String():
+		out.Level = progress.Minimal
+	case progress.Verbose.String():
+		out.Level = progress.Verbose
+	default:
+		out.Level = progress.Minimal
+		out.warn("reporting-level %q is unknown; minimal is used", printable(level, 32))
+	}
+	return nil
+}
+
+func (out *Output) setArtifact(to *[]byte, m member, lenient bool) error {
+	decoded, folded, err := binary(m.value, lenient)
+	if err != nil {
+		return err
+	}
+	if folded {
+		out.warn("%s has white space inside its base64", m.name)
+	}
+	*to = decoded
+	return nil
+}
+
+func (out *Output) warn(format string, args ...any) {
+	if len(out.Warnings) < maxWarnings {
+		out.Warnings = append(out.Warnings, fmt.Sprintf(format, args...))
+	}
+}
+
+// maxWarnings bounds what a hostile server can put in front of an operator.
+const maxWarnings = 16

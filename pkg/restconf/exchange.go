@@ -1,0 +1,168 @@
+package restconf
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/xpu-sztp/ztp/artifacts"
+)
+
+const (
+	maxReply      = 32 << 20 // of a successful reply: conveyed information of 16 MiB in base64, and its artifacts
+	maxErrorReply = 64 << 10 // of any other reply; the rest is not read
+	maxRetryAfter = 24 * time.Hour
+)
+
+// request is one HTTP request of a session.
+type request struct {
+	method string
+	url    *url.URL
+	accept string
+	body   []byte // JSON; nil when there is none
+}
+
+// reply is a complete reply with its body.
+type reply struct {
+	status    int
+	header    http.Header
+	mediaType string // lowercase, without parameters; "" when absent or malformed
+	body      []byte
+	encoded   bool // the body is compressed, which was not asked for; it was not read
+}
+
+var (
+	errHeaderSlow = errors.New("header too slow")
+	errBodySlow   = errors.New("body too slow")
+)
+
+// exchange sends r and reads the whole reply, following no redirect. An error means that there was no complete reply; it
+// is *Error, *artifacts.Error (the server did not authenticate when it was connected to again), or wraps ctx's.
+func (s *Session) exchange(ctx context.Context, r request) (*reply, error) {
+	limited, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	t := s.options.Timeouts
+	slow := time.AfterFunc(t.Dial+t.Handshake+t.Header, func() { cancel(errHeaderSlow) })
+	defer slow.Stop()
+
+	started := time.Now()
+	resp, err := s.transport.RoundTrip(httpRequest(limited, r))
+	if err != nil {
+		return nil, s.explainExchange(ctx, limited, err)
+	}
+	defer resp.Body.Close()
+	if slow.Stop() {
+		slow = time.AfterFunc(t.Body, func() { cancel(errBodySlow) })
+		defer slow.Stop()
+	}
+	rep := &reply{status: resp.StatusCode, header: resp.Header}
+	rep.mediaType, _, _ = mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" {
+		rep.encoded = true
+	} else if err := rep.readBody(resp); err != nil {
+		return nil, s.explainExchange(ctx, limited, err)
+	}
+	s.log.DebugContext(ctx, "HTTP exchange", "method", r.method, "path", r.url.EscapedPath(), "status", rep.status,
+		"bytes", len(rep.body), "duration", time.Since(started))
+	return rep, nil
+}
+
+func httpRequest(ctx context.Context, r request) *http.Request {
+	req := (&http.Request{
+		Method: r.method,
+		URL:    r.url,
+		Header: http.Header{
+			"Accept":          {r.accept},
+			"Accept-Encoding": {"identity"},
+			// Neither the program nor its version is a provisional server's business (R9-06).
+			"User-Agent": nil,
+			// Lets net/http send the request again when the server closed an idle connection; never on the wire. Both
+			// RPCs may be repeated: one only reads, and a report that arrives twice says the same twice.
+			"Idempotency-Key": nil,
+		},
+	}).WithContext(ctx)
+	if r.body != nil {
+		req.Header.Set("Content-Type", mediaJSON)
+		req.ContentLength = int64(len(r.body))
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(r.body)), nil }
+		req.Body, _ = req.GetBody()
+	}
+	return req
+}
+
+// readBody reads the body of a successful reply whole, and as much of any other as a person would want to see.
+func (r *reply) readBody(resp *http.Response) error {
+	if r.status/100 != 2 {
+		// The status is all that matters; a body that breaks off is as good as a short one.
+		r.body, _ = io.ReadAll(io.LimitReader(resp.Body, maxErrorReply))
+		return nil
+	}
+	tooLarge := fail(CodeBadReply, fmt.Sprintf("the reply is larger than %d MiB", maxReply>>20),
+		"have the server send less; images and large files belong on a file server", nil)
+	if resp.ContentLength > maxReply {
+		return tooLarge
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
+	if err != nil {
+		return err
+	}
+	if len(body) > maxReply {
+		return tooLarge
+	}
+	r.body = body
+	return nil
+}
+
+func (s *Session) explainExchange(ctx, limited context.Context, err error) error {
+	var own *Error
+	var refused *artifacts.Error
+	var timeout net.Error
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("request to %s: %w", s.origin.Host, context.Cause(ctx))
+	case context.Cause(limited) == errBodySlow:
+		return fail(CodeServerTimeout, fmt.Sprintf("the server did not finish its reply within %v", s.options.Timeouts.Body),
+			"check the server's load and the network's speed", nil)
+	case errors.As(err, &own):
+		return own
+	case errors.As(err, &refused):
+		return refused
+	case limited.Err() != nil || errors.As(err, &timeout) && timeout.Timeout():
+		return fail(CodeServerTimeout, fmt.Sprintf("the server did not reply within %v", s.options.Timeouts.Header),
+			"check that the server answers other clients", nil)
+	}
+	s.mu.Lock()
+	alert := s.live.remoteAlert()
+	s.mu.Unlock()
+	if alert != nil {
+		return explainAlert(alert)
+	}
+	return fail(CodeConnectionLost, "the server closed the connection before its reply was complete",
+		"look at the server's log; it may not accept the device's certificate", err)
+}
+
+// retryAfter reads Retry-After, in seconds or as a date, which is held against the server's own clock because the
+// device's may be wrong.
+func (r *reply) retryAfter() time.Duration {
+	value := r.header.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
+	}
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	now, err := http.ParseTime(r.header.Get("Date"))
+	if err != nil {
+		return 0
+	}
+	return min(max(at.Sub(now), 0), maxRetryAfter)
+}

@@ -1,0 +1,112 @@
+package restconf
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/xpu-sztp/ztp/pkg/reason"
+)
+
+// Bounds on what a refusal may say to a person: entries, and runes per text.
+const (
+	maxErrorEntries = 8
+	maxErrorText    = 256
+)
+
+// refusedData explains a reply to get-bootstrapping-data that is not 200 (RFC 8040 §7).
+func refusedData(rep *reply) *Error {
+	switch {
+	case rep.status == http.StatusUnauthorized || rep.status == http.StatusForbidden:
+		return refusal(rep, CodeUnauthorized, "the server does not let this device in",
+			"check that the device's serial number and issuing authority are registered at the server")
+	case rep.status == http.StatusNotFound:
+		return refusal(rep, CodeNoData, "the server has nothing for this device",
+			"add the device to the bootstrap server; if it is there, check that the address is that of a bootstrap server")
+	case rep.status >= 500:
+		return refusal(rep, CodeServerError, "the server failed", "look at the bootstrap server's log")
+	case rep.status >= 400:
+		return refusal(rep, CodeRequestRefused, "the server refused the request", "look at the bootstrap server's log")
+	case rep.status >= 300:
+		return refusal(rep, CodeNotBootstrapServer, "the server redirects elsewhere, which bootstrap servers do by redirect information only",
+			"check the address; a captive portal or another web server may be in between")
+	}
+	return refusal(rep, CodeBadReply, "the server answered without bootstrapping data", "correct the bootstrap server")
+}
+
+// refusal makes an error of a reply: what the device takes it for, the status, and what the server says about it.
+func refusal(rep *reply, code reason.Code, msg, fix string) *Error {
+	e := fail(code, fmt.Sprintf("%s (HTTP %d)", msg, rep.status), fix, nil)
+	e.Status, e.RetryAfter = rep.status, rep.retryAfter()
+	switch {
+	case rep.encoded || len(rep.body) == 0:
+	case strings.HasSuffix(rep.mediaType, "json"):
+		e.Replies = decodeErrors(rep.body)
+		if len(e.Replies) > 0 {
+			e.Msg += ": " + e.Replies[0].String()
+		}
+	case rep.mediaType == "text/plain" && utf8.Valid(rep.body):
+		e.Msg += ": " + printable(string(rep.body), maxErrorText)
+	case rep.mediaType != "":
+		e.Msg += ", with " + kindOf(rep.mediaType)
+	}
+	return e
+}
+
+// String returns the reply in one line.
+func (r ErrorReply) String() string {
+	if r.Message == "" {
+		return r.Tag
+	}
+	return r.Message + " (" + r.Tag + ")"
+}
+
+// decodeErrors reads the errors of a RESTCONF errors body (RFC 8040 §7.1). It never fails: a body that cannot be read
+// explains nothing, and the status stands for itself.
+func decodeErrors(document []byte) []ErrorReply {
+	if checkDocument(document) != nil {
+		return nil
+	}
+	top, err := members(document)
+	if err != nil || len(top) != 1 || top[0].name != "ietf-restconf:errors" {
+		return nil
+	}
+	errs, err := members(top[0].value)
+	if err != nil || len(errs) != 1 || errs[0].name != "error" {
+		return nil
+	}
+	var entries []json.RawMessage
+	if json.Unmarshal(errs[0].value, &entries) != nil {
+		return nil
+	}
+	var list []ErrorReply
+	for _, entry := range entries[:min(len(entries), maxErrorEntries)] {
+		leaves, err := members(entry)
+		if err != nil {
+			continue
+		}
+		var r ErrorReply
+		fields := map[string]*string{"error-type": &r.Type, "error-tag": &r.Tag, "error-app-tag": &r.AppTag,
+			"error-path": &r.Path, "error-message": &r.Message}
+		for _, leaf := range leaves {
+			if field := fields[leaf.name]; field != nil {
+				value, _ := text(leaf.value)
+				*field = printable(value, maxErrorText)
+			}
+		}
+		if r.Tag != "" || r.Message != "" {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+// kindOf says in words what a media type stands for.
+func kindOf(mediaType string) string {
+	if mediaType == "text/html" || mediaType == "application/xhtml+xml" {
+		return "an HTML page"
+	}
+	return "a body of type " + printable(mediaType, 64)
+}
