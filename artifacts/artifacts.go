@@ -9,6 +9,8 @@ package artifacts
 import (
 	"crypto"
 	"crypto/x509"
+
+	"github.com/xpu-sztp/ztp/artifacts/cms"
 )
 
 // Bundle is what a bootstrap server, a removable storage device or a DNS record delivered: DER bytes, nothing verified.
@@ -25,15 +27,24 @@ type Device struct {
 	AuthorityKeyID []byte            // the keyIdentifier of the IDevID certificate's authority key identifier; nil when it has none
 	Certificate    *x509.Certificate // recipient of encrypted artifacts; may be nil
 	Decrypter      crypto.Decrypter  // RSA key for encrypted artifacts; nil when the device cannot decrypt
+	KeyAgreement   KeyAgreement      // elliptic-curve key for encrypted artifacts; nil when the device has none
 }
+
+// KeyAgreement derives a secret with an elliptic-curve key; *ecdh.PrivateKey implements it.
+type KeyAgreement = cms.KeyAgreement
 
 // Policy is what the device's maker and operator decided, and what this session sent.
 type Policy struct {
 	VoucherAnchors []*x509.Certificate // whom to believe about ownership (RFC 8572 §5.1)
 	Assertions     []Assertion         // acceptable voucher assertions; empty means all known ones
 	Clock          Clock
-	Nonce          []byte // the nonce sent to this server in this session; nil when none was sent
-	Lenient        bool   // tolerate what peers in the field get wrong, with a warning (never anything about trust)
+	// UncheckedRevocation accepts carried revocation lists of unknown age when the voucher demands revocation checks and
+	// the clock is not accurate; without it such vouchers are refused. What is listed as revoked is refused either way.
+	UncheckedRevocation bool
+	Nonce               []byte // the nonce sent to this server in this session; nil when none was sent
+	RequireNonce        bool   // refuse vouchers without a nonce when one was sent
+	LongLived           bool   // where a nonce was sent, accept even a voucher with neither nonce nor expires-on
+	Lenient             bool   // tolerate what peers in the field get wrong, with a warning (never anything about trust)
 }
 
 // Conveyed is the outcome of Validate: exactly one of Redirect and Onboarding is set.
@@ -76,5 +87,11 @@ type Verdict struct {
 // nil for every other source. On success exactly one kind of conveyed information is returned; unsigned onboarding
 // information from an unauthenticated source is an error. The trail is returned in both cases. Errors are *Error.
 func Validate(b Bundle, server *ServerEvidence, d Device, p Policy) (*Conveyed, Trail, error) {
-	panic("seam")
+	v := &validation{device: d, policy: p}
+	conveyed, err := v.validate(b, server.Valid())
+	if err != nil {
+		return nil, v.trail, err
+	}
+	conveyed.Warnings = v.warnings
+	return conveyed, v.trail, nil
 }

@@ -1,5 +1,7 @@
 package artifacts
 
+import "slices"
+
 // Onboarding is onboarding information (RFC 8572 §6.2) that the device may execute. Its fields are unexported so that
 // only Validate, holding evidence of trust, can make one; Valid tells a real one from a zero value.
 type Onboarding struct {
@@ -35,14 +37,26 @@ type Configuration struct {
 // Valid reports whether o came out of Validate.
 func (o *Onboarding) Valid() bool { return o != nil && o.trusted }
 
-// BootImage returns the demanded image, or nil.
-func (o *Onboarding) BootImage() *BootImage { return o.image }
+// BootImage returns a copy of the demanded image, or nil.
+func (o *Onboarding) BootImage() *BootImage {
+	if o.image == nil {
+		return nil
+	}
+	image := *o.image
+	image.URIs, image.SHA256 = slices.Clone(image.URIs), slices.Clone(image.SHA256)
+	return &image
+}
 
-// PreScript returns the pre-configuration script, or nil.
-func (o *Onboarding) PreScript() []byte { return o.pre }
+// PreScript returns a copy of the pre-configuration script, or nil.
+func (o *Onboarding) PreScript() []byte { return slices.Clone(o.pre) }
 
-// Configuration returns the initial configuration, or nil.
-func (o *Onboarding) Configuration() *Configuration { return o.config }
+// Configuration returns a copy of the initial configuration, or nil.
+func (o *Onboarding) Configuration() *Configuration {
+	if o.config == nil {
+		return nil
+	}
+	return &Configuration{Handling: o.config.Handling, Data: slices.Clone(o.config.Data)}
+}
 
-// PostScript returns the post-configuration script, or nil.
-func (o *Onboarding) PostScript() []byte { return o.post }
+// PostScript returns a copy of the post-configuration script, or nil.
+func (o *Onboarding) PostScript() []byte { return slices.Clone(o.post) }

@@ -1,0 +1,205 @@
+package cms
+
+import (
+	"crypto"
+	"crypto/aes"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	_ "crypto/sha1" // OAEP and the key derivation of RFC 5753 default to it, and do not rely on its collision resistance
+	"crypto/subtle"
+	"encoding/binary"
+	"fmt"
+
+	"golang.org/x/crypto/cryptobyte"
+	casn1 "golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// unwrap recovers the content-encryption key with RSA.
+func (k keyTransport) unwrap(d crypto.Decrypter, size int) ([]byte, error) {
+	var options crypto.DecrypterOpts
+	switch k.algorithm.oid.String() {
+	case "1.2.840.113549.1.1.1":
+		options = &rsa.PKCS1v15DecryptOptions{SessionKeyLen: size} // crypto/rsa itself then hides a bad padding
+	case "1.2.840.113549.1.1.7":
+		oaep, err := k.algorithm.oaep()
+		if err != nil {
+			return nil, err
+		}
+		options = oaep
+	default:
+		return nil, fmt.Errorf("%w: key transport algorithm %v", ErrUnsupported, k.algorithm.oid)
+	}
+	spare := randomKey(size)
+	key, err := d.Decrypt(rand.Reader, k.key, options)
+	if err != nil || len(key) != size {
+		return spare, nil
+	}
+	return key, nil
+}
+
+// oaep reads RSAES-OAEP-params (RFC 4055 §4.1).
+func (a algorithm) oaep() (*rsa.OAEPOptions, error) {
+	o := &rsa.OAEPOptions{Hash: crypto.SHA1, MGFHash: crypto.SHA1}
+	params := a.params
+	var body, hashField, mgfField, label cryptobyte.String
+	var hasHash, hasMGF, hasLabel bool
+	if len(params) != 0 && !params.ReadASN1(&body, casn1.SEQUENCE) ||
+		!body.ReadOptionalASN1(&hashField, &hasHash, explicit(0)) ||
+		!body.ReadOptionalASN1(&mgfField, &hasMGF, explicit(1)) ||
+		!body.ReadOptionalASN1(&label, &hasLabel, explicit(2)) || !body.Empty() {
+		return nil, malformed("parameters of RSA-OAEP")
+	}
+	var err error
+	if hasHash {
+		if o.Hash, err = readKeyHash(hashField); err != nil {
+			return nil, err
+		}
+	}
+	if hasMGF {
+		mgf, err := readAlgorithm(&mgfField)
+		if err != nil || mgf.oid.String() != "1.2.840.113549.1.1.8" {
+			return nil, malformed("parameters of RSA-OAEP")
+		}
+		if o.MGFHash, err = readKeyHash(mgf.params); err != nil {
+			return nil, err
+		}
+	}
+	if hasLabel {
+		source, err := readAlgorithm(&label)
+		var value cryptobyte.String
+		if err != nil || source.oid.String() != "1.2.840.113549.1.1.9" ||
+			!source.params.ReadASN1(&value, casn1.OCTET_STRING) {
+			return nil, malformed("parameters of RSA-OAEP")
+		}
+		o.Label = value
+	}
+	return o, nil
+}
+
+// readKeyHash reads a hash where SHA-1 is allowed as well.
+func readKeyHash(in cryptobyte.String) (crypto.Hash, error) {
+	a, err := readAlgorithm(&in)
+	if err != nil {
+		return 0, err
+	}
+	if a.oid.String() == "1.3.14.3.2.26" {
+		return crypto.SHA1, a.plain()
+	}
+	return a.hash()
+}
+
+// unwrap recovers the content-encryption key with elliptic-curve Diffie-Hellman, the X9.63 key derivation and AES key
+// wrap (RFC 5753 §3.1.3, §7.1).
+func (k keyAgreement) unwrap(r Recipient, size int) ([]byte, error) {
+	kdf, err := k.algorithm.derivation()
+	if err != nil {
+		return nil, err
+	}
+	inner := k.algorithm.params
+	wrap, err := readAlgorithm(&inner)
+	if err != nil {
+		return nil, err
+	}
+	var wrapSize int
+	switch wrap.oid.String() {
+	case "2.16.840.1.101.3.4.1.5":
+		wrapSize = 16
+	case "2.16.840.1.101.3.4.1.25":
+		wrapSize = 24
+	case "2.16.840.1.101.3.4.1.45":
+		wrapSize = 32
+	default:
+		return nil, fmt.Errorf("%w: key wrap algorithm %v", ErrUnsupported, wrap.oid)
+	}
+	own, ok := r.Certificate.PublicKey.(*ecdsa.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("%w: key agreement with a key of type %v", ErrUnsupported, r.Certificate.PublicKeyAlgorithm)
+	}
+	curve, err := own.ECDH()
+	if err != nil {
+		return nil, fmt.Errorf("%w: key agreement: %v", ErrUnsupported, err)
+	}
+	peer, err := curve.Curve().NewPublicKey(k.point)
+	if err != nil {
+		return nil, ErrDecrypt
+	}
+	secret, err := r.KeyAgreement.ECDH(peer)
+	if err != nil {
+		return nil, ErrDecrypt
+	}
+	key, err := unwrapAES(x963(kdf, secret, sharedInfo(wrap.raw, k.ukm, wrapSize), wrapSize), k.key)
+	if err != nil || len(key) != size {
+		return nil, ErrDecrypt
+	}
+	return key, nil
+}
+
+// derivation returns the hash of the key derivation function of a dhSinglePass-stdDH scheme.
+func (a algorithm) derivation() (crypto.Hash, error) {
+	switch a.oid.String() {
+	case "1.3.133.16.840.63.0.2":
+		return crypto.SHA1, nil
+	case "1.3.132.1.11.1":
+		return crypto.SHA256, nil
+	case "1.3.132.1.11.2":
+		return crypto.SHA384, nil
+	case "1.3.132.1.11.3":
+		return crypto.SHA512, nil
+	}
+	return 0, fmt.Errorf("%w: key agreement algorithm %v", ErrUnsupported, a.oid)
+}
+
+// sharedInfo is the DER of ECC-CMS-SharedInfo (RFC 5753 §7.2).
+func sharedInfo(wrap, ukm []byte, size int) []byte {
+	var b cryptobyte.Builder
+	b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddBytes(wrap)
+		if ukm != nil {
+			b.AddASN1(explicit(0), func(b *cryptobyte.Builder) { b.AddASN1OctetString(ukm) })
+		}
+		b.AddASN1(explicit(2), func(b *cryptobyte.Builder) {
+			b.AddASN1OctetString(binary.BigEndian.AppendUint32(nil, uint32(size)*8))
+		})
+	})
+	return b.BytesOrPanic()
+}
+
+// x963 is the key derivation function of ANSI X9.63 (SEC 1 §3.6.1).
+func x963(hash crypto.Hash, secret, info []byte, size int) []byte {
+	var out []byte
+	for counter := uint32(1); len(out) < size; counter++ {
+		h := hash.New()
+		h.Write(secret)
+		h.Write(binary.BigEndian.AppendUint32(nil, counter))
+		h.Write(info)
+		out = h.Sum(out)
+	}
+	return out[:size]
+}
+
+// unwrapAES is the inverse of AES key wrap (RFC 3394 §2.2.2).
+func unwrapAES(kek, wrapped []byte) ([]byte, error) {
+	if len(wrapped)%8 != 0 || len(wrapped) < 24 || len(wrapped) > 64 {
+		return nil, ErrDecrypt
+	}
+	block, err := aes.NewCipher(kek)
+	if err != nil {
+		return nil, err
+	}
+	n := len(wrapped)/8 - 1
+	var buf [aes.BlockSize]byte
+	copy(buf[:8], wrapped)
+	key := append([]byte{}, wrapped[8:]...)
+	for step := 6 * n; step > 0; step-- {
+		chunk := key[(step-1)%n*8:][:8]
+		binary.BigEndian.PutUint64(buf[:8], binary.BigEndian.Uint64(buf[:8])^uint64(step))
+		copy(buf[8:], chunk)
+		block.Decrypt(buf[:], buf[:])
+		copy(chunk, buf[8:])
+	}
+	if subtle.ConstantTimeCompare(buf[:8], []byte{0xa6, 0xa6, 0xa6, 0xa6, 0xa6, 0xa6, 0xa6, 0xa6}) != 1 {
+		return nil, ErrDecrypt
+	}
+	return key, nil
+}

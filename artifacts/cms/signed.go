@@ -1,0 +1,264 @@
+package cms
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/hex"
+	"fmt"
+	"math/big"
+
+	"golang.org/x/crypto/cryptobyte"
+	casn1 "golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// SignedData is RFC 5652 §5.1. Its certificates and revocation lists are an unordered set that no signature covers.
+type SignedData struct {
+	Version      int
+	ContentType  asn1.ObjectIdentifier
+	Content      []byte // nil when absent
+	Certificates []*x509.Certificate
+	CRLs         [][]byte // DER of X.509 certificate lists, not yet parsed
+	Signers      []Signer
+}
+
+// Signer is a SignerInfo (RFC 5652 §5.3).
+type Signer struct {
+	issuer    []byte // with serial, or
+	serial    *big.Int
+	keyID     []byte
+	digest    algorithm
+	signing   algorithm
+	attrs     []byte // the signed attributes as SET OF, which is what was signed; nil when absent
+	signature []byte
+
+	contentType   asn1.ObjectIdentifier
+	messageDigest []byte
+}
+
+var (
+	oidContentType   = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 3}
+	oidMessageDigest = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 4}
+)
+
+// Degenerate reports whether the message only carries certificates (RFC 5652 §5.1, "certs-only").
+func (s *SignedData) Degenerate() bool { return len(s.Signers) == 0 && s.Content == nil }
+
+// Names reports whether the signer identifier names cert.
+func (s *Signer) Names(cert *x509.Certificate) bool {
+	if s.keyID != nil {
+		return bytes.Equal(s.keyID, cert.SubjectKeyId)
+	}
+	return bytes.Equal(s.issuer, cert.RawIssuer) && s.serial.Cmp(cert.SerialNumber) == 0
+}
+
+// String identifies the signer for people.
+func (s *Signer) String() string { return identifier(s.issuer, s.serial, s.keyID) }
+
+// identifier renders a signer or recipient identifier for people.
+func identifier(issuer []byte, serial *big.Int, keyID []byte) string {
+	if keyID != nil {
+		return "key identifier " + hex.EncodeToString(keyID)
+	}
+	return fmt.Sprintf("serial number %x of %s", serial, NameOf(issuer))
+}
+
+func parseSignedData(in cryptobyte.String) (*SignedData, error) {
+	s := new(SignedData)
+	var body, digests, encap, certs, crls, signers cryptobyte.String
+	if !in.ReadASN1(&body, casn1.SEQUENCE) || !in.Empty() ||
+		!body.ReadASN1Integer(&s.Version) ||
+		!body.ReadASN1(&digests, casn1.SET) ||
+		!body.ReadASN1(&encap, casn1.SEQUENCE) ||
+		!body.ReadOptionalASN1(&certs, nil, explicit(0)) ||
+		!body.ReadOptionalASN1(&crls, nil, explicit(1)) ||
+		!body.ReadASN1(&signers, casn1.SET) || !body.Empty() {
+		return nil, malformed("structure of SignedData")
+	}
+	// The version follows from what is inside (RFC 5652 §5.1) and common encoders get it wrong; it decides nothing.
+	if s.Version < 1 || s.Version > 5 {
+		return nil, fmt.Errorf("%w: SignedData version %d", ErrUnsupported, s.Version)
+	}
+	if err := checkAlgorithms(digests); err != nil {
+		return nil, err
+	}
+	if err := s.parseContent(encap); err != nil {
+		return nil, err
+	}
+	if err := s.parseCertificates(certs); err != nil {
+		return nil, err
+	}
+	if err := s.parseCRLs(crls); err != nil {
+		return nil, err
+	}
+	return s, s.parseSigners(signers)
+}
+
+func checkAlgorithms(in cryptobyte.String) error {
+	list, err := elements(in, maxAlgorithms, "digest algorithms")
+	for i := 0; i < len(list) && err == nil; i++ {
+		_, err = readAlgorithm(&list[i])
+	}
+	return err
+}
+
+func (s *SignedData) parseContent(in cryptobyte.String) error {
+	if !in.ReadASN1ObjectIdentifier(&s.ContentType) {
+		return malformed("no type of the encapsulated content")
+	}
+	if in.Empty() {
+		return nil
+	}
+	var content cryptobyte.String
+	if !in.ReadASN1(&content, explicit(0)) || !in.Empty() {
+		return malformed("encapsulated content")
+	}
+	var ok bool
+	if s.Content, ok = readOctets(&content, casn1.OCTET_STRING); !ok || !content.Empty() {
+		return malformed("encapsulated content is not an OCTET STRING")
+	}
+	return nil
+}
+
+func (s *SignedData) parseCertificates(in cryptobyte.String) error {
+	list, err := elements(in, MaxCertificates, "certificates")
+	if err != nil {
+		return err
+	}
+	for _, der := range list {
+		if !der.PeekASN1Tag(casn1.SEQUENCE) {
+			return fmt.Errorf("%w: a certificate that is not X.509", ErrUnsupported)
+		}
+		c, err := ParseCertificate(der)
+		if err != nil {
+			return err
+		}
+		s.Certificates = append(s.Certificates, c)
+	}
+	return nil
+}
+
+// parseCRLs keeps X.509 revocation lists; other kinds of revocation information, such as OCSP responses, are passed over.
+func (s *SignedData) parseCRLs(in cryptobyte.String) error {
+	list, err := elements(in, MaxCRLs, "revocation lists")
+	if err != nil {
+		return err
+	}
+	if len(in) > MaxCRLBytes {
+		return fmt.Errorf("%w: revocation lists of %d bytes, at most %d", ErrLimit, len(in), MaxCRLBytes)
+	}
+	for _, der := range list {
+		if der.PeekASN1Tag(casn1.SEQUENCE) {
+			s.CRLs = append(s.CRLs, der)
+		}
+	}
+	return nil
+}
+
+func (s *SignedData) parseSigners(in cryptobyte.String) error {
+	list, err := elements(in, MaxSigners, "signers")
+	if err != nil {
+		return err
+	}
+	for _, der := range list {
+		signer, err := parseSigner(der)
+		if err != nil {
+			return err
+		}
+		s.Signers = append(s.Signers, *signer)
+	}
+	return nil
+}
+
+func parseSigner(in cryptobyte.String) (*Signer, error) {
+	s := new(Signer)
+	var body, attrs, signature cryptobyte.String
+	var version int
+	var hasAttrs bool
+	if !in.ReadASN1(&body, casn1.SEQUENCE) || !body.ReadASN1Integer(&version) {
+		return nil, malformed("structure of SignerInfo")
+	}
+	if version != 1 && version != 3 {
+		return nil, fmt.Errorf("%w: SignerInfo version %d", ErrUnsupported, version)
+	}
+	var err error
+	if s.issuer, s.serial, s.keyID, err = readIdentifier(&body); err != nil {
+		return nil, err
+	}
+	if s.digest, err = readAlgorithm(&body); err != nil {
+		return nil, err
+	}
+	if !body.ReadOptionalASN1(&attrs, &hasAttrs, explicit(0)) {
+		return nil, malformed("signed attributes")
+	}
+	if hasAttrs {
+		// The signature covers the attributes under the tag of a SET OF, not the one they were sent with (RFC 5652 §5.4).
+		s.attrs = append(appendHeader(nil, byte(casn1.SET), len(attrs)), attrs...)
+		if err := s.parseAttributes(attrs); err != nil {
+			return nil, err
+		}
+	}
+	if s.signing, err = readAlgorithm(&body); err != nil {
+		return nil, err
+	}
+	if !body.ReadASN1(&signature, casn1.OCTET_STRING) || !body.SkipOptionalASN1(explicit(1)) || !body.Empty() {
+		return nil, malformed("structure of SignerInfo")
+	}
+	s.signature = signature
+	return s, nil
+}
+
+// parseAttributes takes the content type and the message digest from the signed attributes. No type may appear twice,
+// and these two have a single value (RFC 5652 §11).
+func (s *Signer) parseAttributes(in cryptobyte.String) error {
+	list, err := elements(in, maxAttributes, "signed attributes")
+	if err != nil {
+		return err
+	}
+	seen := make([]asn1.ObjectIdentifier, 0, len(list))
+	for _, der := range list {
+		var body, values, digest cryptobyte.String
+		var kind asn1.ObjectIdentifier
+		if !der.ReadASN1(&body, casn1.SEQUENCE) || !body.ReadASN1ObjectIdentifier(&kind) ||
+			!body.ReadASN1(&values, casn1.SET) || !body.Empty() {
+			return malformed("signed attribute")
+		}
+		for _, other := range seen {
+			if other.Equal(kind) {
+				return malformed("signed attribute %v appears twice", kind)
+			}
+		}
+		seen = append(seen, kind)
+		switch {
+		case kind.Equal(oidContentType):
+			if !values.ReadASN1ObjectIdentifier(&s.contentType) || !values.Empty() {
+				return malformed("content-type attribute")
+			}
+		case kind.Equal(oidMessageDigest):
+			if !values.ReadASN1(&digest, casn1.OCTET_STRING) || !values.Empty() {
+				return malformed("message-digest attribute")
+			}
+			s.messageDigest = digest
+		}
+	}
+	return nil
+}
+
+// readIdentifier reads IssuerAndSerialNumber or [0] SubjectKeyIdentifier.
+func readIdentifier(in *cryptobyte.String) (issuer []byte, serial *big.Int, keyID []byte, err error) {
+	primitive := casn1.Tag(0).ContextSpecific()
+	if in.PeekASN1Tag(primitive) {
+		var id cryptobyte.String
+		if !in.ReadASN1(&id, primitive) || len(id) == 0 {
+			return nil, nil, nil, malformed("subject key identifier")
+		}
+		return nil, nil, id, nil
+	}
+	var body, name cryptobyte.String
+	serial = new(big.Int)
+	if !in.ReadASN1(&body, casn1.SEQUENCE) || !body.ReadASN1Element(&name, casn1.SEQUENCE) ||
+		!body.ReadASN1Integer(serial) || !body.Empty() {
+		return nil, nil, nil, malformed("issuer and serial number")
+	}
+	return name, serial, nil, nil
+}

@@ -1,0 +1,123 @@
+package cms
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	_ "crypto/sha256" // register the hashes of the allow-list
+	_ "crypto/sha512"
+	"crypto/subtle"
+	"crypto/x509"
+	"fmt"
+
+	casn1 "golang.org/x/crypto/cryptobyte/asn1"
+)
+
+const minRSABits = 2048
+
+// SignedBy verifies that cert's key made a signature over the content, and that the signature's own identifier names
+// cert. Whether cert is to be believed is the caller's business. Errors wrap ErrNotSigner when no signature names cert,
+// ErrUnsupported when one does but with an algorithm or key outside the allow-list (SHA-2; ECDSA on P-256, P-384 and
+// P-521; RSA of at least 2048 bits with PKCS#1 v1.5 or PSS; Ed25519), and ErrSignature otherwise.
+func (s *SignedData) SignedBy(cert *x509.Certificate) error {
+	err := ErrNotSigner
+	for i := range s.Signers {
+		if !s.Signers[i].Names(cert) {
+			continue
+		}
+		if err = s.verify(&s.Signers[i], cert); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func (s *SignedData) verify(signer *Signer, cert *x509.Certificate) error {
+	if s.Content == nil {
+		return fmt.Errorf("%w: there is no content", ErrSignature)
+	}
+	hash, err := signer.digest.hash()
+	if err != nil {
+		return err
+	}
+	signed, err := s.signedBytes(signer, hash)
+	if err != nil {
+		return err
+	}
+	return signer.signing.verify(cert, hash, signed, signer.signature)
+}
+
+// signedBytes returns what the signature covers, after holding the signed attributes against the content
+// (RFC 5652 §5.4).
+func (s *SignedData) signedBytes(signer *Signer, hash crypto.Hash) ([]byte, error) {
+	if signer.attrs == nil {
+		if !s.ContentType.Equal(TypeData) {
+			return nil, fmt.Errorf("%w: content type %v requires signed attributes", ErrSignature, s.ContentType)
+		}
+		// Without attributes the signature covers the content itself. A signature made over attributes of another
+		// message would verify for content that is those attributes, so such content is refused.
+		if bytes.HasPrefix(s.Content, []byte{byte(casn1.SET)}) {
+			return nil, fmt.Errorf("%w: content could be the signed attributes of another message", ErrSignature)
+		}
+		return s.Content, nil
+	}
+	if !signer.contentType.Equal(s.ContentType) {
+		return nil, fmt.Errorf("%w: content is of type %v, the signature is for type %v",
+			ErrSignature, s.ContentType, signer.contentType)
+	}
+	h := hash.New()
+	h.Write(s.Content)
+	if subtle.ConstantTimeCompare(h.Sum(nil), signer.messageDigest) != 1 {
+		return nil, fmt.Errorf("%w: the content was changed after it was signed", ErrSignature)
+	}
+	return signer.attrs, nil
+}
+
+// verify checks signature over message with the key of cert. hash is the digest algorithm of the SignerInfo.
+func (a algorithm) verify(cert *x509.Certificate, hash crypto.Hash, message, signature []byte) error {
+	scheme, err := a.scheme(hash)
+	if err != nil {
+		return err
+	}
+	h := hash.New()
+	h.Write(message)
+	digest := h.Sum(nil)
+	var good bool
+	switch key := cert.PublicKey.(type) {
+	case *ecdsa.PublicKey:
+		if scheme.kind != schemeECDSA || key.Curve == elliptic.P224() {
+			return keyMismatch(scheme, cert)
+		}
+		good = ecdsa.VerifyASN1(key, digest, signature)
+	case ed25519.PublicKey:
+		if scheme.kind != schemeEd25519 {
+			return keyMismatch(scheme, cert)
+		}
+		good = ed25519.Verify(key, message, signature)
+	case *rsa.PublicKey:
+		if key.N.BitLen() < minRSABits {
+			return fmt.Errorf("%w: RSA key of %d bits, at least %d", ErrUnsupported, key.N.BitLen(), minRSABits)
+		}
+		switch scheme.kind {
+		case schemePKCS1:
+			good = rsa.VerifyPKCS1v15(key, hash, digest, signature) == nil
+		case schemePSS:
+			good = rsa.VerifyPSS(key, hash, digest, signature, &rsa.PSSOptions{SaltLength: scheme.salt}) == nil
+		default:
+			return keyMismatch(scheme, cert)
+		}
+	default:
+		return keyMismatch(scheme, cert)
+	}
+	if !good {
+		return ErrSignature
+	}
+	return nil
+}
+
+func keyMismatch(s scheme, cert *x509.Certificate) error {
+	return fmt.Errorf("%w: %s signature with a key of type %v", ErrUnsupported, s.kind, cert.PublicKeyAlgorithm)
+}

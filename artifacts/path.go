@@ -1,0 +1,144 @@
+package artifacts
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/xpu-sztp/ztp/artifacts/cms"
+)
+
+// errPeriod says that a path would hold at another time.
+var errPeriod = errors.New("outside of its validity period")
+
+// pathQuery asks for certification paths (RFC 5280 §6).
+type pathQuery struct {
+	leaf   *x509.Certificate
+	roots  []*x509.Certificate // where paths must end; they need not be self-signed
+	others []*x509.Certificate // what paths may go through
+	usage  x509.ExtKeyUsage
+}
+
+// verify returns every path, leaf first. Without an accurate clock certificates do not expire (RFC 8572 §9.1). The error
+// wraps errPeriod when only the time is wrong.
+func (q pathQuery) verify(clock Clock) ([][]*x509.Certificate, error) {
+	if !clock.Accurate() {
+		return q.ageless()
+	}
+	now := clock.Now
+	if now.IsZero() {
+		now = time.Unix(0, 0) // crypto/x509 takes the zero time to mean its own clock
+	}
+	paths, err := q.at(now)
+	if err == nil {
+		return paths, nil
+	}
+	if paths, agelessErr := q.ageless(); agelessErr == nil {
+		return nil, outsidePeriod(paths[0], now)
+	}
+	return nil, err
+}
+
+func (q pathQuery) at(now time.Time) ([][]*x509.Certificate, error) {
+	options := x509.VerifyOptions{
+		Roots:         x509.NewCertPool(),
+		Intermediates: x509.NewCertPool(),
+		CurrentTime:   now,
+		KeyUsages:     []x509.ExtKeyUsage{q.usage},
+	}
+	for _, c := range q.roots {
+		options.Roots.AddCert(c)
+	}
+	for _, c := range q.others {
+		options.Intermediates.AddCert(c)
+	}
+	paths, err := q.leaf.Verify(options)
+	if err != nil {
+		return nil, err
+	}
+	var strong [][]*x509.Certificate
+	for _, p := range paths {
+		if err = weakKey(p); err == nil {
+			strong = append(strong, p)
+		}
+	}
+	if strong == nil {
+		return nil, err
+	}
+	return strong, nil
+}
+
+// ageless verifies with copies of the certificates whose validity has no end, since no single time need lie within the
+// validity of all of a path.
+func (q pathQuery) ageless() ([][]*x509.Certificate, error) {
+	now := time.Unix(0, 0)
+	original := make(map[*x509.Certificate]*x509.Certificate)
+	copyOf := func(c *x509.Certificate) *x509.Certificate {
+		timeless := *c
+		timeless.NotBefore, timeless.NotAfter = now, now
+		original[&timeless] = c
+		return &timeless
+	}
+	copies := pathQuery{leaf: copyOf(q.leaf), usage: q.usage}
+	for _, c := range q.roots {
+		copies.roots = append(copies.roots, copyOf(c))
+	}
+	for _, c := range q.others {
+		copies.others = append(copies.others, copyOf(c))
+	}
+	paths, err := copies.at(now)
+	for _, p := range paths {
+		for i, c := range p {
+			p[i] = original[c]
+		}
+	}
+	return paths, err
+}
+
+func outsidePeriod(path []*x509.Certificate, now time.Time) error {
+	for _, c := range path {
+		if now.Before(c.NotBefore) || now.After(c.NotAfter) {
+			return fmt.Errorf("certificate of %s %w: valid from %s to %s, the clock says %s",
+				subject(c), errPeriod, stamp(c.NotBefore), stamp(c.NotAfter), stamp(now))
+		}
+	}
+	return errPeriod
+}
+
+// weakKey refuses keys below the strength that is asked of signatures.
+func weakKey(path []*x509.Certificate) error {
+	for _, c := range path {
+		switch key := c.PublicKey.(type) {
+		case *rsa.PublicKey:
+			if key.N.BitLen() < 2048 {
+				return fmt.Errorf("certificate of %s has an RSA key of %d bits, at least 2048", subject(c), key.N.BitLen())
+			}
+		case *ecdsa.PublicKey:
+			if key.Curve == elliptic.P224() {
+				return fmt.Errorf("certificate of %s has a key on P-224, at least P-256", subject(c))
+			}
+		}
+	}
+	return nil
+}
+
+// selfSigned reports whether c was signed with its own key.
+func selfSigned(c *x509.Certificate) bool {
+	return bytes.Equal(c.RawIssuer, c.RawSubject) &&
+		c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
+}
+
+// issued reports whether parent signed child.
+func issued(parent, child *x509.Certificate) bool {
+	return bytes.Equal(parent.RawSubject, child.RawIssuer) && child.CheckSignatureFrom(parent) == nil
+}
+
+// subject and stamp render what messages name.
+func subject(c *x509.Certificate) string { return cms.NameOf(c.RawSubject) }
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

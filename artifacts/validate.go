@@ -1,0 +1,219 @@
+package artifacts
+
+import (
+	"bytes"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+
+	"github.com/xpu-sztp/ztp/artifacts/cms"
+)
+
+// validation is one run of Validate.
+type validation struct {
+	device   Device
+	policy   Policy
+	trail    Trail
+	warnings []string
+}
+
+// document is conveyed information out of its container.
+type document struct {
+	kind asn1.ObjectIdentifier
+	data []byte
+}
+
+// validate decides about trust before it reads the document (RFC 8572 §5.3): nothing in it is looked at when a signature
+// that is there does not hold, whoever sent it.
+func (v *validation) validate(b Bundle, serverTrusted bool) (*Conveyed, error) {
+	message, err := v.readConveyed(b.ConveyedInformation)
+	if err != nil {
+		return nil, err
+	}
+	doc := document{message.Type, message.Data}
+	signed := message.Signed != nil
+	switch {
+	case signed:
+		if err := v.ownerSigned(b, message.Signed); err != nil {
+			return nil, err
+		}
+		doc = document{message.Signed.ContentType, message.Signed.Content}
+	case len(b.OwnerCertificate) > 0 || len(b.OwnershipVoucher) > 0:
+		v.warn("the owner certificate and ownership voucher are ignored: the conveyed information is not signed")
+	}
+	var contents *contents
+	err = v.step(StepContents, func() (string, error) {
+		contents, err = v.decodeConveyed(doc)
+		if err != nil {
+			return "", err
+		}
+		return contents.summary(), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return v.conclude(contents, signed, serverTrusted)
+}
+
+// conclude gives the contents the trust that they have earned, and no more.
+func (v *validation) conclude(c *contents, signed, serverTrusted bool) (*Conveyed, error) {
+	conveyed := &Conveyed{Signed: signed, Trusted: signed || serverTrusted}
+	var why string
+	switch {
+	case signed:
+		why = "the owner signed the data"
+	case serverTrusted:
+		why = "the server was authenticated"
+	default:
+		why = "neither signed nor from an authenticated server"
+	}
+	if c.onboarding != nil && !conveyed.Trusted {
+		return nil, v.step(StepTrust, func() (string, error) {
+			return "", refuse(CodeUnsigned, "onboarding information is "+why,
+				"have the server send data signed by the owner, or let the device authenticate the server", nil)
+		})
+	}
+	if c.onboarding != nil {
+		v.pass(StepTrust, why)
+		conveyed.Onboarding = c.onboarding
+		conveyed.Onboarding.trusted = true
+		return conveyed, nil
+	}
+	v.pass(StepTrust, redirectTrust(c, conveyed.Trusted, why))
+	var err error
+	conveyed.Redirect, err = v.redirect(c.servers, conveyed.Trusted)
+	return conveyed, err
+}
+
+func redirectTrust(c *contents, trusted bool, why string) string {
+	if trusted {
+		return why
+	}
+	for _, s := range c.servers {
+		if s.anchor != nil {
+			return why + ": trust anchors removed"
+		}
+	}
+	return why
+}
+
+// readConveyed reads the container, and decrypts it when it is encrypted (RFC 8572 §3.1).
+func (v *validation) readConveyed(der []byte) (message *cms.Message, err error) {
+	err = v.step(StepConveyed, func() (string, error) {
+		if len(der) == 0 {
+			return "", refuse(CodeConveyedMissing, "there is no conveyed information",
+				"check what the bootstrap server sends, with `ztp inspect`", nil)
+		}
+		var encrypted string
+		if message, encrypted, err = v.open(der, CodeConveyedMalformed); err != nil {
+			return "", err
+		}
+		kind := message.Type
+		form := "unsigned"
+		if message.Signed != nil {
+			kind, form = message.Signed.ContentType, "signed"
+			if message.Signed.Content == nil || len(message.Signed.Signers) == 0 {
+				return "", refuse(CodeConveyedMalformed, "signed conveyed information has no content or no signature",
+					"sign it with the owner certificate's key", nil)
+			}
+		}
+		if !kind.Equal(cms.TypeData) && !kind.Equal(cms.TypeConveyedJSON) && !kind.Equal(cms.TypeConveyedXML) {
+			return "", refuse(CodeConveyedMalformed, fmt.Sprintf("content type %v is not conveyed information", kind),
+				"use content type id-ct-sztpConveyedInfoJSON", nil)
+		}
+		return fmt.Sprintf("%s%s, %d bytes", encrypted, form, len(der)), nil
+	})
+	return message, err
+}
+
+// open reads a container and decrypts it when it is encrypted. encrypted is a word about that for the trail.
+func (v *validation) open(der []byte, malformed Code) (m *cms.Message, encrypted string, err error) {
+	if m, err = cms.Parse(der); err != nil {
+		return nil, "", container(malformed, err)
+	}
+	if m.Enveloped == nil {
+		return m, "", nil
+	}
+	m, err = m.Enveloped.Open(cms.Recipient{
+		Certificate:  v.device.Certificate,
+		Decrypter:    v.device.Decrypter,
+		KeyAgreement: v.device.KeyAgreement,
+	})
+	switch {
+	case errors.Is(err, cms.ErrNotRecipient):
+		return nil, "", refuse(CodeNotForDevice, "encrypted, but not for a key of this device",
+			"encrypt for the certificate that `ztp identity show` prints", nil)
+	case errors.Is(err, cms.ErrDecrypt):
+		return nil, "", refuse(CodeUnreadable, "encrypted for this device, but it does not decrypt to an artifact",
+			"encrypt for the certificate that `ztp identity show` prints", nil)
+	case err != nil:
+		return nil, "", container(malformed, err)
+	}
+	return m, "encrypted, ", nil
+}
+
+// container turns an error of package cms into a refusal.
+func container(malformed Code, err error) *Error {
+	switch {
+	case errors.Is(err, cms.ErrLimit):
+		return refuse(CodeTooLarge, "larger than the device reads", "leave out what the artifact does not need", err)
+	case errors.Is(err, cms.ErrUnsupported):
+		return refuse(CodeAlgorithmRefused, "made in a way the device does not accept",
+			"use SHA-256 or better with ECDSA, Ed25519 or RSA of 2048 bits or more, and AES for encryption", err)
+	}
+	return refuse(malformed, "not a DER CMS artifact", "check the file with `ztp inspect`", err)
+}
+
+// decodeConveyed tells the encoding and reads the document.
+func (v *validation) decodeConveyed(doc document) (*contents, error) {
+	first := bytes.TrimLeft(doc.data, " \t\r\n")
+	xml := doc.kind.Equal(cms.TypeConveyedXML) ||
+		doc.kind.Equal(cms.TypeData) && bytes.HasPrefix(first, []byte("<"))
+	if xml {
+		return nil, refuse(CodeConveyedXML, "the conveyed information is encoded in XML, which this device does not read",
+			"encode it in JSON", nil)
+	}
+	if doc.kind.Equal(cms.TypeData) && !bytes.HasPrefix(first, []byte("{")) {
+		return nil, refuse(CodeConveyedInvalid, "the conveyed information is neither JSON nor XML",
+			"encode it in JSON", nil)
+	}
+	d := decoder{lenient: v.policy.Lenient}
+	c := d.conveyed(doc.data)
+	v.warnings = append(v.warnings, d.warnings...)
+	if d.err != nil {
+		return nil, refuse(CodeConveyedInvalid, "the conveyed information breaks the rules of RFC 8572 §6.3",
+			"correct the document that the server signs or sends", d.err)
+	}
+	return c, nil
+}
+
+// step runs f as the step named s, records it, and completes the error.
+func (v *validation) step(s Step, f func() (detail string, err error)) error {
+	detail, err := f()
+	if err == nil {
+		v.pass(s, detail)
+		return nil
+	}
+	var e *Error
+	if !errors.As(err, &e) {
+		e = refuse("internal", "unforeseen", "", err)
+	}
+	if e.Step == "" {
+		e.Step = s
+	}
+	v.trail.Steps = append(v.trail.Steps, Verdict{Step: s, Detail: e.Error()})
+	return e
+}
+
+func (v *validation) pass(s Step, detail string) {
+	v.trail.Steps = append(v.trail.Steps, Verdict{Step: s, OK: true, Detail: detail})
+}
+
+func (v *validation) warn(format string, args ...any) {
+	v.warnings = append(v.warnings, fmt.Sprintf(format, args...))
+}
+
+// refuse makes an Error; the step is filled in where it is known.
+func refuse(code Code, msg, fix string, err error) *Error {
+	return &Error{Code: code, Msg: msg, Fix: fix, Err: err}
+}
