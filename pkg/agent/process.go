@@ -1,0 +1,66 @@
+package agent
+
+import (
+	"context"
+
+	"github.com/xpu-sztp/ztp/artifacts"
+	"github.com/xpu-sztp/ztp/pkg/onboard"
+	"github.com/xpu-sztp/ztp/pkg/state"
+)
+
+// process judges bootstrapping data and acts on it: a redirect leads to more servers, onboarding information is executed
+// (RFC 8572 §5.3).
+func (v *visit) process(ctx context.Context, got reply) error {
+	var evidence *artifacts.ServerEvidence
+	if got.session != nil {
+		evidence = got.session.Evidence()
+	}
+	conveyed, trail, err := artifacts.Validate(got.bundle, evidence, v.Device.Device, artifacts.Policy{
+		VoucherAnchors: v.Trust.VoucherAnchors, Assertions: v.Trust.Assertions, Clock: v.Clock(),
+		Nonce: got.input.Nonce, Lenient: v.Trust.Lenient})
+	v.showValidated(conveyed, trail, err)
+	if err != nil {
+		return v.refuse(ctx, got, evidence, err)
+	}
+	for _, w := range conveyed.Warnings {
+		v.showWarning(w)
+	}
+	if conveyed.Redirect != nil {
+		if got.session != nil {
+			got.session.Close()
+		}
+		return v.tryServers(ctx, conveyed.Redirect.Servers, conveyed.Redirect.Trusted, "redirect")
+	}
+	return v.onboard(ctx, got, evidence, conveyed)
+}
+
+// refuse ends the attempt with data that cannot be believed or understood. A trusted server is told. Onboarding
+// information that nobody vouched for, or a failure at a trusted server, ends the lead (R5.3-09, R5.6-07); anything else
+// leaves the next server its chance, since whoever can spoil one answer must not be able to spoil the list.
+func (v *visit) refuse(ctx context.Context, got reply, evidence *artifacts.ServerEvidence, err error) error {
+	v.fail(StageValidate, err)
+	if evidence.Valid() {
+		v.Onboarder.ReportParsingError(ctx, got.session, got.output.Level, err)
+		return finalError{err}
+	}
+	if reasonOf(err) == string(artifacts.CodeUnsigned) {
+		return finalError{err}
+	}
+	return err
+}
+
+// onboard executes onboarding information. Progress goes to the server only when it was authenticated (R5.6-04).
+// Whatever comes of it, the lead ends here (R5.3-08).
+func (v *visit) onboard(ctx context.Context, got reply, evidence *artifacts.ServerEvidence, conveyed *artifacts.Conveyed) error {
+	request := onboard.Request{Info: conveyed.Onboarding, Warnings: conveyed.Warnings, Network: v.lead.Network}
+	if evidence.Valid() {
+		request.Reporter, request.Level = got.session, got.output.Level
+	}
+	v.showPhase(state.PhaseOnboarding)
+	outcome, err := v.Onboarder.Execute(ctx, request)
+	if err != nil {
+		return finalError{v.fail(StageOnboard, err)}
+	}
+	v.outcome = outcome
+	return nil
+}

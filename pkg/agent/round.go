@@ -1,0 +1,78 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/xpu-sztp/ztp/pkg/onboard"
+	"github.com/xpu-sztp/ztp/pkg/reason"
+	"github.com/xpu-sztp/ztp/pkg/source"
+	"github.com/xpu-sztp/ztp/pkg/state"
+)
+
+// round is one pass over all sources. What it learns about trust lives in its call frames, never here (R5.3-01).
+type round struct {
+	*Agent
+	failures []Failure
+	outcome  onboard.Outcome
+}
+
+// Round asks every source once, in order, and returns how the first lead that succeeded ended. Otherwise it returns a
+// *RoundError, or the cause of ctx's cancellation. attempt is counted from 1 and only shown.
+func (a *Agent) Round(ctx context.Context, attempt int) (onboard.Outcome, error) {
+	r := &round{Agent: a}
+	r.showRound(attempt)
+	for _, s := range a.Sources {
+		known := len(r.failures)
+		r.showPhase(state.PhaseDiscovering)
+		err := s.Discover(ctx, r.followLead)
+		if err == nil {
+			r.showSource(s.Name(), nil)
+			return r.outcome, nil
+		}
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
+		if len(r.failures) == known {
+			r.fail(StageDiscover, err)
+		}
+		r.showSource(s.Name(), err)
+	}
+	if len(r.failures) == 0 {
+		r.fail(StageDiscover, &reason.Error{Code: CodeNoServer, Msg: "no source of bootstrap servers is configured",
+			Fix: "list at least one source under [discovery] sources"})
+	}
+	return 0, &RoundError{Failures: r.failures}
+}
+
+// followLead processes one lead (RFC 8572 §5.3). A nil error means that the device was bootstrapped or is rebooting.
+func (r *round) followLead(ctx context.Context, lead source.Lead) error {
+	r.Log.Info("lead found", "source", lead.Source, "interface", lead.Interface, "servers", len(lead.Servers))
+	for _, w := range lead.Warnings {
+		r.showWarning(w)
+	}
+	v := &visit{round: r, lead: lead, shown: -1}
+	var err error
+	if lead.Bundle != nil {
+		err = v.process(ctx, reply{bundle: *lead.Bundle})
+	} else {
+		err = v.tryServers(ctx, lead.Servers, lead.Trusted, lead.Source)
+	}
+	var final finalError
+	if errors.As(err, &final) {
+		return final.error
+	}
+	return err
+}
+
+// fail records a failure for the round's verdict and returns its error.
+func (r *round) fail(stage Stage, err error) error {
+	r.failures = append(r.failures, Failure{Stage: stage, Err: err})
+	code, _ := reason.Of(err)
+	r.Log.Warn("failed", "reason", string(code), "error", err)
+	return err
+}
+
+// now is the wall clock for status; decisions about validity use Agent.Clock.
+func now() time.Time { return time.Now().UTC() }

@@ -1,0 +1,151 @@
+package agent
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/xpu-sztp/ztp/artifacts"
+	"github.com/xpu-sztp/ztp/pkg/reason"
+	"github.com/xpu-sztp/ztp/pkg/state"
+)
+
+// maxWarnings and maxServers bound what hostile peers can make the status grow to.
+const (
+	maxWarnings = 50
+	maxServers  = 100
+)
+
+// showRound opens a new round: what the last one visited is no longer interesting.
+func (a *Agent) showRound(attempt int) {
+	a.Board.Update(func(s *state.Status) {
+		s.Attempts = attempt
+		s.NextAttempt = time.Time{}
+		s.Sources, s.Servers = nil, nil
+	})
+}
+
+func (a *Agent) showPhase(p state.Phase) {
+	a.Board.Update(func(s *state.Status) { s.Phase = p })
+}
+
+// showBackOff says why nothing worked and when the next round begins.
+func (a *Agent) showBackOff(delay time.Duration, cause error) {
+	why := Explain(cause)
+	a.Log.Warn("nothing worked, waiting", "reason", why.Code, "error", why.Message, "retry_in", delay.Round(time.Millisecond).String())
+	a.Board.Update(func(s *state.Status) {
+		s.Phase = state.PhaseBackingOff
+		s.NextAttempt = now().Add(delay)
+		s.Reason = why
+	})
+}
+
+// Explain makes an error plain for the status.
+func Explain(err error) *state.Reason {
+	code, hint := reason.Of(err)
+	return &state.Reason{Code: string(code), Message: err.Error(), Hint: hint, At: now()}
+}
+
+func (a *Agent) showSource(name string, err error) {
+	entry := state.Source{Name: name, Tried: now(), Result: "success"}
+	if err != nil {
+		entry.Result, entry.Detail = reasonOf(err), err.Error()
+	}
+	a.Board.Update(func(s *state.Status) { s.Sources = append(s.Sources, entry) })
+}
+
+func (a *Agent) showWarning(text string) {
+	a.Log.Warn(text)
+	a.Board.Update(func(s *state.Status) {
+		for _, w := range s.Warnings {
+			if w.Text == text {
+				return
+			}
+		}
+		if len(s.Warnings) < maxWarnings {
+			s.Warnings = append(s.Warnings, state.Warning{Text: text, At: now()})
+		}
+	})
+}
+
+// showVisit adds a server to the round's list and returns its place there. A nil err means that the visit begins.
+func (v *visit) showVisit(server artifacts.BootstrapServer, from string, err error) int {
+	entry := state.Server{URL: "https://" + hostPort(server), Source: from, Interface: v.lead.Interface, Visited: now(),
+		Trust: "provisional", Presented: v.Device.Presented}
+	if len(server.Anchors) > 0 {
+		entry.Trust = "authenticated"
+	}
+	if err != nil {
+		entry.Result, entry.Detail = reasonOf(err), err.Error()
+	}
+	v.Log.Info("visiting bootstrap server", "url", entry.URL, "trust", entry.Trust, "source", from)
+	place := -1
+	v.Board.Update(func(s *state.Status) {
+		s.Phase = state.PhaseVisiting
+		if len(s.Servers) < maxServers {
+			s.Servers = append(s.Servers, entry)
+			place = len(s.Servers) - 1
+		}
+	})
+	v.shown = place
+	return place
+}
+
+func (v *visit) showConnected(place int, addr netip.Addr, port uint16, session Session) {
+	v.updateServer(place, func(s *state.Server) {
+		s.Address = net.JoinHostPort(addr.String(), strconv.Itoa(int(port)))
+		s.Certificate = session.Certificate()
+	})
+}
+
+func (v *visit) showVisitFailed(place int, addr netip.Addr, err error) {
+	v.updateServer(place, func(s *state.Server) {
+		s.Address = addr.String()
+		s.Result, s.Detail = reasonOf(err), err.Error()
+	})
+}
+
+// showValidated writes the verdict about what the server sent: every step that was checked, and the result.
+func (v *visit) showValidated(conveyed *artifacts.Conveyed, trail artifacts.Trail, err error) {
+	v.updateServer(v.shown, func(s *state.Server) {
+		s.Verdicts = nil
+		for _, step := range trail.Steps {
+			s.Verdicts = append(s.Verdicts, state.Verdict{Step: string(step.Step), OK: step.OK, Detail: step.Detail})
+		}
+		switch {
+		case err != nil:
+			s.Result, s.Detail = reasonOf(err), err.Error()
+		case conveyed.Redirect != nil:
+			s.Result, s.Detail = "redirect", trustInWords(conveyed)
+		default:
+			s.Result, s.Detail = "onboarding", trustInWords(conveyed)
+		}
+	})
+}
+
+func trustInWords(c *artifacts.Conveyed) string {
+	switch {
+	case c.Signed:
+		return "signed by the owner"
+	case c.Trusted:
+		return "unsigned, from an authenticated server"
+	}
+	return "unsigned and untrusted"
+}
+
+func (v *visit) updateServer(place int, change func(*state.Server)) {
+	if place < 0 {
+		return
+	}
+	v.Board.Update(func(s *state.Status) {
+		if place < len(s.Servers) {
+			change(&s.Servers[place])
+		}
+	})
+}
+
+func reasonOf(err error) string {
+	code, _ := reason.Of(err)
+	return string(code)
+}

@@ -1,0 +1,178 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+
+	"github.com/xpu-sztp/ztp/artifacts"
+	"github.com/xpu-sztp/ztp/pkg/reason"
+	"github.com/xpu-sztp/ztp/pkg/restconf"
+	"github.com/xpu-sztp/ztp/pkg/source"
+)
+
+// maxRedirects bounds how many redirects may follow one another (R5.3-06).
+const maxRedirects = 10
+
+// visit follows one lead through its redirects. hops is the path of servers that led here, oldest first.
+type visit struct {
+	*round
+	lead source.Lead
+	hops []hop
+	// shown is the place of the server being visited in the status; -1 when it is not listed.
+	shown int
+}
+
+// hop is one server as a redirect named it; two hops that are equal make a loop (a server met again with other trust
+// does not: RFC 8572 Appendix B promotes connections that way).
+type hop struct {
+	host          string
+	port          uint16
+	authenticated bool
+	anchors       string // concatenated DER
+}
+
+// tryServers goes through a list of servers in order until one bootstraps the device (RFC 8572 §5.5). trusted tells
+// whether the list itself may be believed, and with it the trust anchors it carries.
+func (v *visit) tryServers(ctx context.Context, servers []artifacts.BootstrapServer, trusted bool, from string) error {
+	var errs []error
+	for _, server := range servers {
+		if !trusted {
+			server.Anchors = nil
+		}
+		err := v.tryServer(ctx, server, from)
+		var final finalError
+		if err == nil || errors.As(err, &final) || ctx.Err() != nil {
+			return err
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// tryServer tries every address of a server until one yields bootstrapping data, and processes that (R5.5-02, R5.5-03).
+func (v *visit) tryServer(ctx context.Context, server artifacts.BootstrapServer, from string) error {
+	next, err := v.follow(server)
+	if err != nil {
+		return v.fail(StageObtain, err)
+	}
+	addresses, err := v.resolve(ctx, server.Address)
+	if err != nil {
+		v.showVisit(server, from, err)
+		return v.fail(StageResolve, err)
+	}
+	var errs []error
+	for _, addr := range addresses {
+		got, session, err := next.ask(ctx, server, addr, from)
+		if err != nil {
+			errs = append(errs, err)
+			if ctx.Err() != nil {
+				break
+			}
+			continue
+		}
+		defer session.Close()
+		return next.process(ctx, got)
+	}
+	return errors.Join(errs...)
+}
+
+// follow returns the visit one hop further, or why that hop is refused.
+func (v *visit) follow(server artifacts.BootstrapServer) (*visit, error) {
+	h := hop{host: server.Address, port: server.Port, authenticated: len(server.Anchors) > 0, anchors: anchorsKey(server.Anchors)}
+	for _, seen := range v.hops {
+		if seen == h {
+			return nil, &reason.Error{Code: CodeRedirectLoop,
+				Msg: fmt.Sprintf("%s was reached again through its own redirect", hostPort(server)),
+				Fix: "correct the redirect information of the bootstrap servers; they send the device in a circle"}
+		}
+	}
+	if len(v.hops) > maxRedirects {
+		return nil, &reason.Error{Code: CodeRedirectDepth,
+			Msg: fmt.Sprintf("more than %d redirects in a row, the last one to %s", maxRedirects, hostPort(server)),
+			Fix: "shorten the chain of redirects; RFC 8572 limits it to ten"}
+	}
+	return &visit{round: v.round, lead: v.lead, shown: -1, hops: append(v.hops[:len(v.hops):len(v.hops)], h)}, nil
+}
+
+// resolve returns the addresses of host in the order to try them.
+func (v *visit) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{ip}, nil
+	}
+	addresses, err := v.lead.Network.LookupNetIP(ctx, "ip", host)
+	if err == nil && len(addresses) == 0 {
+		err = errors.New("the answer holds no address")
+	}
+	if err != nil {
+		return nil, &reason.Error{Code: CodeNameNotFound, Msg: "cannot resolve " + host, Err: err,
+			Fix: "check the name server that DHCP hands out, and that it knows this name"}
+	}
+	return addresses, nil
+}
+
+// reply is bootstrapping data together with the session it came over; session is nil for data that no server sent.
+type reply struct {
+	bundle  artifacts.Bundle
+	session Session
+	input   restconf.Input
+	output  *restconf.Output
+}
+
+// ask connects to one address of a server and obtains bootstrapping data. The caller closes the session.
+func (v *visit) ask(ctx context.Context, server artifacts.BootstrapServer, addr netip.Addr, from string) (reply, Session, error) {
+	shown := v.showVisit(server, from, nil)
+	session, err := v.Connect(ctx, Target{Host: server.Address, Port: server.Port, Address: addr,
+		Anchors: server.Anchors, Clock: v.Clock(), Network: v.lead.Network})
+	if err != nil {
+		v.showVisitFailed(shown, addr, err)
+		return reply{}, nil, v.fail(StageConnect, err)
+	}
+	v.showConnected(shown, addr, server.Port, session)
+	input, err := v.input(session.Evidence() != nil)
+	if err != nil {
+		session.Close()
+		return reply{}, nil, v.fail(StageObtain, err)
+	}
+	output, err := session.GetBootstrappingData(ctx, input)
+	if err != nil {
+		session.Close()
+		v.showVisitFailed(shown, addr, err)
+		return reply{}, nil, v.fail(StageObtain, err)
+	}
+	for _, w := range output.Warnings {
+		v.showWarning(hostPort(server) + ": " + w)
+	}
+	return reply{bundle: output.Bundle, session: session, input: input, output: output}, session, nil
+}
+
+// input is what the device says of itself: everything to a trusted server; to any other only that it wants signed data,
+// and the nonce that a voucher may repeat (R5.3-11).
+func (v *visit) input(trusted bool) (restconf.Input, error) {
+	nonce, err := v.Nonce()
+	if err != nil {
+		return restconf.Input{}, fmt.Errorf("draw a nonce: %w", err)
+	}
+	if !trusted {
+		return restconf.Input{SignedDataPreferred: true, Nonce: nonce}, nil
+	}
+	return restconf.Input{HWModel: v.Device.HWModel, OSName: v.Device.OSName, OSVersion: v.Device.OSVersion, Nonce: nonce}, nil
+}
+
+func hostPort(s artifacts.BootstrapServer) string {
+	return net.JoinHostPort(s.Address, strconv.Itoa(int(s.Port)))
+}
+
+func anchorsKey(anchors []artifacts.TrustAnchor) string {
+	var key bytes.Buffer
+	for _, a := range anchors {
+		for _, c := range a.Chain {
+			key.Write(c.Raw)
+		}
+	}
+	return key.String()
+}
