@@ -1,0 +1,390 @@
+package onboard
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/xpu-sztp/ztp/artifacts"
+	"github.com/xpu-sztp/ztp/pkg/image"
+	"github.com/xpu-sztp/ztp/pkg/progress"
+	"github.com/xpu-sztp/ztp/pkg/reason"
+	"github.com/xpu-sztp/ztp/pkg/slot"
+	"github.com/xpu-sztp/ztp/pkg/state"
+)
+
+// imageRig is a rig that runs version 1 from slot a.
+func imageRig(t *testing.T) *rig {
+	t.Helper()
+	r := newRig(t)
+	put(t, filepath.Join(r.dir, "slots", "a.img"), "the image of version 1", 0o600)
+	r.boot(t)
+	return r
+}
+
+// boot plays the boot loader and returns the slot that it started.
+func (r *rig) boot(t *testing.T) string {
+	t.Helper()
+	running, _, err := slot.Boot(filepath.Join(r.dir, "slots"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.server = &server{refuse: map[progress.Type]int{}}
+	return running
+}
+
+func (r *rig) describe(t *testing.T) slot.Description {
+	t.Helper()
+	d, err := r.slots.Describe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func (r *rig) installs(t *testing.T, p plan) {
+	t.Helper()
+	if outcome, err := r.run(progress.Verbose, p); outcome != Rebooting || err != nil {
+		t.Fatalf("got %v, %v", outcome, err)
+	}
+}
+
+func (r *rig) fails(t *testing.T, p plan, want reason.Code) {
+	t.Helper()
+	_, err := r.run(progress.Minimal, p)
+	wantCode(t, err, want)
+	if diff := cmp.Diff(types("bootstrap-initiated, boot-image-error"), r.server.types()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestImageSatisfied(t *testing.T) {
+	tests := []struct {
+		name, osName, osVersion string
+		want                    bool
+	}{
+		{"both-equal", "AcmeOS", "1", true},
+		{"name-only", "AcmeOS", "", true},
+		{"version-only", "", "1", true},
+		{"other-name", "OtherOS", "1", false},
+		{"other-version", "AcmeOS", "2", false},
+		{"case-differs", "acmeos", "1", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r, m := imageRig(t), newMirror(t, newImage)
+			want := demand(newImage, "", m.URL+"/image")
+			want.OSName, want.OSVersion = tt.osName, tt.osVersion
+			outcome, err := r.run(progress.Verbose, plan{boot: want})
+			if err != nil || (outcome == Complete) != tt.want || (m.gets == 0) != tt.want {
+				t.Errorf("got %v, %v, %d downloads", outcome, err, m.gets)
+			}
+			if complete := slices.Contains(r.server.types(), progress.BootImageComplete); complete != tt.want {
+				t.Errorf("reports %v", r.server.types())
+			}
+		})
+	}
+}
+
+func TestImageInstall(t *testing.T) {
+	r, m := imageRig(t), newMirror(t, newImage)
+	p := r.full()
+	p.boot = demand(newImage, "2", m.URL+"/missing", m.URL+"/image")
+	r.installs(t, p)
+	want := types("bootstrap-initiated, parsing-initiated, parsing-complete, boot-image-initiated, boot-image-mismatch, " +
+		"boot-image-warning, boot-image-installed-rebooting")
+	if diff := cmp.Diff(want, r.server.types()); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"reboot"}, r.trace()); diff != "" {
+		t.Errorf("more than a reboot: %s", diff)
+	}
+	status := r.board.Snapshot()
+	if status.Phase != state.PhaseRebooting || status.Reboots != 1 || status.Image.State != "installed" {
+		t.Errorf("status %+v, image %+v", status, status.Image)
+	}
+	var results []string
+	for _, d := range status.Downloads {
+		results = append(results, d.Result)
+	}
+	if len(results) != 2 || results[0] == "complete" || results[1] != "complete" {
+		t.Errorf("downloads ended with %q", results)
+	}
+
+	if running := r.boot(t); running != "b" {
+		t.Fatalf("slot %s runs", running)
+	}
+	r.opts.Device.OSVersion = "2"
+	m.gets = 0
+	if outcome, err := r.run(progress.Minimal, p); outcome != Complete {
+		t.Fatalf("after the reboot: %v, %v", outcome, err)
+	}
+	if m.gets > 0 {
+		t.Error("downloaded again")
+	}
+	if d := r.describe(t); d.Good != "b" {
+		t.Errorf("slot %s is good after bootstrap-complete", d.Good)
+	}
+}
+
+func TestImageSlotIsGoodOnlyWhenAcknowledged(t *testing.T) {
+	r, m := imageRig(t), newMirror(t, newImage)
+	p := plan{boot: demand(newImage, "2", m.URL+"/image")}
+	r.installs(t, p)
+	r.boot(t)
+	r.opts.Device.OSVersion = "2"
+	r.server.refuse[progress.BootstrapComplete] = 500
+	if _, err := r.run(progress.Minimal, p); err == nil {
+		t.Fatal("no error")
+	}
+	if d := r.describe(t); d.Good != "a" {
+		t.Errorf("slot %s is good though nobody acknowledged", d.Good)
+	}
+	if _, err := New(r.opts).execute(t.Context(), Request{}, p); err != nil {
+		t.Fatal(err)
+	}
+	if d := r.describe(t); d.Good != "b" {
+		t.Errorf("slot %s is good after the steps for an untrusted server", d.Good)
+	}
+}
+
+func TestImageRebootReportIsNotFatal(t *testing.T) {
+	r, m := imageRig(t), newMirror(t, newImage)
+	r.server.refuse[progress.BootImageInstalledRebooting] = 500
+	r.installs(t, plan{boot: demand(newImage, "2", m.URL+"/image")})
+	if diff := cmp.Diff([]string{"reboot"}, r.trace()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestImageErrors(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(*rig, *artifacts.BootImage)
+		want   reason.Code
+	}{
+		{"no-uri", func(_ *rig, i *artifacts.BootImage) { i.URIs = nil }, ReasonImageNowhere},
+		{"no-fingerprint", func(_ *rig, i *artifacts.BootImage) { i.SHA256 = nil }, image.CodeNoVerification},
+		{"no-installer", func(r *rig, _ *artifacts.BootImage) { r.opts.Slots = nil }, ReasonImageNoInstaller},
+		{"wrong-hash", func(_ *rig, i *artifacts.BootImage) { i.SHA256[0] ^= 1 }, image.CodeHashMismatch},
+		{"too-large", func(r *rig, _ *artifacts.BootImage) { r.opts.Image.MaxSize = 3 }, image.CodeTooLarge},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r, m := imageRig(t), newMirror(t, newImage)
+			p := r.full()
+			p.boot = demand(newImage, "2", m.URL+"/image")
+			tt.change(r, p.boot)
+			r.fails(t, p, tt.want)
+			if d := r.describe(t); d.Next != "" || d.Contents["b"].SHA256 != nil {
+				t.Errorf("the slots were touched: %+v", d)
+			}
+			if got := r.trace(); got != nil {
+				t.Errorf("went on with %v", got)
+			}
+			if got := r.record(t).Images; len(got) > 0 {
+				t.Errorf("counted as an attempt: %v", got)
+			}
+		})
+	}
+}
+
+func TestImageRebootFails(t *testing.T) {
+	r, m := imageRig(t), newMirror(t, newImage)
+	p := plan{boot: demand(newImage, "2", m.URL+"/image")}
+	reboot := r.opts.Reboot.Command
+	r.opts.Reboot.Command = []string{"/bin/false"}
+	_, err := r.run(progress.Minimal, p)
+	wantCode(t, err, ReasonReboot)
+	if diff := cmp.Diff(types("bootstrap-initiated, boot-image-installed-rebooting, bootstrap-error"), r.server.types()); diff != "" {
+		t.Error(diff)
+	}
+	// The image is there: the next session only has to reboot.
+	m.Close()
+	r.opts.Reboot.Command = reboot
+	r.installs(t, p)
+	if got := r.record(t).Images[r.key(p)]; got.Attempts != 1 || got.Reboots != 2 {
+		t.Errorf("image %+v", got)
+	}
+	// A session that does not want the image takes it back.
+	if outcome, err := r.run(progress.Minimal, plan{}); outcome != Complete {
+		t.Fatal(err)
+	}
+	if d := r.describe(t); d.Next != "" {
+		t.Errorf("slot %s still boots next", d.Next)
+	}
+}
+
+func (r *rig) key(p plan) string { return (&session{plan: p}).imageKey() }
+
+func TestImageSomebodyElsesSlotIsLeftAlone(t *testing.T) {
+	r := imageRig(t)
+	w, err := r.slots.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Write([]byte(newImage))
+	if err := w.Commit(t.Context(), demand(newImage, "").SHA256); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if err := r.slots.Activate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.run(progress.Minimal, plan{}); err != nil {
+		t.Fatal(err)
+	}
+	if d := r.describe(t); d.Next != "b" {
+		t.Error("an image that somebody else installed was taken back")
+	}
+}
+
+// TestImageThatNeverComesUp has the boot loader return to the old slot every time.
+func TestImageThatNeverComesUp(t *testing.T) {
+	r, m := imageRig(t), newMirror(t, newImage)
+	p := plan{boot: demand(newImage, "2", m.URL+"/image")}
+	for range r.opts.Image.Attempts {
+		r.installs(t, p)
+		r.boot(t) // tries b, which hangs
+		r.boot(t) // the boot loader falls back
+	}
+	m.gets = 0
+	r.fails(t, p, ReasonImageRefused)
+	r.boot(t)
+	r.fails(t, p, ReasonImageRefused)
+	if m.gets > 0 {
+		t.Error("a refused image was downloaded")
+	}
+	if shown := r.board.Snapshot().Image; shown.State != "refused" || shown.Attempts != r.opts.Image.Attempts {
+		t.Errorf("status %+v", shown)
+	}
+	if got := r.record(t).Images[r.key(p)].Reason; got == nil || !strings.Contains(got.Message, "never came up") {
+		t.Errorf("reason %+v", got)
+	}
+	// A person may try again.
+	if err := r.store.Update(func(rec *state.Record) error { rec.StartOver(); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	r.boot(t)
+	r.installs(t, p)
+}
+
+// TestImageWhoseVersionLies boots an image that does not call itself what the server says.
+func TestImageWhoseVersionLies(t *testing.T) {
+	r, m := imageRig(t), newMirror(t, newImage)
+	p := plan{boot: demand(newImage, "2", m.URL+"/image")}
+	r.installs(t, p)
+	if running := r.boot(t); running != "b" {
+		t.Fatal("the image does not run")
+	}
+	r.fails(t, p, ReasonImageRefused)
+	if running := r.boot(t); running != "a" {
+		t.Fatalf("the boot loader did not return: %s runs", running)
+	}
+	r.fails(t, p, ReasonImageRefused)
+	if got := r.trace(); len(got) != 1 {
+		t.Errorf("reboots: %v", got)
+	}
+}
+
+// TestImageIgnoredByTheBootLoader reboots into the old slot with the new one still to come.
+func TestImageIgnoredByTheBootLoader(t *testing.T) {
+	r, m := imageRig(t), newMirror(t, newImage)
+	p := plan{boot: demand(newImage, "2", m.URL+"/image")}
+	for range 2 * r.opts.Image.Attempts {
+		r.installs(t, p)
+	}
+	r.server = &server{}
+	r.fails(t, p, ReasonImageRefused)
+	if m.gets != 1 {
+		t.Errorf("%d downloads", m.gets)
+	}
+}
+
+// TestImageOnTrialIsNotTheOneWanted has the server change its mind during the reboot. The good slot must not be
+// overwritten, and nobody must have to press a button.
+func TestImageOnTrialIsNotTheOneWanted(t *testing.T) {
+	const thirdImage = "the image of version 3"
+	r, second, third := imageRig(t), newMirror(t, newImage), newMirror(t, thirdImage)
+	r.installs(t, plan{boot: demand(newImage, "2", second.URL+"/image")})
+	r.boot(t)
+	r.opts.Device.OSVersion = "2"
+	p := plan{boot: demand(thirdImage, "3", third.URL+"/image")}
+	outcome, err := r.run(progress.Minimal, p)
+	if outcome != Rebooting || err != nil {
+		t.Fatalf("got %v, %v", outcome, err)
+	}
+	if diff := cmp.Diff(types("bootstrap-initiated, boot-image-error"), r.server.types()); diff != "" {
+		t.Error(diff)
+	}
+	if running := r.boot(t); running != "a" {
+		t.Fatalf("slot %s runs", running)
+	}
+	r.opts.Device.OSVersion = "1"
+	r.installs(t, p)
+	r.boot(t)
+	r.opts.Device.OSVersion = "3"
+	if outcome, err := r.run(progress.Minimal, p); outcome != Complete {
+		t.Fatal(err)
+	}
+}
+
+// TestImageWithoutVersion is satisfied by the hash of what runs.
+func TestImageWithoutVersion(t *testing.T) {
+	r, m := imageRig(t), newMirror(t, newImage)
+	p := plan{boot: demand(newImage, "", m.URL+"/image")}
+	p.boot.OSName = ""
+	r.installs(t, p)
+	r.boot(t)
+	m.gets = 0
+	if outcome, err := r.run(progress.Minimal, p); outcome != Complete || m.gets > 0 {
+		t.Errorf("got %v, %v, %d downloads", outcome, err, m.gets)
+	}
+}
+
+func TestImageHistoryIsBounded(t *testing.T) {
+	r := imageRig(t)
+	s := &session{Executor: New(r.opts)}
+	for n := range 2 * maxImages {
+		sum := make([]byte, 32)
+		sum[0] = byte(n)
+		s.boot = &artifacts.BootImage{SHA256: sum}
+		if _, err := s.noteImage(func(i *state.ImageRecord) { i.Slot = "b" }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	images, inSlot := r.record(t).Images, 0
+	for _, i := range images {
+		if i.Slot != "" {
+			inSlot++
+		}
+	}
+	if len(images) != maxImages || inSlot != 1 || images[s.imageKey()].Slot != "b" {
+		t.Errorf("%d images, %d in the same slot", len(images), inSlot)
+	}
+}
+
+func TestRecoverMarksSlotGood(t *testing.T) {
+	r, m := imageRig(t), newMirror(t, newImage)
+	r.installs(t, plan{boot: demand(newImage, "2", m.URL+"/image")})
+	r.boot(t)
+	if err := r.store.Update(func(rec *state.Record) error {
+		rec.Outcome = state.OutcomeProvisioned
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := New(r.opts).Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if d := r.describe(t); d.Good != "b" {
+		t.Errorf("slot %s is good", d.Good)
+	}
+	if _, err := os.Stat(r.opts.Dir); err == nil {
+		t.Error("a private folder was made for nothing")
+	}
+}

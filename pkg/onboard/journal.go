@@ -1,0 +1,172 @@
+package onboard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/xpu-sztp/ztp/pkg/reason"
+	"github.com/xpu-sztp/ztp/pkg/state"
+)
+
+// maxUndos is how often undoing one step is tried. A step that cannot be undone must not keep the device from ever
+// being provisioned: then it is given up with a warning, and the next session builds on what is there.
+const maxUndos = 3
+
+// Files in Options.Dir.
+const (
+	stagedPre    = "pre-script"
+	stagedPost   = "post-script"
+	stagedConfig = "configuration"
+	backupConfig = "backup"
+	workFolder   = "work" // the working directory of a script, while it runs
+)
+
+// Recover undoes what an interrupted session left: processes of its scripts, then its steps in reverse order. It also
+// makes up for a slot that was not marked good because the process died just then. It does nothing, quickly, when there
+// is nothing to do, and it must be called before anything else looks at the device's configuration, also when the device
+// is disabled or provisioned.
+func (e *Executor) Recover(ctx context.Context) error {
+	_, err := e.recover(ctx)
+	return err
+}
+
+// recover returns how many steps it undid.
+func (e *Executor) recover(ctx context.Context) (int, error) {
+	r, err := e.Store.Load()
+	if err != nil {
+		return 0, err
+	}
+	if r.Outcome == state.OutcomeProvisioned {
+		e.markGood(ctx)
+	}
+	if len(r.Journal) == 0 {
+		e.cleanUp()
+		return 0, nil
+	}
+	e.Logger.Info("undoing an interrupted session", "steps", len(r.Journal))
+	if r.Session != nil {
+		killSession(r.Session.ID)
+	}
+	return len(r.Journal), e.rollback(ctx)
+}
+
+// record makes an entry durable. The effect it names may happen only after it returned nil.
+func (s *session) record(entry state.Entry) error {
+	entry.At = s.Now().UTC()
+	return s.Store.Update(func(r *state.Record) error {
+		r.Journal = append(r.Journal, entry)
+		return nil
+	})
+}
+
+// rollback undoes the steps in the journal, the last one first. Each leaves the journal when it has been undone; one
+// whose undoing is interrupted is undone again.
+func (e *Executor) rollback(ctx context.Context) error {
+	for {
+		r, err := e.Store.Load()
+		if err != nil {
+			return rollbackError(err)
+		}
+		if len(r.Journal) == 0 {
+			e.cleanUp()
+			return nil
+		}
+		entry, id := r.Journal[len(r.Journal)-1], ""
+		if r.Session != nil {
+			id = r.Session.ID
+		}
+		undoErr := e.undo(ctx, entry, id)
+		if undoErr != nil && entry.Undos+1 < maxUndos {
+			return errors.Join(rollbackError(undoErr), e.countUndo())
+		}
+		if undoErr != nil {
+			e.warn(fmt.Sprintf("gave up undoing %s after %d attempts", entry.Step, maxUndos), undoErr)
+		}
+		if err := e.forget(); err != nil {
+			return rollbackError(err)
+		}
+	}
+}
+
+// forget removes the last entry. With the last of all, the flag is what it was before the session: a script that
+// turned it off was undone.
+func (e *Executor) forget() error {
+	return e.Store.Update(func(r *state.Record) error {
+		if n := len(r.Journal); n > 0 {
+			r.Journal = r.Journal[:n-1]
+		}
+		if len(r.Journal) == 0 && r.Session != nil && r.Session.FlagCleared {
+			r.Enabled, r.Session.FlagCleared = true, false
+		}
+		return nil
+	})
+}
+
+func (e *Executor) countUndo() error {
+	return e.Store.Update(func(r *state.Record) error {
+		if n := len(r.Journal); n > 0 {
+			r.Journal[n-1].Undos++
+		}
+		return nil
+	})
+}
+
+func (e *Executor) undo(ctx context.Context, entry state.Entry, session string) error {
+	e.Logger.Info("undoing", "step", entry.Step)
+	var err error
+	switch {
+	case entry.Step == state.StepConfiguration && entry.File != nil:
+		err = e.restore(entry.File)
+	case entry.Step == state.StepConfiguration:
+		err = e.undoCommand(ctx, entry, session)
+	default:
+		// The script had its chance; what it makes of it is the business of whoever wrote it.
+		if scriptErr := e.undoScript(ctx, entry, session); scriptErr != nil {
+			e.warn(fmt.Sprintf("%s did not undo its work", entry.Step), scriptErr)
+		}
+	}
+	if err == nil {
+		e.stepEnds(entry.Step, "undone", nil, "")
+	}
+	return err
+}
+
+// stage keeps data in the private folder, durably.
+func (e *Executor) stage(name string, data []byte, mode fs.FileMode) error {
+	err := os.MkdirAll(e.Dir, 0o700)
+	if err == nil {
+		err = state.WriteFile(filepath.Join(e.Dir, name), data, mode, nil)
+	}
+	if err != nil {
+		return &reason.Error{
+			Code: ReasonStaging,
+			Msg:  "cannot keep " + name,
+			Fix:  "check that " + e.Dir + " has free space and is writable",
+			Err:  err,
+		}
+	}
+	return nil
+}
+
+// cleanUp removes what stage kept. Nothing in the journal may need it any more. A file that stays is overwritten by the
+// next session.
+func (e *Executor) cleanUp() {
+	for _, name := range []string{stagedPre, stagedPost, stagedConfig, backupConfig, workFolder} {
+		path := filepath.Join(e.Dir, name)
+		if err := errors.Join(os.RemoveAll(path), os.RemoveAll(state.TempName(path))); err != nil {
+			e.Logger.Warn("cannot remove a file of the last onboarding", "error", err)
+		}
+	}
+}
+
+func rollbackError(err error) error {
+	return &reason.Error{
+		Code: ReasonRollback,
+		Msg:  "cannot undo what was done so far; the next session tries again",
+		Err:  err,
+	}
+}
