@@ -1,5 +1,5 @@
 // Package systemd is how ztp lives under systemd, and does without it: readiness and status of the unit, its watchdog,
-// starting and stopping the unit over D-Bus, and log records with fields for the journal. Every function does nothing and
+// starting and stopping the unit, and log records with fields for the journal. Every function does nothing and
 // succeeds, or says so by its result, on a machine that systemd does not run.
 package systemd
 

@@ -110,7 +110,7 @@ func TestEveryPathIsBelowRoot(t *testing.T) {
 	})
 	paths := []string{
 		strings.TrimPrefix(c.Identity.TPM, "unix:"), c.Identity.Key, c.Identity.Certificate, c.Image.Slots, c.Configuration.Path,
-		c.Paths.State, c.Paths.Runtime, c.Paths.Status, c.Paths.Cache,
+		c.Paths.State, c.Paths.Runtime, c.Paths.Status, c.Paths.Onboard, c.Paths.Cache,
 	}
 	paths = append(paths, c.Trust.BootstrapServers...)
 	paths = append(paths, c.Trust.Vouchers...)

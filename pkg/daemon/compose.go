@@ -1,0 +1,136 @@
+package daemon
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	mathrand "math/rand/v2"
+	"runtime/debug"
+	"time"
+
+	"github.com/xpu-sztp/ztp/artifacts"
+	"github.com/xpu-sztp/ztp/pkg/agent"
+	"github.com/xpu-sztp/ztp/pkg/config"
+	"github.com/xpu-sztp/ztp/pkg/onboard"
+	"github.com/xpu-sztp/ztp/pkg/restconf"
+	"github.com/xpu-sztp/ztp/pkg/slot"
+	"github.com/xpu-sztp/ztp/pkg/state"
+	"github.com/xpu-sztp/ztp/tpm"
+)
+
+// compose connects the loop to this device. The caller calls closeAgent when the loop has ended.
+func (d *daemon) compose(ctx context.Context, cfg *config.Config, id *tpm.Identity, device state.Device, executor *onboard.Executor) (
+	a *agent.Agent, closeAgent func(), err error,
+) {
+	certificate, _, err := id.TLSCertificate(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	leaf := id.Chain[0]
+	decrypter, err := id.Decrypter()
+	if err != nil {
+		d.Logger.Debug("encrypted artifacts cannot be read", "error", err)
+		decrypter = nil
+	}
+	clock := func() artifacts.Clock { return cfg.ClockAt(time.Now(), leaf.NotBefore) }
+	connect := func(ctx context.Context, t agent.Target) (agent.Session, error) {
+		session, err := restconf.Connect(ctx, restconf.Options{
+			Host: t.Host, Port: t.Port, Address: t.Address, Dial: t.Network.DialContext,
+			Certificate: certificate, Anchors: t.Anchors, Clock: t.Clock,
+			Lenient: cfg.Trust.Lenient, Logger: d.Logger,
+		})
+		if err != nil {
+			return nil, err
+		}
+		return visitable{session}, nil
+	}
+	sources, wake, closeSources, err := d.sources(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &agent.Agent{
+		Device: agent.Device{
+			Device: artifacts.Device{
+				SerialNumber:   id.SerialNumber,
+				AuthorityKeyID: leaf.AuthorityKeyId,
+				Certificate:    leaf,
+				Decrypter:      decrypter,
+			},
+			HWModel: device.HWModel, OSName: device.OSName, OSVersion: device.OSVersion,
+			Presented: describe(leaf),
+		},
+		Trust: agent.Trust{
+			VoucherAnchors: config.Certificates(cfg.Anchors.Vouchers),
+			Assertions:     assertions(cfg),
+			Lenient:        cfg.Trust.Lenient,
+		},
+		Sources:   sources,
+		Connect:   connect,
+		Onboarder: executor,
+		Enabled:   d.enabled,
+		Clock:     clock,
+		Nonce:     nonce,
+		Random:    mathrand.Float64,
+		Wake:      wake,
+		Retry:     backoff(cfg),
+		Board:     d.board,
+		Log:       d.Logger,
+	}, closeSources, nil
+}
+
+// onboardOptions is how onboarding information is executed on this device.
+func (d *daemon) onboardOptions(cfg *config.Config, board onboard.Board, device state.Device) onboard.Options {
+	o := onboard.Options{
+		Store: d.store, Board: board, Dir: d.paths.Onboard, Root: d.paths.Root, Device: device,
+		Image: cfg.Image, Configuration: cfg.Configuration, Scripts: cfg.Scripts, Report: cfg.Report, Reboot: cfg.Reboot,
+		Logger: d.Logger,
+	}
+	if cfg.Image.Installer == "file" {
+		o.Slots = slot.NewFile(cfg.Image.Slots)
+	}
+	return o
+}
+
+func (d *daemon) enabled() (bool, error) {
+	r, err := d.store.Load()
+	if err != nil {
+		return false, err
+	}
+	return r.Enabled, nil
+}
+
+// visitable is a restconf.Session that can describe its server.
+type visitable struct{ *restconf.Session }
+
+func (v visitable) Certificate() string {
+	chain := v.PeerCertificates()
+	if len(chain) == 0 {
+		return ""
+	}
+	return describe(chain[0])
+}
+
+func describe(cert *x509.Certificate) string {
+	return cert.Subject.String() + ", issued by " + cert.Issuer.String()
+}
+
+func assertions(cfg *config.Config) []artifacts.Assertion {
+	list := make([]artifacts.Assertion, len(cfg.Trust.Assertions))
+	for i, a := range cfg.Trust.Assertions {
+		list[i] = artifacts.Assertion(a)
+	}
+	return list
+}
+
+// nonce makes the nonce of one request (RFC 8572 §7.3).
+func nonce() ([]byte, error) {
+	n := make([]byte, 32)
+	_, err := rand.Read(n)
+	return n, err
+}
+
+// settle returns to the system what only starting up needed: from here on the daemon may wait for days.
+func settle() {
+	debug.SetGCPercent(50)
+	debug.FreeOSMemory()
+}

@@ -1,0 +1,224 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/xpu-sztp/ztp/pkg/config"
+	"github.com/xpu-sztp/ztp/pkg/reason"
+	"github.com/xpu-sztp/ztp/pkg/state"
+	"github.com/xpu-sztp/ztp/systemd"
+)
+
+// Reason codes of this package.
+const (
+	CodeDisabled    reason.Code = "disabled"        // asked to run a device that is disabled
+	CodeNotStopping reason.Code = "not-stopping"    // a daemon that was told to end goes on
+	CodeNotOne      reason.Code = "no-trust-anchor" // a server shall be trusted, but nothing authenticates it
+)
+
+// SessionVariable is the environment variable that tells scripts and configuration handlers which session runs them.
+const SessionVariable = "ZTP_SESSION"
+
+const (
+	unit = systemd.Unit("ztp.service")
+
+	// stopPatience covers the undoing of an interrupted session, whose handlers have time limits of their own.
+	stopPatience = 5 * time.Minute
+	pollInterval = 100 * time.Millisecond
+	// restartPatience is longer than the unit's RestartSec.
+	restartPatience = 15 * time.Second
+)
+
+// Control acts on the daemon of a device, wherever it runs.
+type Control struct {
+	paths config.Paths
+	store *state.Store
+}
+
+// NewControl returns the control of the device below root.
+func NewControl(root string) (*Control, error) {
+	paths, err := config.NewPaths(root)
+	if err != nil {
+		return nil, err
+	}
+	store, err := state.Open(paths.State)
+	if err != nil {
+		return nil, err
+	}
+	return &Control{paths: paths, store: store}, nil
+}
+
+// Supervised tells whether the daemon of this device is a unit of systemd, rather than a process somebody starts.
+func (c *Control) Supervised() bool { return c.paths.Root == "/" && systemd.Running() }
+
+// Enable turns provisioning on (RFC 8572 §5.1), and starts the daemon where systemd runs it.
+func (c *Control) Enable(ctx context.Context) error {
+	inSession, err := c.setEnabled(true)
+	if err != nil || inSession || !c.Supervised() {
+		return err
+	}
+	if err := unit.Enable(ctx); err != nil {
+		return err
+	}
+	return unit.Start(ctx)
+}
+
+// Disable turns provisioning off and ends a session that runs: what it did is undone. In a script of that very session it
+// only turns the flag off, which is how a script keeps a device from provisioning itself again (RFC 8572 §5.6).
+func (c *Control) Disable(ctx context.Context) error {
+	inSession, err := c.setEnabled(false)
+	if err != nil || inSession {
+		return err
+	}
+	if c.Supervised() {
+		if err := unit.Stop(ctx); err != nil {
+			return err
+		}
+		if err := unit.Disable(ctx); err != nil {
+			return err
+		}
+	}
+	return c.stop(ctx)
+}
+
+// setEnabled changes the flag and tells whether the caller belongs to the session that runs.
+func (c *Control) setEnabled(on bool) (inSession bool, err error) {
+	session := os.Getenv(SessionVariable)
+	err = c.store.Update(func(r *state.Record) error {
+		inSession = session != "" && r.Session != nil && r.Session.ID == session
+		r.SetEnabled(on, session)
+		return nil
+	})
+	return inSession, err
+}
+
+// stop ends a daemon that runs outside of systemd, and waits for it.
+func (c *Control) stop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, stopPatience)
+	defer cancel()
+	told := 0
+	for {
+		pid, alive, err := state.Daemon(c.paths.Runtime)
+		if err != nil || !alive {
+			return err
+		}
+		if pid > 0 && pid != told {
+			if err := c.terminate(pid); err != nil {
+				return err
+			}
+			told = pid
+		}
+		if err := pause(ctx); err != nil {
+			return &reason.Error{
+				Code: CodeNotStopping,
+				Msg:  fmt.Sprintf("the flag is off, but the daemon (process %d) still runs", pid),
+				Fix:  "it may be undoing a session; look at it with `ztp status`",
+				Err:  err,
+			}
+		}
+	}
+}
+
+// terminate tells the daemon to end. It looks once more whether the process is the daemon after it got hold of it, lest a
+// number that was reused in between hits somebody else.
+func (c *Control) terminate(pid int) error {
+	process, err := os.FindProcess(pid)
+	if err != nil {
+		return err
+	}
+	defer process.Release()
+	if now, alive, err := state.Daemon(c.paths.Runtime); err != nil || !alive || now != pid {
+		return err
+	}
+	if err := process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return &reason.Error{Code: CodeNotStopping, Msg: fmt.Sprintf("cannot stop the daemon (process %d)", pid), Fix: "run the command as root", Err: err}
+	}
+	return nil
+}
+
+// Restart has systemd run a new session on a supervised device.
+func (c *Control) Restart(ctx context.Context) error {
+	r, err := c.store.Load()
+	if err != nil {
+		return err
+	}
+	if !r.Enabled {
+		return ErrDisabled()
+	}
+	if err := unit.Stop(ctx); err != nil {
+		return err
+	}
+	if err := c.store.Update(func(r *state.Record) error { r.StartOver(); return nil }); err != nil {
+		return err
+	}
+	return unit.Start(ctx)
+}
+
+// ErrDisabled says that a disabled device does not run.
+func ErrDisabled() error {
+	return &reason.Error{Code: CodeDisabled, Msg: "provisioning is disabled on this device", Fix: "turn it on with `ztp enable`"}
+}
+
+// Wait returns the status once the session has ended.
+func (c *Control) Wait(ctx context.Context) (*state.Status, error) {
+	for gone := time.Duration(0); ; gone += pollInterval {
+		s, err := state.Read(c.paths.Runtime, c.paths.State)
+		if err != nil {
+			return nil, err
+		}
+		if s.PID != 0 {
+			gone = 0
+		}
+		ended := s.Phase == state.PhaseDone || !s.Enabled && s.PID == 0
+		if ended || gone > restartPatience {
+			return s, nil
+		}
+		if err := pause(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// Follow calls show with the status now and whenever it changes, until ctx ends.
+func Follow(ctx context.Context, root string, show func(*state.Status) error) error {
+	var last time.Time
+	var code = -1
+	for {
+		s, err := Status(root)
+		if err != nil {
+			return err
+		}
+		if !s.Updated.Equal(last) || s.ExitCode() != code {
+			last, code = s.Updated, s.ExitCode()
+			if err := show(s); err != nil {
+				return err
+			}
+		}
+		if pause(ctx) != nil {
+			return nil
+		}
+	}
+}
+
+// Status returns what `ztp status` shows.
+func Status(root string) (*state.Status, error) {
+	paths, err := config.NewPaths(root)
+	if err != nil {
+		return nil, err
+	}
+	return state.Read(paths.Runtime, paths.State)
+}
+
+func pause(ctx context.Context) error {
+	select {
+	case <-time.After(pollInterval):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,229 @@
+// Package daemon puts the agent together and runs it. It is the composition root: the one place that knows every part,
+// connects them to this device as the configuration says, and records how a session ended. It also is what enables,
+// disables and restarts a daemon that may run somewhere else.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/xpu-sztp/ztp/pkg/agent"
+	"github.com/xpu-sztp/ztp/pkg/config"
+	"github.com/xpu-sztp/ztp/pkg/onboard"
+	"github.com/xpu-sztp/ztp/pkg/reason"
+	"github.com/xpu-sztp/ztp/pkg/state"
+	"github.com/xpu-sztp/ztp/systemd"
+)
+
+// Options says what to run.
+type Options struct {
+	Root    string // every path lies below it; "" is "/"
+	Version string // shown in the status
+	Logger  *slog.Logger
+
+	// Fresh forgets how the last session ended and which images were refused, so that also a provisioned device runs.
+	Fresh bool
+	// Once ends the session after one round over all sources, as failed when nothing worked. A provisioned device runs
+	// again; a session that waits for its reboot goes on.
+	Once bool
+	// Servers, when there are any, are visited instead of looking for some: "https://HOST[:PORT]".
+	Servers []string
+	// Trusted visits Servers as the maker's own, which must authenticate to the configured trust anchors.
+	Trusted bool
+}
+
+// Run provisions the device and returns the final status. A device that is disabled, or provisioned already, is left
+// alone: nothing is looked for and no network is touched. The error is nil when the session ended in one of the ways the
+// status can tell: provisioned, failed after one round, disabled, rebooting, or stopped because ctx ended.
+func Run(ctx context.Context, o Options) (*state.Status, error) {
+	paths, err := config.NewPaths(o.Root)
+	if err != nil {
+		return nil, err
+	}
+	status, err := locked(ctx, o, paths)
+	if status != nil || err != nil {
+		return status, err
+	}
+	return state.Read(paths.Runtime, paths.State)
+}
+
+// locked runs as the one daemon of the device. It returns no status when there was nothing to do.
+func locked(ctx context.Context, o Options, paths config.Paths) (*state.Status, error) {
+	lock, err := state.LockDaemon(paths.Runtime)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Unlock()
+	store, err := state.Open(paths.State)
+	if err != nil {
+		return nil, err
+	}
+	record, err := begin(store, o)
+	if err != nil {
+		return nil, err
+	}
+	d := &daemon{Options: o, paths: paths, store: store}
+	if !record.Enabled || record.Outcome == state.OutcomeProvisioned {
+		return nil, d.rest(ctx, record)
+	}
+	d.board = state.NewBoard(paths.Status, initial(o.Version, record))
+	outcome, err := d.session(ctx)
+	return d.end(ctx, outcome, err)
+}
+
+// begin opens a session in the record, or finds the one that a reboot interrupted.
+func begin(store *state.Store, o Options) (*state.Record, error) {
+	var record *state.Record
+	err := store.Update(func(r *state.Record) error {
+		switch {
+		case !r.Enabled:
+		case o.Fresh, o.Once && r.Outcome == state.OutcomeProvisioned:
+			r.StartOver()
+		case r.Outcome == state.OutcomeFailed:
+			r.Outcome, r.Reason, r.Session = state.OutcomeNone, nil, nil
+		}
+		if r.Enabled && r.Outcome == state.OutcomeNone && r.Session == nil {
+			r.Session = state.NewSession(time.Now())
+		}
+		record = r
+		return nil
+	})
+	return record, err
+}
+
+// initial is the status a session begins with.
+func initial(version string, r *state.Record) state.Status {
+	return state.Status{
+		Version: version,
+		PID:     os.Getpid(),
+		Enabled: r.Enabled,
+		Phase:   state.PhaseStarting,
+		Started: r.Session.Started,
+		Reboots: r.Session.Reboots,
+	}
+}
+
+// daemon is one run.
+type daemon struct {
+	Options
+	paths config.Paths
+	store *state.Store
+	board *state.Board
+}
+
+// rest cleans up after a power cut that came just before the device became provisioned or disabled, and does nothing
+// else. A configuration that cannot be read is no reason to fail when there is nothing to clean up.
+func (d *daemon) rest(ctx context.Context, record *state.Record) error {
+	defer systemd.Ready()
+	cfg, err := config.Load(d.Root)
+	switch {
+	case err == nil:
+		err = onboard.New(d.onboardOptions(cfg, nobody{}, state.Device{})).Recover(ctx)
+	case len(record.Journal) == 0:
+		d.Logger.Warn("the configuration is invalid, which does not matter now", "error", err)
+		err = nil
+	}
+	d.Logger.Info("nothing to do", "enabled", record.Enabled, "outcome", string(record.Outcome))
+	return err
+}
+
+// session runs until the device is provisioned, reboots, or may not go on.
+func (d *daemon) session(ctx context.Context) (onboard.Outcome, error) {
+	d.Logger.Info("session started", "version", d.Version)
+	cfg, err := config.Load(d.Root)
+	if err != nil {
+		return 0, err
+	}
+	systemd.Ready()
+	go systemd.Watchdog(ctx, func() bool { return true })
+	facts := cfg.Facts()
+	device := state.Device{HWModel: facts.HWModel, OSName: facts.OSName, OSVersion: facts.OSVersion}
+	d.board.Update(func(s *state.Status) { s.Device = device })
+	if err := onboard.New(d.onboardOptions(cfg, d.board, device)).Recover(ctx); err != nil {
+		return 0, err
+	}
+	identity, err := d.openIdentity(ctx, cfg)
+	if err != nil {
+		return 0, err
+	}
+	defer identity.Close()
+	device.SerialNumber = identity.SerialNumber
+	d.showIdentity(identity, device)
+
+	a, closeAgent, err := d.compose(ctx, cfg, identity, device, onboard.New(d.onboardOptions(cfg, d.board, device)))
+	if err != nil {
+		return 0, err
+	}
+	defer closeAgent()
+	settle()
+	if d.Once {
+		return a.Round(ctx, 1)
+	}
+	return a.Run(ctx)
+}
+
+// end records how the session ended and returns the status that tells it.
+func (d *daemon) end(ctx context.Context, outcome onboard.Outcome, err error) (*state.Status, error) {
+	systemd.Stopping()
+	now := nowUTC()
+	final := func(phase state.Phase, why *state.Reason) state.Status {
+		d.board.Update(func(s *state.Status) {
+			s.Phase, s.Reason, s.PID, s.NextAttempt = phase, why, 0, time.Time{}
+			if phase == state.PhaseDone {
+				s.Ended = now
+				s.Outcome = state.OutcomeFailed
+				if err == nil {
+					s.Outcome = state.OutcomeProvisioned
+				}
+			}
+		})
+		return d.board.Snapshot()
+	}
+	var status state.Status
+	var roundFailed *agent.RoundError
+	switch {
+	case err == nil && outcome == onboard.Rebooting:
+		status = final(state.PhaseRebooting, nil)
+		d.Logger.Info("rebooting into the new image")
+	case err == nil:
+		status = final(state.PhaseDone, nil)
+		d.Logger.Info("provisioned", "took", status.Ended.Sub(status.Started).Round(time.Second).String())
+	case errors.Is(err, agent.ErrDisabled):
+		status, err = final(state.PhaseNotStarted, nil), nil
+		d.Logger.Info("disabled while running")
+	case ctx.Err() != nil:
+		status, err = final(state.PhaseNotStarted, &state.Reason{
+			Code: string(reason.Cancelled), Message: "the session was stopped", Hint: "`ztp run` starts it again", At: now,
+		}), nil
+		d.Logger.Info("stopped")
+	case d.Once && errors.As(err, &roundFailed):
+		status, err = final(state.PhaseDone, agent.Explain(err)), nil
+		d.Logger.Error("failed", "reason", status.Reason.Code, "error", status.Reason.Message)
+	default:
+		status = final(state.PhaseNotStarted, agent.Explain(err))
+		d.Logger.Error("cannot run", "reason", status.Reason.Code, "error", err)
+	}
+	return &status, errors.Join(err, d.remember(status))
+}
+
+// remember keeps the final status beyond the next boot. Who became provisioned was recorded together with the end of the
+// journal, by the executor; here only failure is.
+func (d *daemon) remember(status state.Status) error {
+	return d.store.Update(func(r *state.Record) error {
+		r.Last = &status
+		if status.Outcome == state.OutcomeFailed {
+			r.Outcome, r.Reason, r.Session = state.OutcomeFailed, status.Reason, nil
+		}
+		return nil
+	})
+}
+
+// nobody is a board that nobody looks at.
+type nobody struct{}
+
+func (nobody) Update(func(*state.Status)) {}
+
+func nowUTC() time.Time { return time.Now().UTC() }

@@ -1,0 +1,91 @@
+package daemon
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"fmt"
+	"math/rand/v2"
+	"regexp"
+	"time"
+
+	"github.com/xpu-sztp/ztp/pkg/agent"
+	"github.com/xpu-sztp/ztp/pkg/config"
+	"github.com/xpu-sztp/ztp/pkg/state"
+	"github.com/xpu-sztp/ztp/tpm"
+)
+
+// identityTimeout bounds one attempt to find the identity: some dozens of TPM commands, of which slow ones take seconds.
+const identityTimeout = 2 * time.Minute
+
+// openIdentity finds the device's identity. A TPM may need time to appear, and a person time to repair what is wrong with
+// it, so this goes on until it works, except in a session of one round.
+func (d *daemon) openIdentity(ctx context.Context, cfg *config.Config) (*tpm.Identity, error) {
+	options := tpm.Options{
+		TPM:          cfg.Identity.TPM,
+		Key:          cfg.Identity.Key,
+		Certificate:  cfg.Identity.Certificate,
+		SerialNumber: cfg.Device.SerialNumber,
+	}
+	if cfg.Device.SerialPattern != "" {
+		options.SerialPattern = regexp.MustCompile(cfg.Device.SerialPattern) // compiled once before, when it was read
+	}
+	retry := backoff(cfg)
+	for attempt := 1; ; attempt++ {
+		bounded, cancel := context.WithTimeout(ctx, identityTimeout)
+		identity, err := tpm.Open(bounded, options)
+		cancel()
+		if err == nil || d.Once || ctx.Err() != nil {
+			return identity, err
+		}
+		delay := retry.Delay(attempt, 0, rand.Float64())
+		why := agent.Explain(err)
+		d.Logger.Error("no identity, waiting", "reason", why.Code, "error", why.Message, "retry_in", delay.Round(time.Millisecond).String())
+		d.board.Update(func(s *state.Status) { s.Reason, s.NextAttempt = why, time.Now().UTC().Add(delay) })
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// showIdentity puts the identity on the board and into the log, loudly when its key is a plain file.
+func (d *daemon) showIdentity(id *tpm.Identity, device state.Device) {
+	leaf := id.Chain[0]
+	shown := &state.Identity{
+		Kind:        string(id.Kind),
+		Key:         id.Key,
+		Certificate: id.Certificate,
+		Subject:     leaf.Subject.String(),
+		Issuer:      leaf.Issuer.String(),
+		NotAfter:    leaf.NotAfter.UTC(),
+		Algorithm:   algorithm(leaf.PublicKey),
+		Warnings:    id.Warnings,
+	}
+	d.board.Update(func(s *state.Status) {
+		s.Device, s.Identity = device, shown
+		s.Reason, s.NextAttempt = nil, time.Time{}
+		for _, w := range id.Warnings {
+			s.Warnings = append(s.Warnings, state.Warning{Text: "identity: " + w, At: time.Now().UTC()})
+		}
+	})
+	d.Logger.Info("identity found", "serial_number", id.SerialNumber, "key", id.Key, "algorithm", shown.Algorithm)
+	for _, w := range id.Warnings {
+		d.Logger.Warn("identity: " + w)
+	}
+}
+
+func algorithm(public any) string {
+	switch key := public.(type) {
+	case *ecdsa.PublicKey:
+		return "ECDSA " + key.Curve.Params().Name
+	case *rsa.PublicKey:
+		return fmt.Sprintf("RSA %d", key.N.BitLen())
+	}
+	return fmt.Sprintf("%T", public)
+}
+
+func backoff(cfg *config.Config) agent.Backoff {
+	return agent.Backoff{Initial: time.Duration(cfg.Retry.Initial), Max: time.Duration(cfg.Retry.Max)}
+}
