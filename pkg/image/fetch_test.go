@@ -165,12 +165,20 @@ func TestFetch(t *testing.T) {
 
 func TestRequestSaysNothingOfTheDevice(t *testing.T) {
 	b := content(10)
-	var got http.Header
-	url := serve(t, func(w http.ResponseWriter, r *http.Request) { got = r.Header; w.Write(b) })
+	var got []http.Header
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		got = append(got, r.Header)
+		if r.URL.Path == "/" {
+			http.Redirect(w, r, "/os.bin", http.StatusFound)
+			return
+		}
+		w.Write(b)
+	})
 	if _, err := image.Fetch(t.Context(), request(b, url), &memory{}); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(http.Header{"Accept-Encoding": {"identity"}}, got); diff != "" {
+	identity := http.Header{"Accept-Encoding": {"identity"}}
+	if diff := cmp.Diff([]http.Header{identity, identity}, got); diff != "" {
 		t.Error(diff)
 	}
 }
