@@ -327,20 +327,27 @@ func TestOwnerCertificateChain(t *testing.T) {
 // TestOwnerCertificateExpiry uses an owner certificate whose end is before those of all others.
 func TestOwnerCertificateExpiry(t *testing.T) {
 	w := shared()
-	short := w.Issue(w.ownerCA, "/CN=Short-lived owner", opensslpki.Signer...)
+	short := w.IssueKey([]string{"ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-days", "100"}, w.ownerCA, "/CN=Short-lived owner",
+		opensslpki.Signer...)
 	end := short.Certificate.NotAfter
 	for name, test := range map[string]struct {
-		clock artifacts.Clock
-		code  artifacts.Code
+		now        time.Time
+		confidence artifacts.Confidence
+		code       artifacts.Code
 	}{
-		"at-its-start":           {artifacts.Clock{Now: short.Certificate.NotBefore, Confidence: artifacts.ClockRTC}, ""},
-		"without-accurate-clock": {artifacts.Clock{Now: end.AddDate(1, 0, 0)}, ""},
+		"at-its-start":            {short.Certificate.NotBefore, artifacts.ClockRTC, ""},
+		"at-its-end":              {end, artifacts.ClockRTC, ""},
+		"a-second-after-its-end":  {end.Add(time.Second), artifacts.ClockRTC, artifacts.CodeOwnerExpired},
+		"a-second-before-it":      {short.Certificate.NotBefore.Add(-time.Second), artifacts.ClockAuthenticated, artifacts.CodeOwnerExpired},
+		"expired-without-a-clock": {end.AddDate(1, 0, 0), artifacts.ClockNone, ""},
+		"not-yet-without-a-clock": {time.Unix(0, 0), artifacts.ClockNone, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := signedCase{w: w, owners: entities{short, w.ownerCA}, ciSigner: short,
+			// The voucher and its signer are older than all of this.
+			signedCase{w: w, owners: entities{short, w.ownerCA}, ciSigner: short,
 				voucher: object{"expires-on": nil, "created-on": "2020-01-01T00:00:00Z"},
-				policy:  func(p *artifacts.Policy) { p.Clock = test.clock }}
-			c.check(t, test.code, artifacts.StepOwnerPath)
+				policy:  func(p *artifacts.Policy) { p.Clock = artifacts.Clock{Now: test.now, Confidence: test.confidence} },
+			}.check(t, test.code, artifacts.StepOwnerPath)
 		})
 	}
 }

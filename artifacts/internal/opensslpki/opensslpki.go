@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -144,6 +145,30 @@ func (w *Workspace) Certificates(entities []*Entity, crlFiles ...string) []byte 
 	})
 }
 
+// AddCRLs puts revocation lists into a SignedData that has certificates and no lists yet; no signature covers them.
+func AddCRLs(der []byte, crlFiles ...string) []byte {
+	set := asn1.Tag(0).ContextSpecific().Constructed()
+	in := cryptobyte.String(der)
+	var info, content, signed, version, digests, encap, certs cryptobyte.String
+	if !in.ReadASN1(&info, asn1.SEQUENCE) || !info.SkipASN1(asn1.OBJECT_IDENTIFIER) || !info.ReadASN1(&content, set) ||
+		!content.ReadASN1(&signed, asn1.SEQUENCE) || !signed.ReadASN1Element(&version, asn1.INTEGER) ||
+		!signed.ReadASN1Element(&digests, asn1.SET) || !signed.ReadASN1Element(&encap, asn1.SEQUENCE) ||
+		!signed.ReadASN1Element(&certs, set) {
+		panic("not a SignedData with certificates")
+	}
+	return ContentInfo("1.2.840.113549.1.7.2", func(b *cryptobyte.Builder) {
+		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddBytes(slices.Concat(version, digests, encap, certs))
+			b.AddASN1(asn1.Tag(1).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
+				for _, f := range crlFiles {
+					b.AddBytes(readPEM(f))
+				}
+			})
+			b.AddBytes(signed)
+		})
+	})
+}
+
 // ContentInfo makes a ContentInfo whose content add writes.
 func ContentInfo(contentType string, add func(*cryptobyte.Builder)) []byte {
 	var b cryptobyte.Builder
@@ -178,6 +203,11 @@ func readPEM(file string) []byte {
 
 // CRL makes a revocation list of issuer that is valid from start to end and names the revoked, and returns its PEM file.
 func (w *Workspace) CRL(issuer *Entity, start, end time.Time, revoked ...*Entity) string {
+	return w.CRLWith("authorityKeyIdentifier=keyid", issuer, start, end, revoked...)
+}
+
+// CRLWith is CRL with extensions in the language of OpenSSL's configuration files.
+func (w *Workspace) CRLWith(extensions string, issuer *Entity, start, end time.Time, revoked ...*Entity) string {
 	var index strings.Builder
 	for _, e := range revoked {
 		serial := e.Certificate.SerialNumber.Text(16)
@@ -188,7 +218,7 @@ func (w *Workspace) CRL(issuer *Entity, start, end time.Time, revoked ...*Entity
 			start.UTC().Format("060102150405Z"), strings.ToUpper(serial))
 	}
 	database := w.Write([]byte(index.String()))
-	config := w.Write([]byte("[ca]\ndefault_ca=d\n[d]\ndatabase=" + database + "\ndefault_md=sha256\n"))
+	config := w.Write([]byte("[ca]\ndefault_ca=d\n[d]\ndatabase=" + database + "\ndefault_md=sha256\ncrl_extensions=x\n[x]\n" + extensions + "\n"))
 	out := w.temp(".crl")
 	const format = "20060102150405Z"
 	w.Run("ca", "-gencrl", "-config", config, "-cert", issuer.CertFile, "-keyfile", issuer.KeyFile, "-out", out,
