@@ -1,0 +1,112 @@
+// Command bench measures what the agent costs: size of the binaries, time and memory of `ztp status`, memory and
+// wake-ups of a daemon that waits for a link, and TPM signatures for each bootstrap server. It prints a line
+// `BENCH <name> <value> <unit>` for each figure, and fails when one that does not depend on the speed of the machine is
+// above its limit. It is what `make bench` runs.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"github.com/xpu-sztp/ztp/test/lab/netlab"
+)
+
+const mebibyte = 1 << 20
+
+// figure is one measured value. A limit of noLimit is for figures that depend on the machine.
+type figure struct {
+	name  string
+	value float64
+	unit  string
+	limit float64
+}
+
+const noLimit = -1
+
+func main() {
+	bin := flag.String("bin", "bin", "folder of the binaries to measure")
+	flag.Parse()
+	if !netlab.Inside() {
+		status, err := netlab.Enter()
+		if err != nil {
+			fail(err)
+		}
+		os.Exit(status)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *bin); err != nil {
+		stop()
+		fail(err)
+	}
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, "bench:", err)
+	os.Exit(1)
+}
+
+// run measures everything and reports each figure as soon as it is known.
+func run(ctx context.Context, bin string) error {
+	bin, err := filepath.Abs(bin)
+	if err != nil {
+		return err
+	}
+	scratch, err := os.MkdirTemp("", "ztp-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(scratch)
+	if err := netlab.Up("lo"); err != nil {
+		return err
+	}
+
+	var above []error
+	show := func(figures []figure, err error) error {
+		for _, f := range figures {
+			fmt.Printf("BENCH %s %s %s\n", f.name, strconv.FormatFloat(f.value, 'f', -1, 64), f.unit)
+			if f.limit != noLimit && f.value > f.limit {
+				above = append(above, fmt.Errorf("%s is %v %s, the limit is %v", f.name, f.value, f.unit, f.limit))
+			}
+		}
+		return err
+	}
+	if err := show(sizes(bin)); err != nil {
+		return err
+	}
+	device, signatures, err := provision(ctx, filepath.Join(bin, "ztp"), filepath.Join(scratch, "provisioned"))
+	if err != nil {
+		return fmt.Errorf("provision a device: %w", err)
+	}
+	defer device.Close()
+	if err := show(statusCost(ctx, device)); err != nil {
+		return fmt.Errorf("status: %w", err)
+	}
+	if err := show(idleCost(ctx, filepath.Join(bin, "ztp"), filepath.Join(scratch, "idle"))); err != nil {
+		return fmt.Errorf("idle daemon: %w", err)
+	}
+	if err := show([]figure{{"tpm-signatures-per-server", signatures, "signatures", 1}}, nil); err != nil {
+		return err
+	}
+	return errors.Join(above...)
+}
+
+// sizes weighs the device binaries as they are delivered, which is stripped.
+func sizes(bin string) ([]figure, error) {
+	var figures []figure
+	for _, arch := range []string{"amd64", "arm64"} {
+		info, err := os.Stat(filepath.Join(bin, "ztp-linux-"+arch))
+		if err != nil {
+			return figures, err
+		}
+		figures = append(figures, figure{"binary-" + arch, float64(info.Size()), "bytes", 9 * mebibyte})
+	}
+	return figures, nil
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+
+	"github.com/google/go-tpm/tpm2"
+)
+
+// signatureCounter stands between a program and a TPM, and counts the signatures that the TPM is asked for.
+type signatureCounter struct {
+	listener net.Listener
+	tpm      string // socket
+
+	mu     sync.Mutex
+	signed int
+	marked int
+	isSet  bool
+}
+
+// countSignatures listens on socket and passes everything on to tpm, another socket.
+func countSignatures(socket, tpm string) (*signatureCounter, error) {
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		return nil, err
+	}
+	c := &signatureCounter{listener: listener, tpm: tpm}
+	go c.serve()
+	return c, nil
+}
+
+func (c *signatureCounter) Close() error { return c.listener.Close() }
+
+// mark begins the count anew, the first time it is called.
+func (c *signatureCounter) mark() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.isSet {
+		c.isSet, c.marked = true, c.signed
+	}
+}
+
+func (c *signatureCounter) sinceMark() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.signed - c.marked
+}
+
+func (c *signatureCounter) serve() {
+	for {
+		program, err := c.listener.Accept()
+		if err != nil {
+			return
+		}
+		go c.relay(program)
+	}
+}
+
+func (c *signatureCounter) relay(program net.Conn) {
+	defer program.Close()
+	tpm, err := net.Dial("unix", c.tpm)
+	if err != nil {
+		return
+	}
+	defer tpm.Close()
+	go func() {
+		io.Copy(program, tpm)
+		program.Close()
+	}()
+	for {
+		command, err := readCommand(program)
+		if err != nil {
+			return
+		}
+		if tpm2.TPMCC(binary.BigEndian.Uint32(command[6:])) == tpm2.TPMCCSign {
+			c.mu.Lock()
+			c.signed++
+			c.mu.Unlock()
+		}
+		if _, err := tpm.Write(command); err != nil {
+			return
+		}
+	}
+}
+
+// readCommand reads one command of TPM 2.0: a tag of two bytes, the size of the whole in four, the command code in four,
+// and the rest.
+func readCommand(r io.Reader) ([]byte, error) {
+	const header, most = 10, 4096
+	command := make([]byte, header, most)
+	if _, err := io.ReadFull(r, command); err != nil {
+		return nil, err
+	}
+	size := binary.BigEndian.Uint32(command[2:])
+	if size < header || size > most {
+		return nil, fmt.Errorf("TPM command of %d bytes", size)
+	}
+	command = command[:size]
+	_, err := io.ReadFull(r, command[header:])
+	return command, err
+}
