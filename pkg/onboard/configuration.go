@@ -109,8 +109,8 @@ func (h execHandler) commit(ctx context.Context, s *session, c *artifacts.Config
 }
 
 // undoCommand runs the handler that made the change, even if another one is configured by now.
-func (e *Executor) undoCommand(ctx context.Context, entry state.Entry, session string) error {
-	_, err := e.runHandler(ctx, entry.Command, "undo", session, time.Duration(e.Configuration.Timeout))
+func (e *Executor) undoCommand(ctx context.Context, entry state.Entry) error {
+	_, err := e.runHandler(ctx, entry.Command, "undo", entry.Session, time.Duration(e.Configuration.Timeout))
 	return err
 }
 

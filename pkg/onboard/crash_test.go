@@ -11,12 +11,13 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/xpu-sztp/ztp/artifacts"
 	"github.com/xpu-sztp/ztp/pkg/progress"
+	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/slot"
 	"github.com/xpu-sztp/ztp/pkg/state"
 )
@@ -27,7 +28,7 @@ func TestMain(m *testing.M) {
 	if dir == "" {
 		os.Exit(m.Run())
 	}
-	if err := playDevice(dir, os.Getenv("ONBOARD_TEST_IMAGE"), os.Getenv("ONBOARD_TEST_DIE")); err != nil {
+	if err := playDevice(dir, os.Getenv("ONBOARD_TEST_IMAGE"), os.Getenv("ONBOARD_TEST_POST"), os.Getenv("ONBOARD_TEST_DIE")); err != nil {
 		fmt.Println(err)
 		os.Exit(1)
 	}
@@ -55,12 +56,16 @@ func (s *dyingStore) pass() {
 }
 
 // playDevice is one life of the daemon, from start to success or death. A reboot starts the slot that is next.
-func playDevice(dir, imageURL, die string) error {
+func playDevice(dir, imageURL, post, die string) error {
 	r, err := openRig(dir)
 	if err != nil {
 		return err
 	}
 	moment, err := strconv.Atoi(die)
+	if err != nil {
+		return err
+	}
+	exit, err := strconv.Atoi(post)
 	if err != nil {
 		return err
 	}
@@ -80,12 +85,16 @@ func playDevice(dir, imageURL, die string) error {
 		}
 		p := r.full()
 		p.config.Handling = artifacts.Merge
+		p.post = r.tracer("post", exit)
 		if imageURL != "" {
 			p.boot = demand(newImage, "2", imageURL)
 		}
 		outcome, err := e.execute(context.Background(), Request{
 			Reporter: r.server, Level: progress.Verbose, Network: loopback{},
 		}, p)
+		if code, _ := reason.Of(err); code == ReasonScriptFailed && exit != 0 {
+			return nil // as it must be
+		}
 		if err != nil {
 			return err
 		}
@@ -101,18 +110,22 @@ const newImage = "the image of version 2"
 // TestCrashSweep kills the daemon before and after every durable write of a whole provisioning (and so before and after
 // every effect), starts it again, and wants the disk that an uninterrupted run leaves.
 func TestCrashSweep(t *testing.T) {
-	for _, withImage := range []bool{false, true} {
-		t.Run(map[bool]string{false: "scripts-and-configuration", true: "with-image"}[withImage], func(t *testing.T) {
-			imageURL := ""
-			if withImage {
-				imageURL = newMirror(t, newImage).URL + "/image"
-			}
-			want, died := live(t, imageURL, -1)
+	imageURL := newMirror(t, newImage).URL + "/image"
+	for _, tt := range []struct {
+		name string
+		life life
+	}{
+		{"scripts-and-configuration", life{}},
+		{"with-image", life{imageURL: imageURL}},
+		{"post-script-fails", life{postExit: 1}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			want, died := tt.life.live(t, -1)
 			if died {
 				t.Fatal("the uninterrupted run was interrupted")
 			}
 			for moment := 0; ; moment++ {
-				got, died := live(t, imageURL, moment)
+				got, died := tt.life.live(t, moment)
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("killed at moment %d: %s", moment, diff)
 				}
@@ -127,45 +140,36 @@ func TestCrashSweep(t *testing.T) {
 	}
 }
 
+// life is what a device is told to do.
+type life struct {
+	imageURL string // of an image to install first; empty is none
+	postExit int    // of the post-script
+}
+
 // live plays a device that dies at a moment, and then one that does not, on the same disk. It returns the disk.
-func live(t *testing.T, imageURL string, moment int) (disk map[string]string, died bool) {
+func (l life) live(t *testing.T, moment int) (disk map[string]string, died bool) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "device")
 	put(t, filepath.Join(dir, "slots", "a.img"), "the image of version 1", 0o600)
 	put(t, filepath.Join(dir, "etc", "config.json"), `{"old":[1,2],"new":null}`, 0o640)
-	start := func(die int) error {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", "ONBOARD_TEST_DIR="+dir,
-			"ONBOARD_TEST_IMAGE="+imageURL, "ONBOARD_TEST_DIE="+strconv.Itoa(die))
-		out, err := cmd.CombinedOutput()
-		var exit *exec.ExitError
-		if errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL {
-			died = true
-			return nil
-		}
-		if err != nil {
-			err = fmt.Errorf("killed at moment %d: %w: %s", moment, err, out)
-		}
-		return err
-	}
-	if err := start(moment); err != nil {
-		t.Fatal(err)
-	}
-	if died {
-		if err := start(-1); err != nil {
-			t.Fatal(err)
-		}
+	died = l.start(t, dir, moment)
+	if died && l.start(t, dir, -1) {
+		t.Fatal("died a second time")
 	}
 	r, err := openRig(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	rec := r.record(t)
-	if rec.Outcome != state.OutcomeProvisioned || len(rec.Journal) > 0 || rec.Session != nil {
+	if len(rec.Journal) > 0 || (rec.Outcome == state.OutcomeProvisioned) != (l.postExit == 0) {
 		t.Errorf("killed at moment %d: record %+v", moment, rec)
 	}
 	wantNothingStaged(t, r)
-	wantPairs(t, moment, r.trace())
+	effects := []string{"pre", "post"}
+	if l.postExit != 0 {
+		effects = nil
+	}
+	wantEffects(t, moment, r.trace(), effects)
 	disk = tree(t, dir)
 	for hash, image := range rec.Images {
 		disk["record of image "+hash] = fmt.Sprintf("%s in slot %s", image.State, image.Slot)
@@ -173,13 +177,33 @@ func live(t *testing.T, imageURL string, moment int) (disk map[string]string, di
 	return disk, died
 }
 
-// wantPairs checks that scripts that ran more than once were undone in between, in reverse order.
-func wantPairs(t *testing.T, moment int, trace []string) {
+func (l life) start(t *testing.T, dir string, moment int) (died bool) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", "ONBOARD_TEST_DIR="+dir, "ONBOARD_TEST_IMAGE="+l.imageURL,
+		"ONBOARD_TEST_POST="+strconv.Itoa(l.postExit), "ONBOARD_TEST_DIE="+strconv.Itoa(moment))
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL {
+		return true
+	}
+	if err != nil {
+		t.Fatalf("killed at moment %d: %v: %s", moment, err, out)
+	}
+	return false
+}
+
+// wantEffects checks that scripts were undone before they ran again, in reverse order, and which were not undone at the
+// end.
+func wantEffects(t *testing.T, moment int, trace, effects []string) {
 	t.Helper()
 	var done []string
 	for _, line := range trace {
 		switch line {
 		case "pre", "post":
+			if slices.Contains(done, line) {
+				t.Errorf("killed at moment %d: %q twice in %q", moment, line, trace)
+			}
 			done = append(done, line)
 		case "pre undo", "post undo":
 			// The last effect; or none, when the script had been recorded but not yet run.
@@ -191,7 +215,7 @@ func wantPairs(t *testing.T, moment int, trace []string) {
 			}
 		}
 	}
-	if diff := cmp.Diff([]string{"pre", "post"}, done); diff != "" {
+	if diff := cmp.Diff(effects, done, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("killed at moment %d: trace %q: %s", moment, trace, diff)
 	}
 }
@@ -199,34 +223,57 @@ func wantPairs(t *testing.T, moment int, trace []string) {
 // TestRecoverKillsScripts starts anew after a daemon that was killed while its script ran on.
 func TestRecoverKillsScripts(t *testing.T) {
 	r := newRig(t)
-	session := state.NewSession(time.Now())
-	if err := r.store.Update(func(rec *state.Record) error {
-		rec.Session = session
-		rec.Journal = []state.Entry{{Step: state.StepPreScript, Staged: stagedPre}}
-		return nil
-	}); err != nil {
+	const id = "TESTRECOVERKILLSSCRIPTS"
+	missing := &state.FileBackup{Path: filepath.Join(r.dir, "missing")}
+	entry := state.Entry{Step: state.StepConfiguration, Session: id, File: missing}
+	if err := r.store.Update(func(rec *state.Record) error { rec.Journal = []state.Entry{entry}; return nil }); err != nil {
 		t.Fatal(err)
 	}
-	put(t, filepath.Join(r.opts.Dir, stagedPre), string(r.tracer("pre", 0)), 0o700)
-	orphan := exec.Command("/bin/sleep", "1000")
-	orphan.Env = []string{sessionVariable + "=" + session.ID}
-	bystander := exec.Command("/bin/sleep", "1000")
-	bystander.Env = []string{sessionVariable + "=" + session.ID + "X"}
-	for _, cmd := range []*exec.Cmd{orphan, bystander} {
+	start := func(id string) *exec.Cmd {
+		cmd := exec.Command("/bin/sleep", "1000")
+		cmd.Env = []string{sessionVariable + "=" + id}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		defer cmd.Wait()
-		defer cmd.Process.Kill()
+		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+		return cmd
 	}
+	orphan, bystander := start(id), start(id+"X")
 	if err := New(r.opts).Recover(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := orphan.Wait(); err == nil || orphan.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
-		t.Errorf("the orphan ended with %v", err)
+	if !dies(orphan.Process.Pid) {
+		t.Error("the script still runs")
 	}
-	if err := bystander.Process.Signal(syscall.Signal(0)); err != nil {
-		t.Errorf("a process of somebody else was killed: %v", err)
+	if dead(bystander.Process.Pid) {
+		t.Error("a process of somebody else was killed")
+	}
+}
+
+// TestRecoverStopped leaves what it did not finish to the next start.
+func TestRecoverStopped(t *testing.T) {
+	r := newRig(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	fifo := filepath.Join(r.dir, "started")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	put(t, filepath.Join(r.opts.Dir, stagedPre), "#!/bin/sh\necho >"+fifo+"\nsleep 1000\n", 0o700)
+	entry := state.Entry{Step: state.StepPreScript, Session: "S", Staged: stagedPre}
+	if err := r.store.Update(func(rec *state.Record) error { rec.Journal = []state.Entry{entry}; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		os.ReadFile(fifo) // until the undoing has started
+		cancel()
+	}()
+	wantCode(t, New(r.opts).Recover(ctx), ReasonRollback)
+	if diff := cmp.Diff([]state.Entry{entry}, r.record(t).Journal); diff != "" {
+		t.Error(diff)
+	}
+	put(t, filepath.Join(r.opts.Dir, stagedPre), string(r.tracer("pre", 0)), 0o700)
+	if err := New(r.opts).Recover(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"pre undo"}, r.trace()); diff != "" {
 		t.Error(diff)

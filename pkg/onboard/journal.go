@@ -48,15 +48,15 @@ func (e *Executor) recover(ctx context.Context) (int, error) {
 		return 0, nil
 	}
 	e.Logger.Info("undoing an interrupted session", "steps", len(r.Journal))
-	if r.Session != nil {
-		killSession(r.Session.ID)
+	for _, entry := range r.Journal {
+		killSession(entry.Session)
 	}
 	return len(r.Journal), e.rollback(ctx)
 }
 
 // record makes an entry durable. The effect it names may happen only after it returned nil.
 func (s *session) record(entry state.Entry) error {
-	entry.At = s.Now().UTC()
+	entry.Session, entry.At = s.id, s.Now().UTC()
 	return s.Store.Update(func(r *state.Record) error {
 		r.Journal = append(r.Journal, entry)
 		return nil
@@ -64,7 +64,7 @@ func (s *session) record(entry state.Entry) error {
 }
 
 // rollback undoes the steps in the journal, the last one first. Each leaves the journal when it has been undone; one
-// whose undoing is interrupted is undone again.
+// whose undoing is interrupted, by a power cut or the end of ctx, is undone again.
 func (e *Executor) rollback(ctx context.Context) error {
 	for {
 		r, err := e.Store.Load()
@@ -75,11 +75,11 @@ func (e *Executor) rollback(ctx context.Context) error {
 			e.cleanUp()
 			return nil
 		}
-		entry, id := r.Journal[len(r.Journal)-1], ""
-		if r.Session != nil {
-			id = r.Session.ID
+		entry := r.Journal[len(r.Journal)-1]
+		undoErr := e.undo(ctx, entry)
+		if ctx.Err() != nil {
+			return rollbackError(ctx.Err()) // the step was not given its chance
 		}
-		undoErr := e.undo(ctx, entry, id)
 		if undoErr != nil && entry.Undos+1 < maxUndos {
 			return errors.Join(rollbackError(undoErr), e.countUndo())
 		}
@@ -115,17 +115,17 @@ func (e *Executor) countUndo() error {
 	})
 }
 
-func (e *Executor) undo(ctx context.Context, entry state.Entry, session string) error {
+func (e *Executor) undo(ctx context.Context, entry state.Entry) error {
 	e.Logger.Info("undoing", "step", entry.Step)
 	var err error
 	switch {
 	case entry.Step == state.StepConfiguration && entry.File != nil:
 		err = e.restore(entry.File)
 	case entry.Step == state.StepConfiguration:
-		err = e.undoCommand(ctx, entry, session)
+		err = e.undoCommand(ctx, entry)
 	default:
 		// The script had its chance; what it makes of it is the business of whoever wrote it.
-		if scriptErr := e.undoScript(ctx, entry, session); scriptErr != nil {
+		if scriptErr := e.undoScript(ctx, entry); scriptErr != nil && ctx.Err() == nil {
 			e.warn(fmt.Sprintf("%s did not undo its work", entry.Step), scriptErr)
 		}
 	}

@@ -145,9 +145,10 @@ func (e *Executor) execute(ctx context.Context, r Request, p plan) (Outcome, err
 	}
 	// Undoing comes before the report, which then tells the truth about the device, and may need the network that the
 	// undone configuration took away. It must not be cut short by what stopped the session.
-	undoErr := e.rollback(context.WithoutCancel(ctx))
 	f := asFailure(err)
-	f.err = errors.Join(f.err, undoErr)
+	if code, _ := reason.Of(err); code != ReasonRollback {
+		f.err = errors.Join(f.err, e.rollback(context.WithoutCancel(ctx)))
+	}
 	s.fail(ctx, f)
 	return 0, f.err
 }

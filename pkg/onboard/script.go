@@ -80,8 +80,8 @@ func (s *session) runScript(ctx context.Context, step scriptStep, body []byte) (
 }
 
 // undoScript runs a script once more, with the argument "undo".
-func (e *Executor) undoScript(ctx context.Context, entry state.Entry, session string) error {
-	_, err := e.startScript(ctx, entry.Step, entry.Staged, session, "undo")
+func (e *Executor) undoScript(ctx context.Context, entry state.Entry) error {
+	_, err := e.startScript(ctx, entry.Step, entry.Staged, entry.Session, "undo")
 	return err
 }
 

@@ -51,9 +51,10 @@ const (
 // the effect was undone or, together with all others, when the onboarding was acknowledged. An entry therefore means:
 // the effect may be there, wholly or in part, and this is what takes it back.
 type Entry struct {
-	Step  StepName  `json:"step"`
-	At    time.Time `json:"at"`
-	Undos int       `json:"undos,omitempty"` // failed attempts to undo it
+	Step    StepName  `json:"step"`
+	Session string    `json:"session"` // Session.ID, which marks the processes of the step
+	At      time.Time `json:"at"`
+	Undos   int       `json:"undos,omitempty"` // failed attempts to undo it
 
 	// Staged is the file, in the private folder of pkg/onboard, with the script or the configuration data.
 	Staged string `json:"staged,omitempty"`
@@ -120,9 +121,12 @@ func (r *Record) SetEnabled(on bool, session string) {
 }
 
 // StartOver forgets how the last session ended, and which images were refused, so that a new session begins with every
-// chance. The journal stays: what it names still has to be undone.
+// chance. The journal stays, and the session that it belongs to: what it names still has to be undone.
 func (r *Record) StartOver() {
-	r.Outcome, r.Reason, r.Session = OutcomeNone, nil, nil
+	r.Outcome, r.Reason = OutcomeNone, nil
+	if len(r.Journal) == 0 {
+		r.Session = nil
+	}
 	for hash, image := range r.Images {
 		image.Attempts, image.Reboots, image.Reason = 0, 0, nil
 		if image.State == ImageRefused {

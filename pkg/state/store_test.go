@@ -349,19 +349,22 @@ func TestSetEnabled(t *testing.T) {
 }
 
 func TestStartOver(t *testing.T) {
-	r := NewRecord()
-	r.Outcome, r.Session = OutcomeFailed, &Session{}
-	r.Journal = []Entry{{Step: StepPreScript}}
-	r.Images = map[string]ImageRecord{
-		"a": {State: ImageRefused, Attempts: 3},
-		"b": {State: ImageActivated, Slot: "b", Attempts: 2, Reboots: 2},
-	}
-	r.StartOver()
-	want := NewRecord()
-	want.Journal = []Entry{{Step: StepPreScript}}
-	want.Images = map[string]ImageRecord{"b": {State: ImageActivated, Slot: "b"}}
-	if diff := cmp.Diff(want, r); diff != "" {
-		t.Error(diff)
+	for _, journal := range [][]Entry{nil, {{Step: StepPreScript}}} {
+		r := NewRecord()
+		r.Outcome, r.Reason, r.Session, r.Journal = OutcomeFailed, &Reason{}, &Session{ID: "S"}, journal
+		r.Images = map[string]ImageRecord{
+			"a": {State: ImageRefused, Attempts: 3},
+			"b": {State: ImageActivated, Slot: "b", Attempts: 2, Reboots: 2},
+		}
+		r.StartOver()
+		want := NewRecord()
+		want.Images = map[string]ImageRecord{"b": {State: ImageActivated, Slot: "b"}}
+		if journal != nil {
+			want.Journal, want.Session = journal, &Session{ID: "S"}
+		}
+		if diff := cmp.Diff(want, r); diff != "" {
+			t.Error(diff)
+		}
 	}
 }
 
