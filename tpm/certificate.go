@@ -88,9 +88,6 @@ func (s *shelf) addIndex(ctx context.Context, c *conn, handle tpm2.TPMHandle, wh
 	case errors.Is(err, tpm2.TPMRCHandle):
 		return &Error{Code: CodeCertificateMissing, Msg: "the TPM has no " + where, Err: err,
 			Fix: `set identity.certificate to "auto" to search the usual indices, or to where the maker put it`}
-	case errors.Is(err, errUnreadable):
-		return &Error{Code: CodeCertificateMissing, Msg: where + " is not readable", Err: err,
-			Fix: "define the index so that it can be read with the owner's or its own empty password"}
 	case err != nil:
 		return err
 	}
@@ -125,7 +122,7 @@ func (s *shelf) scan(ctx context.Context, c *conn, first, last tpm2.TPMHandle) e
 			if errors.Is(err, tpm2.TPMRCFailure) || !isRefusal(err) {
 				return err
 			}
-			s.notes = append(s.notes, where+": "+err.Error())
+			s.notes = append(s.notes, err.Error())
 			continue
 		}
 		total += len(content)
@@ -143,8 +140,9 @@ func (s *shelf) scan(ctx context.Context, c *conn, first, last tpm2.TPMHandle) e
 
 // isRefusal reports whether the TPM works but did not give what was asked for.
 func isRefusal(err error) bool {
+	var known *Error
 	var rc tpm2.TPMRC
-	return errors.Is(err, errUnreadable) || errors.As(err, &rc) && !rc.IsWarning()
+	return errors.As(err, &known) && known.Code == CodeCertificateMissing || errors.As(err, &rc) && !rc.IsWarning()
 }
 
 func (s *shelf) add(where string, content []byte) {

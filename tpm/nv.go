@@ -28,8 +28,11 @@ func isPolicyIndex(h tpm2.TPMHandle) bool {
 	return h >= 0x01C90010 && h <= 0x01C90013 || h >= 0x01C90018 && h <= 0x01C9001B
 }
 
-// errUnreadable marks an NV index that exists but cannot be read.
-var errUnreadable = errors.New("cannot be read")
+// unreadable is the error for an NV index that exists but does not give its content to us.
+func unreadable(handle tpm2.TPMHandle, why string, cause error) error {
+	return &Error{Code: CodeCertificateMissing, Msg: fmt.Sprintf("NV index 0x%08X cannot be read: %s", uint32(handle), why),
+		Err: cause, Fix: "define the index so that it can be read with the owner's or its own empty password"}
+}
 
 // nvIndex is an NV index and its public area.
 type nvIndex struct {
@@ -41,7 +44,7 @@ type nvIndex struct {
 // readNV returns the content of an NV index. When tryPassword is false, an index is not tried with the empty password
 // if a wrong one would count towards the TPM's lockout: a scan must not lock the TPM.
 func (c *conn) readNV(ctx context.Context, handle tpm2.TPMHandle, tryPassword bool) (content []byte, err error) {
-	err = c.do(ctx, commandTimeout, fmt.Sprintf("reading NV index %#08x", uint32(handle)), func(s *session) error {
+	err = c.do(ctx, commandTimeout, fmt.Sprintf("reading NV index 0x%08X", uint32(handle)), func(s *session) error {
 		index, err := describe(s, handle)
 		if err != nil {
 			return err
@@ -49,11 +52,11 @@ func (c *conn) readNV(ctx context.Context, handle tpm2.TPMHandle, tryPassword bo
 		attrs := index.area.Attributes
 		switch {
 		case !attrs.Written:
-			return fmt.Errorf("%w: it was never written", errUnreadable)
+			return unreadable(handle, "it was never written", nil)
 		case attrs.ReadLocked:
-			return fmt.Errorf("%w: it is locked", errUnreadable)
+			return unreadable(handle, "it is locked", nil)
 		case attrs.NT != tpm2.TPMNTOrdinary:
-			return fmt.Errorf("%w: it is a counter, bit field or the like", errUnreadable)
+			return unreadable(handle, "it is a counter, a bit field or the like", nil)
 		}
 		chunk, err := property(s, tpm2.TPMPTNVBufferMax)
 		if err != nil {
@@ -62,13 +65,13 @@ func (c *conn) readNV(ctx context.Context, handle tpm2.TPMHandle, tryPassword bo
 		if chunk == 0 {
 			chunk = defaultNVRead
 		}
-		err = fmt.Errorf("%w: it needs a policy or a password", errUnreadable)
+		err = unreadable(handle, "it needs a policy or a password", nil)
 		for _, auth := range index.readers(tryPassword) {
 			content, err = index.read(s, auth, int(min(chunk, maxNVRead)))
 			if !isAuthFailure(err) {
 				break
 			}
-			err = fmt.Errorf("%w: %w", errUnreadable, err)
+			err = unreadable(handle, "it needs a password", err)
 		}
 		return err
 	})
