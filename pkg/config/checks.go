@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -217,21 +216,9 @@ func fileGlob(glob string) error {
 	return absolute(glob)
 }
 
-// serverURL wants what RFC 8572 §8.3 allows in a bootstrap server's URI: no path, query or fragment.
 func serverURL(s string) error {
-	u, err := url.Parse(s)
-	if err != nil {
-		return fmt.Errorf("%q is not a URL", s)
-	}
-	if u.Scheme != "https" || u.Hostname() == "" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
-		return fmt.Errorf("%q is not of the form \"https://HOST[:PORT]\"", s)
-	}
-	if port := u.Port(); port != "" {
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return fmt.Errorf("%q has a port out of range, from 1 to 65535", s)
-		}
-	}
-	return nil
+	_, err := parseServer(s)
+	return err
 }
 
 func argument(s string) error {

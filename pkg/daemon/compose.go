@@ -19,7 +19,7 @@ import (
 )
 
 // compose connects the loop to this device. The caller calls closeAgent when the loop has ended.
-func (d *daemon) compose(ctx context.Context, cfg *config.Config, id *tpm.Identity, device state.Device, executor *onboard.Executor) (
+func (d *daemon) compose(ctx context.Context, cfg *config.Config, plan leads, id *tpm.Identity, device state.Device, executor *onboard.Executor) (
 	a *agent.Agent, closeAgent func(), err error,
 ) {
 	certificate, _, err := id.TLSCertificate(ctx)
@@ -44,7 +44,7 @@ func (d *daemon) compose(ctx context.Context, cfg *config.Config, id *tpm.Identi
 		}
 		return visitable{session}, nil
 	}
-	sources, wake, closeSources, err := d.sources(cfg)
+	sources, wake, closeSources, err := d.sources(cfg, plan, id)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -18,7 +18,7 @@ import (
 const (
 	CodeDisabled    reason.Code = "disabled"        // asked to run a device that is disabled
 	CodeNotStopping reason.Code = "not-stopping"    // a daemon that was told to end goes on
-	CodeNotOne      reason.Code = "no-trust-anchor" // a server shall be trusted, but nothing authenticates it
+	CodeNoAnchor    reason.Code = "no-trust-anchor" // a server shall be trusted, but nothing authenticates it
 )
 
 // SessionVariable is the environment variable that tells scripts and configuration handlers which session runs them.
@@ -143,12 +143,16 @@ func (c *Control) terminate(pid int) error {
 
 // Restart has systemd run a new session on a supervised device.
 func (c *Control) Restart(ctx context.Context) error {
+	// A configuration that no session can run with must not cost a provisioned device its state.
+	if _, err := config.Load(c.paths.Root); err != nil {
+		return err
+	}
 	r, err := c.store.Load()
 	if err != nil {
 		return err
 	}
 	if !r.Enabled {
-		return ErrDisabled()
+		return &reason.Error{Code: CodeDisabled, Msg: "provisioning is disabled on this device", Fix: "turn it on with `ztp enable`"}
 	}
 	if err := unit.Stop(ctx); err != nil {
 		return err
@@ -157,11 +161,6 @@ func (c *Control) Restart(ctx context.Context) error {
 		return err
 	}
 	return unit.Start(ctx)
-}
-
-// ErrDisabled says that a disabled device does not run.
-func ErrDisabled() error {
-	return &reason.Error{Code: CodeDisabled, Msg: "provisioning is disabled on this device", Fix: "turn it on with `ztp enable`"}
 }
 
 // Wait returns the status once the session has ended.

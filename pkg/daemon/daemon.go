@@ -61,16 +61,24 @@ func locked(ctx context.Context, o Options, paths config.Paths) (*state.Status, 
 	if err != nil {
 		return nil, err
 	}
+	d := &daemon{Options: o, paths: paths, store: store}
+	// What is wrong with the configuration or the command line is found before anything is forgotten.
+	cfg, plan, invalid := d.prepare()
+	if invalid != nil && (o.Fresh || o.Once) {
+		return nil, invalid
+	}
 	record, err := begin(store, o)
 	if err != nil {
 		return nil, err
 	}
-	d := &daemon{Options: o, paths: paths, store: store}
 	if !record.Enabled || record.Outcome == state.OutcomeProvisioned {
-		return nil, d.rest(ctx, record)
+		return nil, d.rest(ctx, record, cfg, invalid)
 	}
 	d.board = state.NewBoard(paths.Status, initial(o.Version, record))
-	outcome, err := d.session(ctx)
+	if invalid != nil {
+		return d.end(ctx, 0, invalid)
+	}
+	outcome, err := d.session(ctx, cfg, plan)
 	return d.end(ctx, outcome, err)
 }
 
@@ -116,27 +124,22 @@ type daemon struct {
 
 // rest cleans up after a power cut that came just before the device became provisioned or disabled, and does nothing
 // else. A configuration that cannot be read is no reason to fail when there is nothing to clean up.
-func (d *daemon) rest(ctx context.Context, record *state.Record) error {
+func (d *daemon) rest(ctx context.Context, record *state.Record, cfg *config.Config, invalid error) error {
 	defer systemd.Ready()
-	cfg, err := config.Load(d.Root)
-	switch {
-	case err == nil:
-		err = onboard.New(d.onboardOptions(cfg, nobody{}, state.Device{})).Recover(ctx)
-	case len(record.Journal) == 0:
-		d.Logger.Warn("the configuration is invalid, which does not matter now", "error", err)
-		err = nil
-	}
 	d.Logger.Info("nothing to do", "enabled", record.Enabled, "outcome", string(record.Outcome))
-	return err
+	switch {
+	case invalid == nil:
+		return onboard.New(d.onboardOptions(cfg, nobody{}, state.Device{})).Recover(ctx)
+	case len(record.Journal) == 0:
+		d.Logger.Warn("the configuration is invalid, which does not matter now", "error", invalid)
+		return nil
+	}
+	return invalid
 }
 
 // session runs until the device is provisioned, reboots, or may not go on.
-func (d *daemon) session(ctx context.Context) (onboard.Outcome, error) {
+func (d *daemon) session(ctx context.Context, cfg *config.Config, plan leads) (onboard.Outcome, error) {
 	d.Logger.Info("session started", "version", d.Version)
-	cfg, err := config.Load(d.Root)
-	if err != nil {
-		return 0, err
-	}
 	systemd.Ready()
 	go systemd.Watchdog(ctx, func() bool { return true })
 	facts := cfg.Facts()
@@ -153,7 +156,7 @@ func (d *daemon) session(ctx context.Context) (onboard.Outcome, error) {
 	device.SerialNumber = identity.SerialNumber
 	d.showIdentity(identity, device)
 
-	a, closeAgent, err := d.compose(ctx, cfg, identity, device, onboard.New(d.onboardOptions(cfg, d.board, device)))
+	a, closeAgent, err := d.compose(ctx, cfg, plan, identity, device, onboard.New(d.onboardOptions(cfg, d.board, device)))
 	if err != nil {
 		return 0, err
 	}

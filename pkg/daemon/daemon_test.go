@@ -1,0 +1,175 @@
+package daemon_test
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/xpu-sztp/ztp/pkg/config"
+	"github.com/xpu-sztp/ztp/pkg/daemon"
+	"github.com/xpu-sztp/ztp/pkg/reason"
+	"github.com/xpu-sztp/ztp/pkg/state"
+)
+
+// device is a root folder whose configured TPM is a socket of the test.
+type device struct {
+	root     string
+	paths    config.Paths
+	store    *state.Store
+	listener net.Listener
+}
+
+func newDevice(t *testing.T, change func(*state.Record)) *device {
+	t.Helper()
+	root, err := os.MkdirTemp("", "ztp") // a short path: it holds a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(root) })
+	d := &device{root: root}
+	if d.paths, err = config.NewPaths(root); err != nil {
+		t.Fatal(err)
+	}
+	if d.store, err = state.Open(d.paths.State); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.store.Update(func(r *state.Record) error { change(r); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if d.listener, err = net.Listen("unix", filepath.Join(root, "tpm.sock")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.listener.Close() })
+	d.configure(t, "[identity]\ntpm = \"unix:/tpm.sock\"\n")
+	return d
+}
+
+func (d *device) configure(t *testing.T, content string) {
+	t.Helper()
+	file := d.paths.Below(config.AdminFile)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (d *device) options() daemon.Options {
+	return daemon.Options{Root: d.root, Logger: slog.New(slog.DiscardHandler)}
+}
+
+func (d *device) record(t *testing.T) *state.Record {
+	t.Helper()
+	r, err := d.store.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestAtRest: a device that is disabled or provisioned is left alone (R5.2-01). Identity comes before everything that
+// touches a network, so that nobody asked the TPM proves that nobody asked the network.
+func TestAtRest(t *testing.T) {
+	tests := map[string]struct {
+		change func(*state.Record)
+		exit   int
+	}{
+		"disabled":                 {func(r *state.Record) { r.Enabled = false }, state.ExitDisabled},
+		"provisioned":              {func(r *state.Record) { r.Outcome = state.OutcomeProvisioned }, state.ExitProvisioned},
+		"provisioned and disabled": {func(r *state.Record) { r.Enabled, r.Outcome = false, state.OutcomeProvisioned }, state.ExitProvisioned},
+	}
+	for name, tt := range tests {
+		for _, content := range []string{"[identity]\ntpm = \"unix:/tpm.sock\"\n", "no = \"configuration\"\n"} {
+			t.Run(name, func(t *testing.T) {
+				d := newDevice(t, tt.change)
+				d.configure(t, content)
+				before := d.record(t)
+				s, err := daemon.Run(t.Context(), d.options())
+				if err != nil || s.ExitCode() != tt.exit {
+					t.Errorf("exit code %d, %v; want %d", s.ExitCode(), err, tt.exit)
+				}
+				if err := d.listener.(*net.UnixListener).SetDeadline(time.Now()); err != nil {
+					t.Fatal(err)
+				}
+				if conn, err := d.listener.Accept(); !errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("the TPM was asked: %v, %v", conn, err)
+				}
+				if _, err := os.Stat(d.paths.Status); err == nil {
+					t.Error("there is a live status")
+				}
+				if after := d.record(t); after.Outcome != before.Outcome || after.Enabled != before.Enabled || after.Session != nil {
+					t.Errorf("the record changed to %+v", after)
+				}
+			})
+		}
+	}
+}
+
+// TestNothingIsForgottenInVain: asking for a new session that cannot begin leaves a provisioned device provisioned.
+func TestNothingIsForgottenInVain(t *testing.T) {
+	tests := map[string]struct {
+		configuration string
+		change        func(*daemon.Options)
+		code          reason.Code
+	}{
+		"invalid configuration": {"no = 1\n", func(o *daemon.Options) { o.Fresh = true }, config.Invalid},
+		"no trust anchor": {
+			"", func(o *daemon.Options) { o.Once, o.Trusted, o.Servers = true, true, []string{"https://a"} }, daemon.CodeNoAnchor,
+		},
+		"bad URL": {"", func(o *daemon.Options) { o.Once, o.Servers = true, []string{"https://a/b?c"} }, config.BadURL},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			d := newDevice(t, func(r *state.Record) { r.Outcome = state.OutcomeProvisioned })
+			d.configure(t, tt.configuration)
+			o := d.options()
+			tt.change(&o)
+			_, err := daemon.Run(t.Context(), o)
+			if code, hint := reason.Of(err); code != tt.code || hint == "" {
+				t.Errorf("got %v [%s] %q, want %s", err, code, hint, tt.code)
+			}
+			if r := d.record(t); r.Outcome != state.OutcomeProvisioned {
+				t.Errorf("the device is %q", r.Outcome)
+			}
+		})
+	}
+}
+
+// TestDisableInSession: a script of the session that runs can clear the flag without ending its own session (R5.2-03), and
+// only such a script.
+func TestDisableInSession(t *testing.T) {
+	d := newDevice(t, func(r *state.Record) { r.Session = &state.Session{ID: "this", Started: time.Now()} })
+	lock, err := state.LockDaemon(d.paths.Runtime) // this process is the daemon, and a signal would end it
+	if err != nil {
+		t.Fatal(err)
+	}
+	control, err := daemon.NewControl(d.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(daemon.SessionVariable, "this")
+	if err := control.Disable(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if r := d.record(t); r.Enabled || !r.Session.FlagCleared {
+		t.Errorf("enabled %t, cleared by the session %t", r.Enabled, r.Session.FlagCleared)
+	}
+	if err := control.Enable(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := lock.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(daemon.SessionVariable, "another")
+	if err := control.Disable(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if r := d.record(t); r.Enabled || r.Session.FlagCleared {
+		t.Errorf("enabled %t, cleared by the session %t", r.Enabled, r.Session.FlagCleared)
+	}
+}
