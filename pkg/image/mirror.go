@@ -67,12 +67,12 @@ func (f *fetch) transfer(ctx context.Context, uri string) error {
 		if err == nil {
 			spliced := f.resumed > 0
 			err = f.verify()
-			if err == nil || !spliced {
+			var wrong *reason.Error
+			if !spliced || !errors.As(err, &wrong) || wrong.Code != CodeHashMismatch {
 				return err
 			}
 			// The parts may be of different images; the whole may still be right.
-			f.etag = ""
-			err = &broken{err.(*reason.Error)}
+			err = &broken{wrong}
 		}
 		var b *broken
 		if !errors.As(err, &b) {

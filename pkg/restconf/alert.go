@@ -20,6 +20,11 @@ var certificateAlerts = []tls.AlertError{
 	116, // certificate_required
 }
 
+const (
+	msgCertificateRefused = "the server refused the device's certificate"
+	fixCertificateRefused = "check that the server trusts the authority that issued the device's identity and knows the device"
+)
+
 // isRemoteAlert reports whether err is an alert that the server sent. crypto/tls marks it so, with an unexported type for
 // the alert whose text is that of tls.AlertError.
 func isRemoteAlert(err error) bool {
@@ -31,8 +36,7 @@ func explainAlert(err error) *Error {
 	var op *net.OpError
 	errors.As(err, &op)
 	if slices.ContainsFunc(certificateAlerts, func(a tls.AlertError) bool { return a.Error() == op.Err.Error() }) {
-		return fail(CodeCertificateRefused, "the server refused the device's certificate",
-			"check that the server trusts the authority that issued the device's identity and knows the device", err)
+		return fail(CodeCertificateRefused, msgCertificateRefused, fixCertificateRefused, err)
 	}
 	return fail(CodeTLSFailure, "the server ended the TLS connection", "check the server's TLS versions and algorithms", err)
 }

@@ -21,6 +21,9 @@ const (
 	mediaXRD  = "application/xrd+xml"
 )
 
+// maxReply bounds the reply to an RPC, in bytes: conveyed information of 16 MiB in base64, and its artifacts.
+const maxReply = 32 << 20
+
 // Lengths of the nonce, in bytes (RFC 8572 §7.3).
 const (
 	minNonce = 16
@@ -98,7 +101,7 @@ func (s *Session) GetBootstrappingData(ctx context.Context, in Input) (*Output, 
 	if rep.status != http.StatusOK {
 		return nil, refusedData(rep)
 	}
-	tolerated, err := checkMediaType(rep, s.options.Lenient)
+	tolerated, err := checkData(rep, s.options.Lenient)
 	if err != nil {
 		return nil, err
 	}
@@ -111,8 +114,8 @@ func (s *Session) GetBootstrappingData(ctx context.Context, in Input) (*Output, 
 	return out, nil
 }
 
-// checkMediaType makes sure that a successful reply claims to be what was asked for.
-func checkMediaType(rep *reply, lenient bool) (warning string, err error) {
+// checkData makes sure that a successful reply claims to be what was asked for, and is there whole.
+func checkData(rep *reply, lenient bool) (warning string, err error) {
 	switch rep.mediaType {
 	case mediaJSON:
 	case "application/json", "application/yang.data+json", "":
@@ -127,6 +130,10 @@ func checkMediaType(rep *reply, lenient bool) (warning string, err error) {
 		return "", fail(CodeNotBootstrapServer, "the server answered with "+kindOf(rep.mediaType)+" instead of bootstrapping data",
 			"check the address; a captive portal or another web server may be in between", nil)
 	}
+	if rep.tooLarge {
+		return "", fail(CodeBadReply, fmt.Sprintf("the reply is larger than %d MiB", maxReply>>20),
+			"have the server send less; images and large files belong on a file server", nil)
+	}
 	if rep.encoded {
 		return "", fail(CodeBadReply, "the reply is compressed without being asked to", "disable compression on the bootstrap server", nil)
 	}
@@ -134,7 +141,7 @@ func checkMediaType(rep *reply, lenient bool) (warning string, err error) {
 }
 
 func rpc(root *url.URL, name string, body []byte) request {
-	return request{http.MethodPost, root.JoinPath("operations", module+":"+name), mediaJSON, body}
+	return request{http.MethodPost, root.JoinPath("operations", module+":"+name), mediaJSON, body, maxReply}
 }
 
 // decodeOutput decodes the output of get-bootstrapping-data.

@@ -108,6 +108,7 @@ func TestRootDiscovery(t *testing.T) {
 		{"entity", `<!DOCTYPE XRD [<!ENTITY e "/top/rc">]>` + xrd(`<Link rel='restconf' href='&e;'/>`), fallback, true},
 		{"JSON", `{"links":[]}`, fallback, true},
 		{"empty", "", fallback, true},
+		{"endless", xrd(strings.Repeat("<Link/>", 1<<20)), fallback, true},
 		{"huge", xrd(`<Link rel='restconf' href='/top/rc'/>` + strings.Repeat(" ", 100<<10)), fallback, true},
 	}
 	for _, tt := range tests {
@@ -325,6 +326,9 @@ func TestErrorReplies(t *testing.T) {
 			"no-data-for-device", "no data for this device (invalid-value)", 0},
 		{"not found in HTML", 404, header("Content-Type", "text/html"), "<html>", "no-data-for-device", "an HTML page", 0},
 		{"malformed message", 400, header("Content-Type", json), entry(`"error-type":"protocol","error-tag":"malformed-message"`), "request-refused", "malformed-message", 0},
+		{"nginx does not accept the certificate", 400, header("Content-Type", "text/html"),
+			"<html><head><title>400 The SSL certificate error</title></head></html>", "client-certificate-refused", "HTTP 400", 0},
+		{"some other page", 400, header("Content-Type", "text/html"), "<html>", "request-refused", "an HTML page", 0},
 		{"not allowed", 405, nil, "", "request-refused", "HTTP 405", 0},
 		{"not acceptable", 406, nil, "", "request-refused", "HTTP 406", 0},
 		{"conflict", 409, nil, "", "request-refused", "HTTP 409", 0},
@@ -345,7 +349,7 @@ func TestErrorReplies(t *testing.T) {
 		{"created", 201, nil, "", "bad-reply", "HTTP 201", 0},
 		{"no content", 204, nil, "", "bad-reply", "HTTP 204", 0},
 		{"redirect, same origin", 307, header("Location", "/elsewhere"), "", "not-a-bootstrap-server", "HTTP 307", 0},
-		{"redirect, another origin", 302, header("Location", "https://evil.example/"), "", "not-a-bootstrap-server", "HTTP 302", 0},
+		{"redirect, another origin", 302, header("Location", "https://portal.example/login?x"), "", "not-a-bootstrap-server", "to https://portal.example by HTTP", 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -52,7 +52,7 @@ func (s *Session) discover(ctx context.Context) (root *url.URL, warning string, 
 func (s *Session) hostMeta(ctx context.Context) (*reply, *url.URL, error) {
 	at := s.origin.JoinPath("/.well-known/host-meta")
 	for hops := 0; ; hops++ {
-		rep, err := s.exchange(ctx, request{method: http.MethodGet, url: at, accept: mediaXRD})
+		rep, err := s.exchange(ctx, request{method: http.MethodGet, url: at, accept: mediaXRD, limit: maxXRD})
 		if err != nil || rep.status/100 != 3 || hops == maxRedirects {
 			return rep, at, err
 		}
@@ -71,6 +71,8 @@ func rootFrom(rep *reply, at *url.URL) (*url.URL, error) {
 		return nil, fmt.Errorf("HTTP status %d", rep.status)
 	case rep.encoded:
 		return nil, errors.New("compressed without being asked to")
+	case rep.tooLarge:
+		return nil, fmt.Errorf("larger than %d KiB", maxXRD>>10)
 	case !slices.Contains([]string{mediaXRD, "application/xml", "text/xml", ""}, rep.mediaType):
 		return nil, fmt.Errorf("media type %s", printable(rep.mediaType, 64))
 	}
@@ -89,10 +91,8 @@ func rootFrom(rep *reply, at *url.URL) (*url.URL, error) {
 }
 
 // parseXRD returns the href of the first Link with the relation "restconf" directly below the root of an XRD document.
+// Namespaces are not compared: some servers leave them out, and the link cannot lead anywhere else than to this server.
 func parseXRD(document []byte) (href string, err error) {
-	if len(document) > maxXRD {
-		return "", fmt.Errorf("larger than %d KiB", maxXRD>>10)
-	}
 	decoder := xml.NewDecoder(bytes.NewReader(document))
 	found := false
 	for depth := 0; ; {

@@ -17,8 +17,7 @@ import (
 )
 
 const (
-	maxReply      = 32 << 20 // of a successful reply: conveyed information of 16 MiB in base64, and its artifacts
-	maxErrorReply = 64 << 10 // of any other reply; the rest is not read
+	maxErrorReply = 64 << 10 // of the body of a reply that is not successful, in bytes; the rest is not read
 	maxRetryAfter = 24 * time.Hour
 )
 
@@ -28,6 +27,7 @@ type request struct {
 	url    *url.URL
 	accept string
 	body   []byte // JSON; nil when there is none
+	limit  int64  // of the body of a successful reply, in bytes
 }
 
 // reply is a complete reply with its body.
@@ -37,6 +37,7 @@ type reply struct {
 	mediaType string // lowercase, without parameters; "" when absent or malformed
 	body      []byte
 	encoded   bool // the body is compressed, which was not asked for; it was not read
+	tooLarge  bool // the body is larger than the request's limit; it is not whole
 }
 
 var (
@@ -67,7 +68,7 @@ func (s *Session) exchange(ctx context.Context, r request) (*reply, error) {
 	rep.mediaType, _, _ = mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" {
 		rep.encoded = true
-	} else if err := rep.readBody(resp); err != nil {
+	} else if err := rep.readBody(resp, r.limit); err != nil {
 		return nil, s.explainExchange(ctx, limited, err)
 	}
 	s.log.DebugContext(ctx, "HTTP exchange", "method", r.method, "path", r.url.EscapedPath(), "status", rep.status,
@@ -98,27 +99,21 @@ func httpRequest(ctx context.Context, r request) *http.Request {
 	return req
 }
 
-// readBody reads the body of a successful reply whole, and as much of any other as a person would want to see.
-func (r *reply) readBody(resp *http.Response) error {
+// readBody reads the body of a successful reply up to limit, and as much of any other as a person would want to see.
+func (r *reply) readBody(resp *http.Response, limit int64) error {
 	if r.status/100 != 2 {
 		// The status is all that matters; a body that breaks off is as good as a short one.
 		r.body, _ = io.ReadAll(io.LimitReader(resp.Body, maxErrorReply))
 		return nil
 	}
-	tooLarge := fail(CodeBadReply, fmt.Sprintf("the reply is larger than %d MiB", maxReply>>20),
-		"have the server send less; images and large files belong on a file server", nil)
-	if resp.ContentLength > maxReply {
-		return tooLarge
+	if resp.ContentLength > limit {
+		r.tooLarge = true
+		return nil
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
-	if err != nil {
-		return err
-	}
-	if len(body) > maxReply {
-		return tooLarge
-	}
-	r.body = body
-	return nil
+	var err error
+	r.body, err = io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	r.tooLarge = int64(len(r.body)) > limit
+	return err
 }
 
 func (s *Session) explainExchange(ctx, limited context.Context, err error) error {

@@ -1,9 +1,11 @@
 package restconf
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"unicode/utf8"
 
@@ -19,6 +21,8 @@ const (
 // refusedData explains a reply to get-bootstrapping-data that is not 200 (RFC 8040 §7).
 func refusedData(rep *reply) *Error {
 	switch {
+	case certificateRefused(rep):
+		return refusal(rep, CodeCertificateRefused, msgCertificateRefused, fixCertificateRefused)
 	case rep.status == http.StatusUnauthorized || rep.status == http.StatusForbidden:
 		return refusal(rep, CodeUnauthorized, "the server does not let this device in",
 			"check that the device's serial number and issuing authority are registered at the server")
@@ -30,10 +34,29 @@ func refusedData(rep *reply) *Error {
 	case rep.status >= 400:
 		return refusal(rep, CodeRequestRefused, "the server refused the request", "look at the bootstrap server's log")
 	case rep.status >= 300:
-		return refusal(rep, CodeNotBootstrapServer, "the server redirects elsewhere, which bootstrap servers do by redirect information only",
-			"check the address; a captive portal or another web server may be in between")
+		return refusal(rep, CodeNotBootstrapServer, "the server redirects to "+destination(rep)+" by HTTP, which is not followed",
+			"check the address; a captive portal may be in between. Bootstrap servers redirect by redirect information")
 	}
 	return refusal(rep, CodeBadReply, "the server answered without bootstrapping data", "correct the bootstrap server")
+}
+
+// certificateRefused recognizes nginx, a common front of bootstrap servers, which finishes the handshake with a client
+// whose certificate it does not accept and then answers 400 with a page that says so (its internal codes 495 and 496).
+func certificateRefused(rep *reply) bool {
+	return rep.status == 495 || rep.status == 496 ||
+		rep.status == http.StatusBadRequest && rep.mediaType == "text/html" && bytes.Contains(rep.body, []byte("SSL certificate"))
+}
+
+// destination says where a reply redirects to, without path and query.
+func destination(rep *reply) string {
+	u, err := url.Parse(rep.header.Get("Location"))
+	switch {
+	case err != nil:
+		return "a malformed URL"
+	case u.Host == "":
+		return "itself"
+	}
+	return printable(u.Scheme+"://"+u.Host, 128)
 }
 
 // refusal makes an error of a reply: what the device takes it for, the status, and what the server says about it.
