@@ -28,7 +28,10 @@ func TestMain(m *testing.M) {
 	if dir == "" {
 		os.Exit(m.Run())
 	}
-	if err := playDevice(dir, os.Getenv("ONBOARD_TEST_IMAGE"), os.Getenv("ONBOARD_TEST_POST"), os.Getenv("ONBOARD_TEST_DIE")); err != nil {
+	exit, exitErr := strconv.Atoi(os.Getenv("ONBOARD_TEST_POST"))
+	moment, momentErr := strconv.Atoi(os.Getenv("ONBOARD_TEST_DIE"))
+	l := life{imageURL: os.Getenv("ONBOARD_TEST_IMAGE"), postExit: exit}
+	if err := errors.Join(exitErr, momentErr, l.play(dir, moment)); err != nil {
 		fmt.Println(err)
 		os.Exit(1)
 	}
@@ -55,17 +58,15 @@ func (s *dyingStore) pass() {
 	s.moment++
 }
 
-// playDevice is one life of the daemon, from start to success or death. A reboot starts the slot that is next.
-func playDevice(dir, imageURL, post, die string) error {
+// life is what a device is told to do.
+type life struct {
+	imageURL string // of an image to install first; empty is none
+	postExit int    // of the post-script
+}
+
+// play is one life of the daemon, from start to success, failure or death. A reboot starts the slot that is next.
+func (l life) play(dir string, moment int) error {
 	r, err := openRig(dir)
-	if err != nil {
-		return err
-	}
-	moment, err := strconv.Atoi(die)
-	if err != nil {
-		return err
-	}
-	exit, err := strconv.Atoi(post)
 	if err != nil {
 		return err
 	}
@@ -85,14 +86,14 @@ func playDevice(dir, imageURL, post, die string) error {
 		}
 		p := r.full()
 		p.config.Handling = artifacts.Merge
-		p.post = r.tracer("post", exit)
-		if imageURL != "" {
-			p.boot = demand(newImage, "2", imageURL)
+		p.post = r.tracer("post", l.postExit)
+		if l.imageURL != "" {
+			p.boot = demand(newImage, "2", l.imageURL)
 		}
 		outcome, err := e.execute(context.Background(), Request{
 			Reporter: r.server, Level: progress.Verbose, Network: loopback{},
 		}, p)
-		if code, _ := reason.Of(err); code == ReasonScriptFailed && exit != 0 {
+		if code, _ := reason.Of(err); code == ReasonScriptFailed && l.postExit != 0 {
 			return nil // as it must be
 		}
 		if err != nil {
@@ -120,6 +121,7 @@ func TestCrashSweep(t *testing.T) {
 		{"post-script-fails", life{postExit: 1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			want, died := tt.life.live(t, -1)
 			if died {
 				t.Fatal("the uninterrupted run was interrupted")
@@ -138,12 +140,6 @@ func TestCrashSweep(t *testing.T) {
 			}
 		})
 	}
-}
-
-// life is what a device is told to do.
-type life struct {
-	imageURL string // of an image to install first; empty is none
-	postExit int    // of the post-script
 }
 
 // live plays a device that dies at a moment, and then one that does not, on the same disk. It returns the disk.
@@ -179,6 +175,12 @@ func (l life) live(t *testing.T, moment int) (disk map[string]string, died bool)
 
 func (l life) start(t *testing.T, dir string, moment int) (died bool) {
 	t.Helper()
+	if moment < 0 { // it needs no process of its own
+		if err := l.play(dir, moment); err != nil {
+			t.Fatal(err)
+		}
+		return false
+	}
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", "ONBOARD_TEST_DIR="+dir, "ONBOARD_TEST_IMAGE="+l.imageURL,
 		"ONBOARD_TEST_POST="+strconv.Itoa(l.postExit), "ONBOARD_TEST_DIE="+strconv.Itoa(moment))

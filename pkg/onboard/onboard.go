@@ -210,8 +210,8 @@ func (s *session) complete(ctx context.Context) error {
 		return err
 	}
 	// The slot comes first: a device that is recorded as provisioned never comes here again, and would fall back to
-	// the old image one day.
-	s.markGood(ctx)
+	// the old image one day. Whatever wants to stop the session comes too late now.
+	s.markGood(context.WithoutCancel(ctx))
 	err = s.Store.Update(func(r *state.Record) error {
 		r.Outcome, r.Reason, r.Session, r.Journal = state.OutcomeProvisioned, nil, nil, nil
 		return nil

@@ -13,10 +13,11 @@ import (
 )
 
 const (
-	reportTimeout = 60 * time.Second // for a report whose acknowledgement matters, or that is sent in passing
-	errorTimeout  = 5 * time.Second  // for an error report, which must not keep the device from its next attempt
-	maxText       = 4 << 10          // bytes of a message, not counting the output of a script
-	maxReports    = 100              // shown in the status
+	reportTimeout  = 60 * time.Second // for a report whose acknowledgement matters
+	passingTimeout = 15 * time.Second // for one that changes nothing
+	errorTimeout   = 5 * time.Second  // for an error report, which must not keep the device from its next attempt
+	maxText        = 4 << 10          // bytes of a message, not counting the output of a script
+	maxReports     = 100              // shown in the status
 )
 
 // reports sends the progress reports of one session. Without a reporter it sends none.
@@ -75,7 +76,7 @@ func (r reports) finish(ctx context.Context, p progress.Report) error {
 
 // send sends a report in passing: whether the server takes it changes nothing.
 func (r reports) send(ctx context.Context, t progress.Type, message string) {
-	r.deliver(ctx, reportTimeout, progress.Report{Type: t, Message: clean(message)})
+	r.deliver(ctx, passingTimeout, progress.Report{Type: t, Message: clean(message)})
 }
 
 // fail sends the error report of f, also when ctx has ended, but not for long.

@@ -1,13 +1,11 @@
 package state
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -279,154 +277,5 @@ func TestStoreConcurrentProcesses(t *testing.T) {
 	wg.Wait()
 	if got := load(t, s).Session.Reboots; got != 400 {
 		t.Errorf("%d of 400 updates arrived", got)
-	}
-}
-
-func TestWriteFileKeepsOldOnError(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "file")
-	if err := WriteFile(path, []byte("old"), 0o640, nil); err != nil {
-		t.Fatal(err)
-	}
-	// A folder in the way of the temporary file that cannot be removed.
-	if err := os.MkdirAll(filepath.Join(TempName(path), "x"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := WriteFile(path, []byte("new"), 0o640, nil); err == nil {
-		t.Fatal("no error")
-	}
-	if got, _ := os.ReadFile(path); string(got) != "old" {
-		t.Errorf("got %q", got)
-	}
-}
-
-func TestWriteFileFollowsNoLink(t *testing.T) {
-	dir := t.TempDir()
-	path, victim := filepath.Join(dir, "file"), filepath.Join(dir, "victim")
-	if err := os.WriteFile(victim, []byte("precious"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(victim, TempName(path)); err != nil {
-		t.Fatal(err)
-	}
-	if err := WriteFile(path, []byte("new"), 0o604, nil); err != nil {
-		t.Fatal(err)
-	}
-	if got, _ := os.ReadFile(victim); string(got) != "precious" {
-		t.Errorf("the victim reads %q", got)
-	}
-	if info, err := os.Lstat(path); err != nil || info.Mode() != 0o604 {
-		t.Errorf("got %v, %v", info.Mode(), err)
-	}
-}
-
-func TestSetEnabled(t *testing.T) {
-	const id = "S"
-	tests := []struct {
-		name        string
-		who         []string // each turns the flag off
-		wantCleared bool
-	}{
-		{"script", []string{id}, true},
-		{"script twice", []string{id, id}, true},
-		{"person", []string{""}, false},
-		{"person after script", []string{id, ""}, false},
-		{"script after person", []string{"", id}, false},
-		{"script of another session", []string{"T"}, false},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			r := NewRecord()
-			r.Session = &Session{ID: id}
-			for _, who := range tt.who {
-				r.SetEnabled(false, who)
-			}
-			if r.Enabled || r.Session.FlagCleared != tt.wantCleared {
-				t.Errorf("enabled %v, cleared %v, want %v", r.Enabled, r.Session.FlagCleared, tt.wantCleared)
-			}
-		})
-	}
-}
-
-func TestStartOver(t *testing.T) {
-	for _, journal := range [][]Entry{nil, {{Step: StepPreScript}}} {
-		r := NewRecord()
-		r.Outcome, r.Reason, r.Session, r.Journal = OutcomeFailed, &Reason{}, &Session{ID: "S"}, journal
-		r.Images = map[string]ImageRecord{
-			"a": {State: ImageRefused, Attempts: 3},
-			"b": {State: ImageActivated, Slot: "b", Attempts: 2, Reboots: 2},
-		}
-		r.StartOver()
-		want := NewRecord()
-		want.Images = map[string]ImageRecord{"b": {State: ImageActivated, Slot: "b"}}
-		if journal != nil {
-			want.Journal, want.Session = journal, &Session{ID: "S"}
-		}
-		if diff := cmp.Diff(want, r); diff != "" {
-			t.Error(diff)
-		}
-	}
-}
-
-func TestRecordRoundTrip(t *testing.T) {
-	want := NewRecord()
-	want.Journal = []Entry{{Step: StepConfiguration, File: &FileBackup{
-		Path: "/etc/x", Existed: true, Mode: 0o640 | os.ModeSetuid, UID: 3, GID: 4, Folders: []string{"/etc"},
-	}}}
-	data, err := json.Marshal(want)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := new(Record)
-	if err := json.Unmarshal(data, got); err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
-	}
-}
-
-func TestDaemonLock(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "run")
-	if _, alive, err := Daemon(dir); alive || err != nil {
-		t.Fatalf("without a run folder: alive %v, %v", alive, err)
-	}
-	other := otherProcess("daemon", dir)
-	in, err := other.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := other.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := other.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer other.Wait()
-	defer in.Close()
-	said := make([]byte, len("locked"))
-	if _, err := out.Read(said); err != nil || string(said) != "locked" {
-		t.Fatalf("the other daemon said %q, %v", said, err)
-	}
-	if pid, alive, err := Daemon(dir); !alive || pid != other.Process.Pid || err != nil {
-		t.Errorf("got pid %d, alive %v, %v; want %d", pid, alive, err, other.Process.Pid)
-	}
-	_, err = LockDaemon(dir)
-	wantCode(t, err, ReasonRunning)
-	if !strings.Contains(err.Error(), strconv.Itoa(other.Process.Pid)) {
-		t.Errorf("%q does not name the process", err)
-	}
-	other.Process.Kill()
-	other.Wait()
-	if _, alive, err := Daemon(dir); alive || err != nil {
-		t.Errorf("after its death: alive %v, %v", alive, err)
-	}
-	lock, err := LockDaemon(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := lock.Unlock(); err != nil {
-		t.Error(err)
 	}
 }

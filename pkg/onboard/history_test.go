@@ -1,0 +1,146 @@
+package onboard
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/xpu-sztp/ztp/artifacts"
+	"github.com/xpu-sztp/ztp/pkg/progress"
+	"github.com/xpu-sztp/ztp/pkg/state"
+)
+
+// TestImageThatNeverComesUp has the boot loader return to the old slot every time.
+func TestImageThatNeverComesUp(t *testing.T) {
+	r, m := imageRig(t), newMirror(t, newImage)
+	p := plan{boot: demand(newImage, "2", m.URL+"/image")}
+	for range r.opts.Image.Attempts {
+		r.installs(t, p)
+		r.boot(t) // tries b, which hangs
+		r.boot(t) // the boot loader falls back
+	}
+	m.gets = 0
+	r.fails(t, p, ReasonImageRefused)
+	r.boot(t)
+	r.fails(t, p, ReasonImageRefused)
+	if m.gets > 0 {
+		t.Error("a refused image was downloaded")
+	}
+	if shown := r.board.Snapshot().Image; shown.State != "refused" || shown.Attempts != r.opts.Image.Attempts {
+		t.Errorf("status %+v", shown)
+	}
+	if got := r.record(t).Images[r.key(p)].Reason; got == nil || !strings.Contains(got.Message, "never came up") {
+		t.Errorf("reason %+v", got)
+	}
+	// A person may try again.
+	if err := r.store.Update(func(rec *state.Record) error { rec.StartOver(); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	r.boot(t)
+	r.installs(t, p)
+}
+
+// TestImageWhoseVersionLies boots an image that does not call itself what the server says.
+func TestImageWhoseVersionLies(t *testing.T) {
+	r, m := imageRig(t), newMirror(t, newImage)
+	p := plan{boot: demand(newImage, "2", m.URL+"/image")}
+	r.installs(t, p)
+	if running := r.boot(t); running != "b" {
+		t.Fatal("the image does not run")
+	}
+	r.fails(t, p, ReasonImageRefused)
+	if running := r.boot(t); running != "a" {
+		t.Fatalf("the boot loader did not return: %s runs", running)
+	}
+	r.fails(t, p, ReasonImageRefused)
+	if got := r.trace(); len(got) != 1 {
+		t.Errorf("reboots: %v", got)
+	}
+}
+
+// TestImageIgnoredByTheBootLoader reboots into the old slot with the new one still to come.
+func TestImageIgnoredByTheBootLoader(t *testing.T) {
+	r, m := imageRig(t), newMirror(t, newImage)
+	p := plan{boot: demand(newImage, "2", m.URL+"/image")}
+	for range 2 * r.opts.Image.Attempts {
+		r.installs(t, p)
+	}
+	r.server = &server{}
+	r.fails(t, p, ReasonImageRefused)
+	if m.gets != 1 {
+		t.Errorf("%d downloads", m.gets)
+	}
+}
+
+// TestImageOnTrialIsNotTheOneWanted has the server change its mind during the reboot. The good slot must not be
+// overwritten, and nobody must have to press a button.
+func TestImageOnTrialIsNotTheOneWanted(t *testing.T) {
+	const thirdImage = "the image of version 3"
+	r, second, third := imageRig(t), newMirror(t, newImage), newMirror(t, thirdImage)
+	r.installs(t, plan{boot: demand(newImage, "2", second.URL+"/image")})
+	r.boot(t)
+	r.opts.Device.OSVersion = "2"
+	p := plan{boot: demand(thirdImage, "3", third.URL+"/image")}
+	outcome, err := r.run(progress.Minimal, p)
+	if outcome != Rebooting || err != nil {
+		t.Fatalf("got %v, %v", outcome, err)
+	}
+	if diff := cmp.Diff(types("bootstrap-initiated, boot-image-error"), r.server.types()); diff != "" {
+		t.Error(diff)
+	}
+	if running := r.boot(t); running != "a" {
+		t.Fatalf("slot %s runs", running)
+	}
+	r.opts.Device.OSVersion = "1"
+	r.installs(t, p)
+	r.boot(t)
+	r.opts.Device.OSVersion = "3"
+	if outcome, err := r.run(progress.Minimal, p); outcome != Complete {
+		t.Fatal(err)
+	}
+}
+
+func TestImageHistoryIsBounded(t *testing.T) {
+	r := imageRig(t)
+	s := &session{Executor: New(r.opts)}
+	for n := range 2 * maxImages {
+		sum := make([]byte, 32)
+		sum[0] = byte(n)
+		s.boot = &artifacts.BootImage{SHA256: sum}
+		if _, err := s.noteImage(func(i *state.ImageRecord) { i.Slot = "b" }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	images, inSlot := r.record(t).Images, 0
+	for _, i := range images {
+		if i.Slot != "" {
+			inSlot++
+		}
+	}
+	if len(images) != maxImages || inSlot != 1 || images[s.imageKey()].Slot != "b" {
+		t.Errorf("%d images, %d in the same slot", len(images), inSlot)
+	}
+}
+
+func TestRecoverMarksSlotGood(t *testing.T) {
+	r, m := imageRig(t), newMirror(t, newImage)
+	r.installs(t, plan{boot: demand(newImage, "2", m.URL+"/image")})
+	r.boot(t)
+	if err := r.store.Update(func(rec *state.Record) error {
+		rec.Outcome = state.OutcomeProvisioned
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := New(r.opts).Recover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if d := r.describe(t); d.Good != "b" {
+		t.Errorf("slot %s is good", d.Good)
+	}
+	if _, err := os.Stat(r.opts.Dir); err == nil {
+		t.Error("a private folder was made for nothing")
+	}
+}

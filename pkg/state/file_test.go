@@ -1,0 +1,45 @@
+package state
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestWriteFileKeepsOldOnError(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	if err := WriteFile(path, []byte("old"), 0o640, nil); err != nil {
+		t.Fatal(err)
+	}
+	// A folder in the way of the temporary file that cannot be removed.
+	if err := os.MkdirAll(filepath.Join(TempName(path), "x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteFile(path, []byte("new"), 0o640, nil); err == nil {
+		t.Fatal("no error")
+	}
+	if got, _ := os.ReadFile(path); string(got) != "old" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestWriteFileFollowsNoLink(t *testing.T) {
+	dir := t.TempDir()
+	path, victim := filepath.Join(dir, "file"), filepath.Join(dir, "victim")
+	if err := os.WriteFile(victim, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(victim, TempName(path)); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteFile(path, []byte("new"), 0o604, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := os.ReadFile(victim); string(got) != "precious" {
+		t.Errorf("the victim reads %q", got)
+	}
+	if info, err := os.Lstat(path); err != nil || info.Mode() != 0o604 {
+		t.Errorf("got %v, %v", info.Mode(), err)
+	}
+}

@@ -1,0 +1,75 @@
+package state
+
+import (
+	"encoding/json"
+	"os"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestSetEnabled(t *testing.T) {
+	const id = "S"
+	tests := []struct {
+		name        string
+		who         []string // each turns the flag off
+		wantCleared bool
+	}{
+		{"script", []string{id}, true},
+		{"script twice", []string{id, id}, true},
+		{"person", []string{""}, false},
+		{"person after script", []string{id, ""}, false},
+		{"script after person", []string{"", id}, false},
+		{"script of another session", []string{"T"}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := NewRecord()
+			r.Session = &Session{ID: id}
+			for _, who := range tt.who {
+				r.SetEnabled(false, who)
+			}
+			if r.Enabled || r.Session.FlagCleared != tt.wantCleared {
+				t.Errorf("enabled %v, cleared %v, want %v", r.Enabled, r.Session.FlagCleared, tt.wantCleared)
+			}
+		})
+	}
+}
+
+func TestStartOver(t *testing.T) {
+	for _, journal := range [][]Entry{nil, {{Step: StepPreScript}}} {
+		r := NewRecord()
+		r.Outcome, r.Reason, r.Session, r.Journal = OutcomeFailed, &Reason{}, &Session{ID: "S"}, journal
+		r.Images = map[string]ImageRecord{
+			"a": {State: ImageRefused, Attempts: 3},
+			"b": {State: ImageActivated, Slot: "b", Attempts: 2, Reboots: 2},
+		}
+		r.StartOver()
+		want := NewRecord()
+		want.Images = map[string]ImageRecord{"b": {State: ImageActivated, Slot: "b"}}
+		if journal != nil {
+			want.Journal, want.Session = journal, &Session{ID: "S"}
+		}
+		if diff := cmp.Diff(want, r); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+func TestRecordRoundTrip(t *testing.T) {
+	want := NewRecord()
+	want.Journal = []Entry{{Step: StepConfiguration, File: &FileBackup{
+		Path: "/etc/x", Existed: true, Mode: 0o640 | os.ModeSetuid, UID: 3, GID: 4, Folders: []string{"/etc"},
+	}}}
+	data, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := new(Record)
+	if err := json.Unmarshal(data, got); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
