@@ -1,0 +1,240 @@
+package link
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// change is one thing that the agent did to an interface. It holds what is needed to undo it, also by another process.
+type change struct {
+	Kind      string       `json:"kind"` // "up", "address", "route" or "sysctl"
+	Index     int          `json:"index"`
+	Interface string       `json:"interface"`
+	Prefix    netip.Prefix `json:"prefix,omitzero"`  // address: the address; route: the destination
+	Gateway   netip.Addr   `json:"gateway,omitzero"` // route
+	Source    netip.Addr   `json:"source,omitzero"`  // route
+	Metric    int          `json:"metric,omitempty"` // route
+	Key       string       `json:"key,omitempty"`    // sysctl: path below /proc/sys
+	Old       string       `json:"old,omitempty"`    // sysctl
+	New       string       `json:"new,omitempty"`    // sysctl
+}
+
+func (c change) String() string {
+	switch c.Kind {
+	case "route":
+		via := ""
+		if c.Gateway.IsValid() {
+			via = " via " + c.Gateway.String()
+		}
+		return fmt.Sprintf("%v%s dev %s metric %d", destination(c.Prefix), via, c.Interface, c.Metric)
+	case "address":
+		return fmt.Sprintf("%v dev %s", c.Prefix, c.Interface)
+	case "sysctl":
+		return c.Key + "=" + c.New
+	}
+	return c.Interface + " up"
+}
+
+func destination(p netip.Prefix) string {
+	if p.Bits() == 0 {
+		return "default"
+	}
+	return p.String()
+}
+
+// changes records every change in a file before it is made, so that the next process can undo what this one leaves behind
+// when it dies.
+type changes struct {
+	file string
+	mu   sync.Mutex
+	made []change
+}
+
+// do records c and makes it.
+func (cs *changes) do(c change, apply func() error) error {
+	cs.mu.Lock()
+	cs.made = append(cs.made, c)
+	err := cs.save()
+	cs.mu.Unlock()
+	if err == nil {
+		err = apply()
+	}
+	if err != nil {
+		cs.forget(c)
+	}
+	return err
+}
+
+// undo reverts c, which was made with do.
+func (cs *changes) undo(c change) error {
+	if err := c.revert(); err != nil {
+		return fmt.Errorf("cannot undo %v: %w", c, err)
+	}
+	return cs.forget(c)
+}
+
+func (cs *changes) forget(c change) error {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if i := slices.Index(cs.made, c); i >= 0 {
+		cs.made = slices.Delete(cs.made, i, i+1)
+	}
+	return cs.save()
+}
+
+// undoAll reverts everything, the latest first.
+func (cs *changes) undoAll() error {
+	cs.mu.Lock()
+	made := slices.Clone(cs.made)
+	cs.mu.Unlock()
+	var errs []error
+	for _, c := range slices.Backward(made) {
+		errs = append(errs, cs.undo(c))
+	}
+	return errors.Join(errs...)
+}
+
+// hasAddress reports whether the agent added an address to an interface.
+func (cs *changes) hasAddress(index int, a netip.Addr) bool {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	return slices.ContainsFunc(cs.made, func(c change) bool {
+		return c.Kind == "address" && c.Index == index && c.Prefix.Addr() == a
+	})
+}
+
+// save needs no fsync: the file is for this boot only.
+func (cs *changes) save() error {
+	if len(cs.made) == 0 {
+		if err := os.Remove(cs.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	b, err := json.Marshal(cs.made)
+	if err != nil {
+		return err
+	}
+	temp := cs.file + ".new"
+	if err := os.WriteFile(temp, b, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temp, cs.file)
+}
+
+// load reads what an earlier process left. A file that cannot be read is worth a message, no more.
+func (cs *changes) load() error {
+	if err := os.MkdirAll(filepath.Dir(cs.file), 0o755); err != nil {
+		return err
+	}
+	b, err := os.ReadFile(cs.file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, &cs.made)
+}
+
+// revert undoes c. What is gone already, or belongs to somebody else by now, counts as undone.
+func (c change) revert() error {
+	if c.Kind == "sysctl" {
+		return c.revertSysctl()
+	}
+	l, err := netlink.LinkByIndex(c.Index)
+	var gone netlink.LinkNotFoundError
+	switch {
+	case errors.As(err, &gone):
+		return nil
+	case err != nil:
+		return err
+	}
+	switch c.Kind {
+	case "up":
+		err = c.revertUp(l)
+	case "address":
+		err = c.revertAddress(l)
+	case "route":
+		err = netlink.RouteDel(c.route())
+	}
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENETDOWN) {
+		return nil
+	}
+	return err
+}
+
+// revertUp takes the interface down, unless somebody has put it to use since.
+func (c change) revertUp(l netlink.Link) error {
+	addrs, err := netlink.AddrList(l, netlink.FAMILY_ALL)
+	if err != nil {
+		return err
+	}
+	used := slices.ContainsFunc(addrs, func(a netlink.Addr) bool {
+		return a.Flags&unix.IFA_F_PERMANENT != 0 && a.IP.IsGlobalUnicast()
+	})
+	if used || l.Attrs().MasterIndex != 0 {
+		return nil
+	}
+	return netlink.LinkSetDown(l)
+}
+
+// revertAddress removes the address, unless somebody has made it permanent since: ours always expires.
+func (c change) revertAddress(l netlink.Link) error {
+	addrs, err := netlink.AddrList(l, netlink.FAMILY_ALL)
+	if err != nil {
+		return err
+	}
+	for _, a := range addrs {
+		if address(a).Prefix == c.Prefix {
+			if a.Flags&unix.IFA_F_PERMANENT != 0 {
+				return nil
+			}
+			return netlink.AddrDel(l, &a)
+		}
+	}
+	return nil
+}
+
+func (c change) route() *netlink.Route {
+	r := &netlink.Route{LinkIndex: c.Index, Dst: ipNet(c.Prefix), Priority: c.Metric, Protocol: unix.RTPROT_DHCP}
+	if c.Source.IsValid() {
+		r.Src = c.Source.AsSlice()
+	}
+	if c.Gateway.IsValid() {
+		r.Gw = c.Gateway.AsSlice()
+		r.Flags = int(netlink.FLAG_ONLINK)
+	} else {
+		r.Scope = netlink.SCOPE_LINK
+	}
+	return r
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+func (c change) revertSysctl() error {
+	now, err := readSysctl(c.Key)
+	if err != nil || now != c.New {
+		return nil // the interface is gone, or somebody else has changed it since
+	}
+	return os.WriteFile("/proc/sys/"+c.Key, []byte(c.Old), 0o644)
+}
+
+func readSysctl(key string) (string, error) {
+	b, err := os.ReadFile("/proc/sys/" + key)
+	return strings.TrimSpace(string(b)), err
+}

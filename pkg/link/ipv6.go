@@ -1,0 +1,157 @@
+package link
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// PrepareIPv6 lets the kernel follow router advertisements on an interface that nobody manages, also where the machine
+// forwards packets. The returned function restores what it was.
+func (s *System) PrepareIPv6(l Link) (restore func()) {
+	return s.sysctls(l, map[string]string{"net/ipv6/conf/" + l.Name + "/accept_ra": "2"})
+}
+
+// PrepareIPv4 keeps strict reverse-path filtering from dropping answers on a machine with several uplinks. The returned
+// function restores what it was.
+func (s *System) PrepareIPv4(l Link) (restore func()) {
+	all, _ := readSysctl("net/ipv4/conf/all/rp_filter")
+	own, _ := readSysctl("net/ipv4/conf/" + l.Name + "/rp_filter")
+	if max(all, own) != "1" { // the kernel takes the greater of both
+		return func() {}
+	}
+	return s.sysctls(l, map[string]string{"net/ipv4/conf/" + l.Name + "/rp_filter": "2"})
+}
+
+func (s *System) sysctls(l Link, want map[string]string) (restore func()) {
+	var made []change
+	for key, value := range want {
+		old, err := readSysctl(key)
+		if err != nil || old == value {
+			continue
+		}
+		c := change{Kind: "sysctl", Index: l.Index, Interface: l.Name, Key: key, Old: old, New: value}
+		if err := s.changes.do(c, func() error { return os.WriteFile("/proc/sys/"+key, []byte(value), 0o644) }); err != nil {
+			s.log.Warn("cannot set a kernel parameter", "parameter", key, "value", value, "error", err)
+			continue
+		}
+		made = append(made, c)
+	}
+	return func() {
+		for _, c := range made {
+			if err := s.changes.undo(c); err != nil {
+				s.log.Warn("cannot restore a kernel parameter", "parameter", c.Key, "error", err)
+			}
+		}
+	}
+}
+
+// IPv6Disabled reports whether an administrator has switched IPv6 off on the interface.
+func IPv6Disabled(l Link) bool {
+	v, err := readSysctl("net/ipv6/conf/" + l.Name + "/disable_ipv6")
+	return err != nil || v != "0"
+}
+
+// Times of router solicitation (RFC 4861 §10).
+const (
+	solicitations       = 3
+	solicitationSpacing = 4 * time.Second
+)
+
+// SolicitRouters asks for router advertisements until the kernel has heard one, ctx ends or nobody answers. The kernel does
+// so only when an interface comes up, which may be long ago.
+func (s *System) SolicitRouters(ctx context.Context, l Link) error {
+	heard := func(l *Link) bool { return l == nil || l.Router.Heard }
+	for range solicitations {
+		if err := solicitRouters(l); err != nil {
+			return err
+		}
+		wait, cancel := context.WithTimeout(ctx, solicitationSpacing)
+		err := s.AwaitLink(wait, l.Index, heard)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+func solicitRouters(l Link) error {
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		controlErr := c.Control(func(fd uintptr) {
+			if err = unix.BindToDevice(int(fd), l.Name); err == nil {
+				err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, 255)
+			}
+		})
+		if controlErr != nil {
+			return controlErr
+		}
+		return err
+	}}
+	conn, err := lc.ListenPacket(context.Background(), "ip6:ipv6-icmp", "::")
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	message := make([]byte, 8, 16)
+	message[0] = 133 // router solicitation; the kernel fills in the checksum
+	if len(l.MAC) == 6 {
+		message = append(append(message, 1, 1), l.MAC...) // source link-layer address
+	}
+	_, err = conn.WriteTo(message, &net.IPAddr{IP: net.ParseIP("ff02::2"), Zone: l.Name})
+	return err
+}
+
+// AwaitDefaultRoute blocks until the interface has an IPv6 default route, which it returns as `ip route` writes it, or ctx
+// ends.
+func (s *System) AwaitDefaultRoute(ctx context.Context, l Link) (string, error) {
+	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+	if err != nil {
+		return "", err
+	}
+	stop := context.AfterFunc(ctx, socket.Close)
+	defer func() {
+		if stop() {
+			socket.Close()
+		}
+	}()
+	for {
+		route, err := defaultRoute(l)
+		if route != "" || err != nil {
+			return route, err
+		}
+		if _, _, err := socket.Receive(); err != nil && ctx.Err() != nil {
+			return "", ctx.Err()
+		}
+	}
+}
+
+func defaultRoute(l Link) (string, error) {
+	routes, err := retryDump(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(netlink.FAMILY_V6, &netlink.Route{LinkIndex: l.Index, Table: unix.RT_TABLE_MAIN},
+			netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
+	})
+	if err != nil {
+		return "", err
+	}
+	for _, r := range routes {
+		if r.Dst != nil {
+			if bits, _ := r.Dst.Mask.Size(); bits != 0 {
+				continue
+			}
+		}
+		if gw, ok := netip.AddrFromSlice(r.Gw); ok {
+			return fmt.Sprintf("default via %v dev %s metric %d", gw, l.Name, r.Priority), nil
+		}
+	}
+	return "", nil
+}

@@ -1,0 +1,213 @@
+// Package link knows the network interfaces: it follows them through netlink as they come, go and change, tells which of
+// them the agent may use and who else configures them, applies DHCP leases to those that nobody configures, and undoes
+// every change, also one left behind by a crash. A Network reaches hosts by way of one interface with the name servers that
+// were learned there; the system's own resolver configuration is never touched.
+package link
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"path"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Link is an interface at one moment.
+type Link struct {
+	Index     int
+	Name      string
+	MAC       net.HardwareAddr
+	MTU       int
+	Up        bool   // administratively
+	Carrier   bool   // the other end is there
+	Skip      string // why the agent does not use it; empty when it may
+	Managed   string // who configures it: "systemd-networkd", "NetworkManager", "manual"; empty when nobody does
+	Addresses []Address
+	Router    Router
+}
+
+// Address is an address of an interface.
+type Address struct {
+	netip.Prefix
+	Tentative bool // duplicate address detection has not finished
+	Duplicate bool // duplicate address detection found another host
+	Permanent bool // it does not expire
+}
+
+// Router is what the latest router advertisements said (RFC 4861 §4.2), as the kernel remembers it.
+type Router struct {
+	Heard   bool
+	Managed bool // addresses come by DHCPv6
+	Other   bool // other configuration does
+}
+
+// Usable reports whether the agent can look for bootstrap servers on the interface now.
+func (l *Link) Usable() bool { return l.Skip == "" && l.Up && l.Carrier }
+
+// LinkLocal returns the link-local IPv6 address that can be used, or an invalid one.
+func (l *Link) LinkLocal() netip.Addr {
+	for _, a := range l.Addresses {
+		if a.Addr().Is6() && a.Addr().IsLinkLocalUnicast() && !a.Tentative && !a.Duplicate {
+			return a.Addr()
+		}
+	}
+	return netip.Addr{}
+}
+
+// Global returns the addresses of a family that other networks can know and that are in use.
+func (l *Link) Global(ipv6 bool) []netip.Addr {
+	var addrs []netip.Addr
+	for _, a := range l.Addresses {
+		if a.Addr().Is6() == ipv6 && a.Addr().IsGlobalUnicast() && !a.Tentative && !a.Duplicate {
+			addrs = append(addrs, a.Addr())
+		}
+	}
+	return addrs
+}
+
+// Interface returns the interface in the form of package net.
+func (l *Link) Interface() *net.Interface {
+	return &net.Interface{Index: l.Index, Name: l.Name, HardwareAddr: l.MAC, MTU: l.MTU}
+}
+
+// list reads all interfaces from the kernel. Skip reflects their kind only.
+func list() ([]Link, error) {
+	raw, err := retryDump(netlink.LinkList)
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := retryDump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
+		return nil, err
+	}
+	routers, err := listRouters()
+	if err != nil {
+		return nil, err
+	}
+	links := make([]Link, 0, len(raw))
+	for _, r := range raw {
+		a := r.Attrs()
+		l := Link{Index: a.Index, Name: a.Name, MAC: a.HardwareAddr, MTU: a.MTU,
+			Up: a.Flags&net.FlagUp != 0, Carrier: a.RawFlags&unix.IFF_LOWER_UP != 0 && a.OperState != netlink.OperDormant,
+			Skip: unsuitable(r), Router: routers[a.Index]}
+		for _, addr := range addrs {
+			if addr.LinkIndex == a.Index {
+				l.Addresses = append(l.Addresses, address(addr))
+			}
+		}
+		links = append(links, l)
+	}
+	slices.SortFunc(links, func(a, b Link) int { return a.Index - b.Index })
+	return links, nil
+}
+
+// retryDump repeats a listing that the kernel interrupted because something changed meanwhile.
+func retryDump[T any](dump func() ([]T, error)) (items []T, err error) {
+	for range 5 {
+		if items, err = dump(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return items, err
+}
+
+func address(a netlink.Addr) Address {
+	ip, _ := netip.AddrFromSlice(a.IP)
+	bits, _ := a.Mask.Size()
+	return Address{
+		Prefix:    netip.PrefixFrom(ip.Unmap(), bits),
+		Tentative: a.Flags&unix.IFA_F_TENTATIVE != 0,
+		Duplicate: a.Flags&unix.IFA_F_DADFAILED != 0,
+		Permanent: a.Flags&unix.IFA_F_PERMANENT != 0,
+	}
+}
+
+// unsuitable returns why no bootstrap server is to be found on this kind of interface, or "". Virtual Ethernet, VLANs, bonds
+// and bridges are as good as a port.
+func unsuitable(l netlink.Link) string {
+	a := l.Attrs()
+	switch {
+	case a.Flags&net.FlagLoopback != 0:
+		return "loopback"
+	case a.MasterIndex != 0:
+		return "belongs to another interface (bridge, bond or VRF)"
+	case a.EncapType != "ether" || len(a.HardwareAddr) != 6:
+		return "not Ethernet"
+	case l.Type() == "dummy" || l.Type() == "ifb" || l.Type() == "tuntap" || l.Type() == "vxlan" || l.Type() == "geneve":
+		return "virtual (" + l.Type() + ")"
+	}
+	return ""
+}
+
+// filtered returns why a name is not among the configured interfaces, or "". Patterns are those of path.Match; exclude is
+// stronger, and an empty include means all.
+func filtered(name string, include, exclude []string) string {
+	matches := func(pattern string) bool {
+		ok, err := path.Match(pattern, name)
+		return ok && err == nil
+	}
+	switch {
+	case slices.ContainsFunc(exclude, matches):
+		return "excluded by configuration"
+	case len(include) > 0 && !slices.ContainsFunc(include, matches):
+		return "not included by configuration"
+	}
+	return ""
+}
+
+// Flags of IFLA_INET6_FLAGS (include/net/if_inet6.h).
+const (
+	ifRAReceived  = 0x20
+	ifRAManaged   = 0x40
+	ifRAOtherConf = 0x80
+)
+
+// attrType takes the flags off a netlink attribute's type.
+const attrType = 0x3fff
+
+// listRouters reads what the kernel remembers of router advertisements, by interface index.
+func listRouters() (map[int]Router, error) {
+	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
+	req.AddData(nl.NewIfInfomsg(unix.AF_INET6))
+	messages, err := retryDump(func() ([][]byte, error) { return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK) })
+	if err != nil {
+		return nil, err
+	}
+	routers := make(map[int]Router, len(messages))
+	for _, m := range messages {
+		info := nl.DeserializeIfInfomsg(m)
+		attrs, err := nl.ParseRouteAttr(m[info.Len():])
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range attrs {
+			if a.Attr.Type&attrType != unix.IFLA_PROTINFO {
+				continue
+			}
+			flags, err := inet6Flags(a.Value)
+			if err != nil {
+				return nil, err
+			}
+			routers[int(info.Index)] = Router{Heard: flags&ifRAReceived != 0, Managed: flags&ifRAManaged != 0,
+				Other: flags&ifRAOtherConf != 0}
+		}
+	}
+	return routers, nil
+}
+
+func inet6Flags(protinfo []byte) (uint32, error) {
+	attrs, err := nl.ParseRouteAttr(protinfo)
+	if err != nil {
+		return 0, err
+	}
+	for _, a := range attrs {
+		if a.Attr.Type&attrType == unix.IFLA_INET6_FLAGS && len(a.Value) == 4 {
+			return nl.NativeEndian().Uint32(a.Value), nil
+		}
+	}
+	return 0, nil
+}

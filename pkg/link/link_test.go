@@ -1,0 +1,464 @@
+package link_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+	"github.com/xpu-sztp/ztp/dhcp"
+	"github.com/xpu-sztp/ztp/pkg/link"
+	"github.com/xpu-sztp/ztp/test/netlab"
+)
+
+func TestMain(m *testing.M) { os.Exit(netlab.Main(m)) }
+
+func open(t *testing.T, o link.Options) *link.System {
+	t.Helper()
+	if o.Record == "" {
+		o.Record = filepath.Join(t.TempDir(), "network.json")
+	}
+	if o.Run == "" {
+		o.Run = t.TempDir()
+	}
+	s, err := link.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// await blocks until cond holds for the named interface, and returns it.
+func await(t *testing.T, s *link.System, name string, cond func(*link.Link) bool) (found link.Link) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	err := s.Await(ctx, func(links []link.Link) bool {
+		for _, l := range links {
+			if l.Name == name && cond(&l) {
+				found = l
+				return true
+			}
+		}
+		return false
+	})
+	if err != nil {
+		links, _ := s.Links()
+		t.Fatalf("%v: %+v", err, links)
+	}
+	return found
+}
+
+func usable(l *link.Link) bool { return l.Usable() }
+
+func TestFollowsInterfaces(t *testing.T) {
+	s := open(t, link.Options{})
+	n := netlab.NewNetwork(t, nil)
+	await(t, s, n.Device, func(l *link.Link) bool { return !l.Up && l.Skip == "" })
+	n.Up(t)
+	await(t, s, n.Device, usable)
+	n.Unplug(t)
+	await(t, s, n.Device, func(l *link.Link) bool { return l.Up && !l.Carrier })
+	n.Plug(t)
+	await(t, s, n.Device, usable)
+	n.Inside.Run(t, "ip", "link", "set", n.Device, "down")
+	n.Inside.Run(t, "ip", "link", "set", n.Device, "name", "renamed0")
+	await(t, s, "renamed0", func(l *link.Link) bool { return !l.Up })
+	n.Inside.Run(t, "ip", "link", "del", "renamed0")
+	err := s.Await(t.Context(), func(links []link.Link) bool {
+		return !slices.ContainsFunc(links, func(l link.Link) bool { return l.Name == "renamed0" })
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSkips(t *testing.T) {
+	a, b, c := netlab.NewNetwork(t, nil), netlab.NewNetwork(t, nil), netlab.NewNetwork(t, nil)
+	a.Inside.Run(t, "ip", "link", "add", "br0", "type", "bridge")
+	t.Cleanup(func() { a.Inside.Run(t, "ip", "link", "del", "br0") })
+	a.Inside.Run(t, "ip", "link", "set", a.Device, "master", "br0")
+	s := open(t, link.Options{Include: []string{"dev*", "br*"}, Exclude: []string{b.Device}})
+	for name, want := range map[string]string{"lo": "loopback", a.Device: "belongs to another interface (bridge, bond or VRF)",
+		b.Device: "excluded by configuration", c.Device: "", "br0": ""} {
+		if l := await(t, s, name, func(*link.Link) bool { return true }); l.Skip != want {
+			t.Errorf("%s: %q, want %q", name, l.Skip, want)
+		}
+	}
+	s = open(t, link.Options{Include: []string{"eth*"}})
+	if l := await(t, s, c.Device, func(*link.Link) bool { return true }); l.Skip != "not included by configuration" {
+		t.Errorf("%q", l.Skip)
+	}
+}
+
+func TestManagedBySomebodyElse(t *testing.T) {
+	run := t.TempDir()
+	for _, dir := range []string{"systemd/netif/links", "NetworkManager/devices"} {
+		if err := os.MkdirAll(filepath.Join(run, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := open(t, link.Options{Run: run})
+	n := netlab.NewNetwork(t, nil)
+	n.Up(t)
+	index := fmt.Sprint(await(t, s, n.Device, usable).Index)
+	write := func(dir, content string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(run, dir, index), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	by := func(who string) {
+		t.Helper()
+		await(t, s, n.Device, func(l *link.Link) bool { return l.Managed == who })
+	}
+	by("")
+	write("systemd/netif/links", "# private\nADMIN_STATE=configuring\nOPER_STATE=carrier\n")
+	by("systemd-networkd")
+	write("systemd/netif/links", "ADMIN_STATE=unmanaged\n")
+	by("")
+	write("NetworkManager/devices", "[device]\nmanaged=true\n")
+	by("NetworkManager")
+	write("NetworkManager/devices", "[device]\nmanaged=false\n")
+	by("")
+	n.Inside.Run(t, "ip", "addr", "add", "198.51.100.7/24", "dev", n.Device)
+	by("manual")
+	n.Inside.Run(t, "ip", "addr", "del", "198.51.100.7/24", "dev", n.Device)
+	by("")
+}
+
+func TestRaise(t *testing.T) {
+	n := netlab.NewNetwork(t, nil)
+	excluded := netlab.NewNetwork(t, nil)
+	s := open(t, link.Options{Include: []string{n.Device}})
+	s.Raise()
+	await(t, s, n.Device, usable)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if out := n.Inside.Run(t, "ip", "link", "show", n.Device); !strings.Contains(out, "state DOWN") {
+		t.Errorf("after Close: %s", out)
+	}
+	if out := n.Inside.Run(t, "ip", "link", "show", excluded.Device); !strings.Contains(out, "state DOWN") {
+		t.Errorf("an excluded interface: %s", out)
+	}
+}
+
+func TestRaiseKeepsWhatOthersUse(t *testing.T) {
+	n := netlab.NewNetwork(t, nil)
+	s := open(t, link.Options{Include: []string{n.Device}})
+	s.Raise()
+	await(t, s, n.Device, usable)
+	n.Inside.Run(t, "ip", "addr", "add", "198.51.100.7/24", "dev", n.Device)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if out := n.Inside.Run(t, "ip", "link", "show", n.Device); !strings.Contains(out, "state UP") {
+		t.Errorf("after Close: %s", out)
+	}
+}
+
+var lease4 = &dhcp.Lease{
+	Address: netip.MustParsePrefix("192.0.2.50/24"), Server: netip.MustParseAddr("192.0.2.1"), Valid: time.Hour,
+	Routes: []dhcp.Route{
+		{Destination: netip.MustParsePrefix("0.0.0.0/0"), Gateway: netip.MustParseAddr("192.0.2.1")},
+		{Destination: netip.MustParsePrefix("198.51.100.0/24"), Gateway: netip.MustParseAddr("203.0.113.9")}, // not on the link
+		{Destination: netip.MustParsePrefix("203.0.113.0/28")},
+	},
+}
+
+// shown is the addresses and routes of an interface.
+func shown(t *testing.T, n *netlab.Network) string {
+	return n.Inside.Run(t, "ip", "-o", "addr", "show", "dev", n.Device, "scope", "global") +
+		n.Inside.Run(t, "ip", "route", "show", "dev", n.Device)
+}
+
+func TestApplyAndRemove(t *testing.T) {
+	n := netlab.NewNetwork(t, nil)
+	n.Up(t)
+	record := filepath.Join(t.TempDir(), "network.json")
+	s := open(t, link.Options{Record: record})
+	before := shown(t, n)
+	ctx, cancel := context.WithCancel(t.Context())
+	applied, err := s.Apply(ctx, await(t, s, n.Device, usable), lease4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	during := shown(t, n)
+	for _, want := range []string{"192.0.2.50/24", "default via 192.0.2.1", "192.0.2.0/24 proto dhcp scope link src 192.0.2.50 metric",
+		"198.51.100.0/24 via 203.0.113.9", "203.0.113.0/28", "valid_lft"} {
+		if !strings.Contains(during, want) {
+			t.Errorf("no %q in\n%s", want, during)
+		}
+	}
+	if strings.Contains(during, "forever") {
+		t.Errorf("permanent changes:\n%s", during)
+	}
+	if len(applied.Routes()) != 4 {
+		t.Errorf("routes %q", applied.Routes())
+	}
+	if l := await(t, s, n.Device, func(l *link.Link) bool { return len(l.Global(false)) == 1 }); l.Managed != "" {
+		t.Errorf("our own address counts as managed by %q", l.Managed)
+	}
+	if err := applied.Extend(lease4); err != nil {
+		t.Error(err)
+	}
+	cancel() // undoing does not depend on the context
+	if err := applied.Remove(); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(before, shown(t, n)); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := os.Stat(record); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the record is left: %v", err)
+	}
+}
+
+func TestApplyLeavesForeignThingsAlone(t *testing.T) {
+	n := netlab.NewNetwork(t, nil)
+	n.Up(t)
+	s := open(t, link.Options{})
+	l := await(t, s, n.Device, usable)
+	n.Inside.Run(t, "ip", "addr", "add", "192.0.2.50/24", "dev", n.Device)
+	before := shown(t, n)
+	applied, err := s.Apply(t.Context(), l, lease4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := applied.Remove(); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(before, shown(t, n)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestAddressTakenOver checks that configuration which makes our address permanent keeps it.
+func TestAddressTakenOver(t *testing.T) {
+	n := netlab.NewNetwork(t, nil)
+	n.Up(t)
+	s := open(t, link.Options{})
+	applied, err := s.Apply(t.Context(), await(t, s, n.Device, usable), lease4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Inside.Run(t, "ip", "addr", "replace", "192.0.2.50/24", "dev", n.Device, "valid_lft", "forever", "preferred_lft", "forever")
+	if err := applied.Remove(); err != nil {
+		t.Error(err)
+	}
+	if out := shown(t, n); !strings.Contains(out, "192.0.2.50/24") || strings.Contains(out, "default") {
+		t.Error(out)
+	}
+}
+
+func TestRecoversFromCrash(t *testing.T) {
+	n := netlab.NewNetwork(t, nil)
+	record := filepath.Join(t.TempDir(), "network.json")
+	before := shown(t, n)
+	s := open(t, link.Options{Record: record, Include: []string{n.Device}})
+	s.Raise()
+	l := await(t, s, n.Device, usable)
+	s.PrepareIPv6(l)
+	if _, err := s.Apply(t.Context(), l, lease4); err != nil {
+		t.Fatal(err)
+	}
+	crashed, err := os.ReadFile(record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var changes []any
+	if err := json.Unmarshal(crashed, &changes); err != nil || len(changes) != 7 {
+		t.Fatalf("%d changes recorded, %v: %s", len(changes), err, crashed)
+	}
+	next := open(t, link.Options{Record: record, Include: []string{n.Device}})
+	if diff := cmp.Diff(before, shown(t, n)); diff != "" {
+		t.Error(diff)
+	}
+	if l := await(t, next, n.Device, func(*link.Link) bool { return true }); l.Up {
+		t.Error("the interface is still up")
+	}
+	if b, _ := os.ReadFile("/proc/sys/net/ipv6/conf/" + n.Device + "/accept_ra"); string(b) != "1\n" {
+		t.Errorf("accept_ra is %s", b)
+	}
+}
+
+func TestDamagedRecordIsNoObstacle(t *testing.T) {
+	record := filepath.Join(t.TempDir(), "network.json")
+	if err := os.WriteFile(record, []byte(`[{"kind":"address","index":99999},{"kind":`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	open(t, link.Options{Record: record})
+}
+
+// TestDuplicateAddress leases an address that another host of the link has.
+func TestDuplicateAddress(t *testing.T) {
+	n := netlab.NewNetwork(t, nil, "2001:db8::50/64")
+	n.Up(t)
+	s := open(t, link.Options{})
+	l := await(t, s, n.Device, func(l *link.Link) bool { return l.LinkLocal().IsValid() })
+	if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+n.Device+"/accept_dad", []byte("1"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	lease := &dhcp.Lease{Address: netip.MustParsePrefix("2001:db8::50/128"), Valid: time.Hour}
+	if _, err := s.Apply(t.Context(), l, lease); !errors.Is(err, link.ErrDuplicate) {
+		t.Errorf("error %v", err)
+	}
+	if out := shown(t, n); strings.Contains(out, "2001:db8::50") {
+		t.Errorf("the address was left: %s", out)
+	}
+	lease.Address = netip.MustParsePrefix("2001:db8::51/128")
+	applied, err := s.Apply(t.Context(), l, lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l := await(t, s, n.Device, func(l *link.Link) bool { return len(l.Global(true)) == 1 }); l.Managed != "" {
+		t.Errorf("managed by %q", l.Managed)
+	}
+	if err := applied.Remove(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRouterAdvertisement(t *testing.T) {
+	tests := []netlab.Router{{Managed: true, Other: true}, {Other: true}, {Prefix: "2001:db8:5::/64", Autonomous: true}}
+	for _, r := range tests {
+		t.Run(fmt.Sprintf("M=%v,O=%v,A=%v", r.Managed, r.Other, r.Autonomous), func(t *testing.T) {
+			n := netlab.NewNetwork(t, nil)
+			n.Up(t)
+			s := open(t, link.Options{})
+			n.Advertise(t, r)
+			l := await(t, s, n.Device, func(l *link.Link) bool { return l.Router.Heard && (r.Prefix == "" || len(l.Global(true)) == 1) })
+			if l.Router.Managed != r.Managed || l.Router.Other != r.Other || l.Managed != "" {
+				t.Errorf("%+v", l)
+			}
+			route, err := s.AwaitDefaultRoute(t.Context(), l)
+			if err != nil || !strings.HasPrefix(route, "default via fe80::") {
+				t.Errorf("%q, %v", route, err)
+			}
+		})
+	}
+}
+
+// TestRouterSolicitation has dnsmasq, which answers solicitations at once and otherwise advertises every few minutes.
+func TestRouterSolicitation(t *testing.T) {
+	n := netlab.NewNetwork(t, nil, "2001:db8:7::1/64")
+	n.Up(t)
+	s := open(t, link.Options{})
+	l := await(t, s, n.Device, func(l *link.Link) bool { return l.LinkLocal().IsValid() })
+	restore := s.PrepareIPv6(l)
+	defer restore()
+	log := n.Dnsmasq(t, "enable-ra", "dhcp-range=2001:db8:7::,ra-only", "log-debug")
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := s.SolicitRouters(ctx, l); err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	await(t, s, n.Device, func(l *link.Link) bool { return l.Router.Heard })
+}
+
+func TestAwaitDefaultRouteEndsWithContext(t *testing.T) {
+	n := netlab.NewNetwork(t, nil)
+	n.Up(t)
+	s := open(t, link.Options{})
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if route, err := s.AwaitDefaultRoute(ctx, await(t, s, n.Device, usable)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%q, %v", route, err)
+	}
+}
+
+// TestTwoNetworksWithOneAddress dials the same server address on two interfaces and gets two servers.
+func TestTwoNetworksWithOneAddress(t *testing.T) {
+	s := open(t, link.Options{})
+	for i := range 2 {
+		n := netlab.NewNetwork(t, nil, "192.0.2.1/24")
+		n.Up(t)
+		greeting := fmt.Sprintf("server %d", i)
+		var listener net.Listener
+		n.Servers.Do(t, func() (err error) { listener, err = net.Listen("tcp", "192.0.2.1:80"); return err })
+		defer listener.Close()
+		go func() {
+			for {
+				c, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				fmt.Fprint(c, greeting)
+				c.Close()
+			}
+		}()
+		log := n.Dnsmasq(t, "address=/bs.example.test/192.0.2.1", "address=/host.lab.test/192.0.2.1", "address=/self.test/127.0.0.1", "local=/test/")
+		applied, err := s.Apply(t.Context(), await(t, s, n.Device, usable), lease4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer applied.Remove()
+		network := &link.Network{Interface: n.Device, DNS: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Domains: []string{"lab.test"}, Prefer: "ip4"}
+		for host, want := range map[string]string{"bs.example.test": "[192.0.2.1]", "host": "[192.0.2.1]", "192.0.2.9": "[192.0.2.9]", "self.test": "[]"} {
+			addrs, err := network.LookupNetIP(t.Context(), "ip", host)
+			if err != nil || fmt.Sprint(addrs) != want {
+				t.Errorf("%s: %v, %v\n%s", host, addrs, err, log)
+			}
+		}
+		_, err = network.LookupNetIP(t.Context(), "ip", "missing.test")
+		var dns *net.DNSError
+		if !errors.As(err, &dns) || !dns.IsNotFound || dns.Server != "192.0.2.1" {
+			t.Errorf("missing name: %v", err)
+		}
+		conn, err := network.DialContext(t.Context(), "tcp", "192.0.2.1:80")
+		if err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, 64)
+		k, _ := conn.Read(buf)
+		if conn.Close(); string(buf[:k]) != greeting {
+			t.Errorf("reached %q, want %q", buf[:k], greeting)
+		}
+	}
+}
+
+// TestDialLinkLocal reaches a server that has nothing but a link-local address.
+func TestDialLinkLocal(t *testing.T) {
+	n := netlab.NewNetwork(t, nil)
+	n.Up(t)
+	s := open(t, link.Options{})
+	await(t, s, n.Device, func(l *link.Link) bool { return l.LinkLocal().IsValid() })
+	var listener net.Listener
+	var server netip.Addr
+	n.Servers.Do(t, func() (err error) {
+		l, err := netlink.LinkByName(n.Server)
+		if err != nil {
+			return err
+		}
+		for !server.IsValid() {
+			addrs, err := netlink.AddrList(l, netlink.FAMILY_V6)
+			if err != nil {
+				return err
+			}
+			if len(addrs) > 0 {
+				server, _ = netip.AddrFromSlice(addrs[0].IP)
+			}
+		}
+		listener, err = net.Listen("tcp6", "[::]:0")
+		return err
+	})
+	defer listener.Close()
+	network := &link.Network{Interface: n.Device}
+	conn, err := network.DialContext(t.Context(), "tcp", netip.AddrPortFrom(server, uint16(listener.Addr().(*net.TCPAddr).Port)).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+}

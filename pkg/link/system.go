@@ -1,0 +1,274 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/xpu-sztp/ztp/dhcp"
+	"golang.org/x/sys/unix"
+)
+
+// Options configure a System.
+type Options struct {
+	Include []string // globs of interface names; empty means all
+	Exclude []string // globs; stronger than Include
+	// Record is a file, in a folder that is emptied at boot, for what was changed on the system.
+	Record string
+	Run    string       // where network managers keep their state; "/run" when empty
+	Logger *slog.Logger // nil discards
+}
+
+// System is the network of the machine, or of the network namespace, that the process runs in.
+type System struct {
+	watcher watcher
+	changes changes
+	log     *slog.Logger
+	mu      sync.Mutex
+	raised  map[int]bool // interfaces that were brought up or could not be
+}
+
+// Open undoes what a crashed predecessor left behind and begins to follow the interfaces.
+func Open(o Options) (*System, error) {
+	if o.Run == "" {
+		o.Run = "/run"
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &System{log: o.Logger, changes: changes{file: o.Record}, raised: map[int]bool{}}
+	if err := s.changes.load(); err != nil {
+		s.log.Warn("cannot read which network changes an earlier run left behind", "file", o.Record, "error", err)
+	}
+	if err := s.changes.undoAll(); err != nil {
+		s.log.Warn("cannot undo network changes of an earlier run", "error", err)
+	}
+	s.watcher = watcher{include: o.Include, exclude: o.Exclude, run: o.Run, ours: s.changes.hasAddress, log: o.Logger}
+	if err := s.watcher.start(); err != nil {
+		return nil, fmt.Errorf("follow network interfaces: %w", err)
+	}
+	return s, nil
+}
+
+// Links returns all interfaces, which the caller must not modify, and a channel that is closed at the next change to any.
+func (s *System) Links() ([]Link, <-chan struct{}) { return s.watcher.snapshot() }
+
+// Await blocks until cond holds for the interfaces or ctx ends. Nothing runs while nothing changes.
+func (s *System) Await(ctx context.Context, cond func([]Link) bool) error {
+	return s.watcher.await(ctx, cond)
+}
+
+// AwaitLink blocks until cond holds for the interface with the given index; cond gets nil when it is gone.
+func (s *System) AwaitLink(ctx context.Context, index int, cond func(*Link) bool) error {
+	return s.Await(ctx, func(links []Link) bool {
+		i := slices.IndexFunc(links, func(l Link) bool { return l.Index == index })
+		if i < 0 {
+			return cond(nil)
+		}
+		return cond(&links[i])
+	})
+}
+
+// Raise brings up the interfaces that are down, may be used and are nobody's, because only then they show whether they have
+// a carrier. Each is tried once. Close takes them down again.
+func (s *System) Raise() {
+	links, _ := s.Links()
+	for _, l := range links {
+		s.mu.Lock()
+		tried := s.raised[l.Index]
+		s.mu.Unlock()
+		if l.Up || l.Skip != "" || l.Managed != "" || tried {
+			continue
+		}
+		s.mu.Lock()
+		s.raised[l.Index] = true
+		s.mu.Unlock()
+		c := change{Kind: "up", Index: l.Index, Interface: l.Name}
+		err := s.changes.do(c, func() error {
+			return netlink.LinkSetUp(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: l.Index}})
+		})
+		if err != nil {
+			s.log.Warn("cannot bring up the interface", "interface", l.Name, "error", err)
+		}
+	}
+}
+
+// Close undoes every change that is left and ends the subscription.
+func (s *System) Close() error {
+	err := s.changes.undoAll()
+	s.watcher.close()
+	return err
+}
+
+// ErrDuplicate is returned by Apply when another host uses the leased address.
+var ErrDuplicate = errors.New("another host uses the address")
+
+// infiniteLease is what an address lives that was leased for ever, so that even a crash leaves nothing permanent.
+const infiniteLease = 7 * 24 * time.Hour
+
+// metricBase makes routes of leases weaker than those that anybody else has configured.
+const metricBase = 4096
+
+// Lease is a DHCP lease that was applied to an interface.
+type Lease struct {
+	system  *System
+	link    Link
+	made    []change
+	address netip.Prefix
+}
+
+// Apply gives the interface the leased address and routes, and waits until duplicate address detection is over. Routes get
+// a high metric: they never replace one that is there. When it fails nothing is left applied.
+func (s *System) Apply(ctx context.Context, l Link, lease *dhcp.Lease) (*Lease, error) {
+	a := &Lease{system: s, link: l, address: lease.Address}
+	err := a.apply(ctx, lease)
+	if err != nil {
+		return nil, errors.Join(err, a.Remove())
+	}
+	return a, nil
+}
+
+func (a *Lease) apply(ctx context.Context, lease *dhcp.Lease) error {
+	if !lease.Address.IsValid() {
+		return nil
+	}
+	c := change{Kind: "address", Index: a.link.Index, Interface: a.link.Name, Prefix: lease.Address}
+	if err := a.do(c, func() error { return netlink.AddrAdd(handle(a.link.Index), netlinkAddr(lease)) }); err != nil {
+		return fmt.Errorf("add address %v: %w", lease.Address, err)
+	}
+	for _, r := range a.routes(lease) {
+		if err := a.do(r, func() error { return netlink.RouteAdd(r.route()) }); err != nil {
+			return fmt.Errorf("add route %v: %w", r, err)
+		}
+	}
+	return a.awaitAddress(ctx)
+}
+
+// do makes a change unless the same is there already, which then is somebody else's.
+func (a *Lease) do(c change, apply func() error) error {
+	err := a.system.changes.do(c, apply)
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	if err == nil {
+		a.made = append(a.made, c)
+	}
+	return err
+}
+
+// routes returns the route to the link's own prefix and those of the lease, the ones without a gateway first. DHCPv6 leases
+// have none: routers advertise them.
+func (a *Lease) routes(lease *dhcp.Lease) []change {
+	base := change{Kind: "route", Index: a.link.Index, Interface: a.link.Name, Metric: metricBase + a.link.Index,
+		Source: lease.Address.Addr()}
+	var routes []change
+	add := func(dst netip.Prefix, gw netip.Addr) {
+		r := base
+		r.Prefix, r.Gateway = dst, gw
+		if !slices.Contains(routes, r) {
+			routes = append(routes, r)
+		}
+	}
+	if !lease.Address.IsSingleIP() {
+		add(lease.Address.Masked(), netip.Addr{})
+	}
+	for _, onLink := range []bool{true, false} {
+		for _, r := range lease.Routes {
+			if onLink == !r.Gateway.IsValid() {
+				add(r.Destination, r.Gateway)
+			}
+		}
+	}
+	return routes
+}
+
+// awaitAddress waits for the end of duplicate address detection. The kernel removes an expiring address that fails it.
+func (a *Lease) awaitAddress(ctx context.Context) error {
+	// The list must not be older than the address, or a missing address would mean nothing.
+	if err := a.system.watcher.refresh(); err != nil {
+		return err
+	}
+	duplicate, gone := false, false
+	err := a.system.AwaitLink(ctx, a.link.Index, func(l *Link) bool {
+		if gone = l == nil; gone {
+			return true
+		}
+		duplicate = true
+		for _, addr := range l.Addresses {
+			if addr.Prefix == a.address {
+				duplicate = addr.Duplicate
+				return !addr.Tentative || addr.Duplicate
+			}
+		}
+		return true
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("wait for address %v: %w", a.address, err)
+	case gone:
+		return fmt.Errorf("the interface %s vanished", a.link.Name)
+	case duplicate:
+		return fmt.Errorf("%v: %w", a.address.Addr(), ErrDuplicate)
+	}
+	return nil
+}
+
+// Extend prolongs the life of the address as a renewed lease says.
+func (a *Lease) Extend(lease *dhcp.Lease) error {
+	if len(a.made) == 0 || !lease.Address.IsValid() {
+		return nil
+	}
+	return netlink.AddrReplace(handle(a.link.Index), netlinkAddr(lease))
+}
+
+// Routes returns the routes that were added, as `ip route` writes them.
+func (a *Lease) Routes() []string {
+	var routes []string
+	for _, c := range a.made {
+		if c.Kind == "route" {
+			routes = append(routes, c.String())
+		}
+	}
+	return routes
+}
+
+// Remove undoes everything. It may be called more than once.
+func (a *Lease) Remove() error {
+	var errs []error
+	for _, c := range slices.Backward(a.made) {
+		errs = append(errs, a.system.changes.undo(c))
+	}
+	a.made = nil
+	return errors.Join(errs...)
+}
+
+func handle(index int) netlink.Link {
+	return &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index}}
+}
+
+// netlinkAddr is the leased address without a prefix route, which would get a metric stronger than other people's routes.
+func netlinkAddr(lease *dhcp.Lease) *netlink.Addr {
+	valid := lease.Valid
+	if valid == 0 {
+		valid = infiniteLease
+	}
+	preferred := lease.Preferred
+	if preferred == 0 || preferred > valid {
+		preferred = valid
+	}
+	n := ipNet(lease.Address)
+	return &netlink.Addr{IPNet: n, Flags: unix.IFA_F_NOPREFIXROUTE, ValidLft: seconds(valid), PreferedLft: seconds(preferred)}
+}
+
+// seconds stays below what the kernel takes for "for ever".
+func seconds(d time.Duration) int { return int(min(d/time.Second, 0x7fffffff)) }
+
+// DefaultRecord is where the record of changes is kept below the root folder.
+func DefaultRecord(root string) string { return filepath.Join(root, "run/ztp/network.json") }

@@ -1,0 +1,210 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// settle is how long a burst of changes may last before the interfaces are read again.
+const settle = 20 * time.Millisecond
+
+// watcher keeps the list of interfaces current. It blocks in the kernel while nothing happens: no timer runs.
+type watcher struct {
+	include, exclude []string
+	run              string
+	ours             func(index int, a netip.Addr) bool
+	log              *slog.Logger
+
+	reading sync.Mutex // one refresh at a time, so that none stores what is older
+	mu      sync.Mutex
+	links   []Link
+	changed chan struct{} // closed and replaced at every change
+	socket  *nl.NetlinkSocket
+	inotify *os.File
+	closed  bool
+	done    sync.WaitGroup
+}
+
+// start subscribes and reads the interfaces for the first time.
+func (w *watcher) start() error {
+	w.changed = make(chan struct{})
+	if err := w.subscribe(); err != nil {
+		return err
+	}
+	if err := w.refresh(); err != nil {
+		w.socket.Close()
+		return err
+	}
+	events := make(chan struct{}, 1)
+	w.done.Go(func() { w.follow(events) })
+	w.done.Go(func() { w.refreshOn(events) })
+	w.watchManagers(events)
+	return nil
+}
+
+func (w *watcher) subscribe() error {
+	s, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
+		unix.RTNLGRP_IPV6_IFINFO)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		s.Close()
+		return os.ErrClosed
+	}
+	w.socket = s
+	return nil
+}
+
+// follow turns netlink messages into events. Their content does not matter, because everything is read again: that way an
+// overrun of the socket's buffer (ENOBUFS), which loses messages, does no harm.
+func (w *watcher) follow(events chan<- struct{}) {
+	defer close(events)
+	for {
+		w.mu.Lock()
+		socket := w.socket
+		w.mu.Unlock()
+		_, _, err := socket.Receive()
+		if errors.Is(err, os.ErrClosed) {
+			return
+		}
+		if err != nil {
+			w.log.Debug("netlink subscription failed; subscribing anew", "error", err)
+			socket.Close()
+			for w.subscribe() != nil {
+				if w.isClosed() {
+					return
+				}
+				time.Sleep(time.Second) // out of file descriptors or memory
+			}
+		}
+		notify(events)
+	}
+}
+
+func notify(events chan<- struct{}) {
+	select {
+	case events <- struct{}{}:
+	default:
+	}
+}
+
+func (w *watcher) refreshOn(events <-chan struct{}) {
+	for range events {
+		time.Sleep(settle)
+		select {
+		case <-events:
+		default:
+		}
+		if err := w.refresh(); err != nil {
+			w.log.Warn("cannot list network interfaces", "error", err)
+		}
+	}
+}
+
+// watchManagers makes events of changes in the files of systemd-networkd and NetworkManager, which may decide about an
+// interface without any change to it. Folders that do not exist now are not watched: the unit starts after both.
+func (w *watcher) watchManagers(events chan<- struct{}) {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return
+	}
+	watched := false
+	for _, dir := range []string{networkdLinks, managerDevices} {
+		_, err := unix.InotifyAddWatch(fd, filepath.Join(w.run, dir), unix.IN_MOVED_TO|unix.IN_CLOSE_WRITE|unix.IN_DELETE)
+		watched = watched || err == nil
+	}
+	if !watched {
+		unix.Close(fd)
+		return
+	}
+	f := os.NewFile(uintptr(fd), "inotify")
+	w.inotify = f
+	inner := make(chan struct{}, 1)
+	w.done.Go(func() {
+		defer close(inner)
+		for buf := make([]byte, 4096); ; {
+			if _, err := f.Read(buf); err != nil {
+				return
+			}
+			notify(inner)
+		}
+	})
+	w.done.Go(func() { w.refreshOn(inner) })
+}
+
+// refresh reads the interfaces and tells those who wait when anything changed.
+func (w *watcher) refresh() error {
+	w.reading.Lock()
+	defer w.reading.Unlock()
+	links, err := list()
+	if err != nil {
+		return err
+	}
+	for i := range links {
+		l := &links[i]
+		if l.Skip == "" {
+			l.Skip = filtered(l.Name, w.include, w.exclude)
+		}
+		l.Managed = managedBy(l, w.run, w.ours)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if reflect.DeepEqual(links, w.links) {
+		return nil
+	}
+	w.links = links
+	close(w.changed)
+	w.changed = make(chan struct{})
+	return nil
+}
+
+func (w *watcher) snapshot() ([]Link, <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.links, w.changed
+}
+
+func (w *watcher) isClosed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.closed
+}
+
+func (w *watcher) close() {
+	w.mu.Lock()
+	w.closed = true
+	w.socket.Close()
+	if w.inotify != nil {
+		w.inotify.Close()
+	}
+	w.mu.Unlock()
+	w.done.Wait()
+}
+
+// await blocks until cond holds for the interfaces or ctx ends.
+func (w *watcher) await(ctx context.Context, cond func([]Link) bool) error {
+	for {
+		links, changed := w.snapshot()
+		if cond(links) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
+}

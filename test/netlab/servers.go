@@ -1,0 +1,244 @@
+package netlab
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Log collects what a server prints.
+type Log struct {
+	mu    sync.Mutex
+	lines bytes.Buffer
+	more  chan struct{}
+}
+
+// String returns everything so far.
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lines.String()
+}
+
+// Await blocks until the server has printed text, or fails the test.
+func (l *Log) Await(t testing.TB, text string) {
+	t.Helper()
+	limit := time.After(20 * time.Second)
+	for {
+		l.mu.Lock()
+		found, more := strings.Contains(l.lines.String(), text), l.more
+		l.mu.Unlock()
+		if found {
+			return
+		}
+		select {
+		case <-more:
+		case <-limit:
+			t.Fatalf("netlab: no %q in what the server printed:\n%s", text, l)
+		}
+	}
+}
+
+func (l *Log) follow(r io.Reader) {
+	for s := bufio.NewScanner(r); s.Scan(); {
+		l.mu.Lock()
+		l.lines.Write(s.Bytes())
+		l.lines.WriteByte('\n')
+		close(l.more)
+		l.more = make(chan struct{})
+		l.mu.Unlock()
+	}
+}
+
+// serve starts a server among the servers of the network and waits until it prints ready.
+func (n *Network) serve(t testing.TB, ready string, cmd *exec.Cmd) *Log {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := &Log{more: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = w, w
+	n.Servers.Start(t, cmd)
+	w.Close()
+	go func() {
+		defer r.Close()
+		log.follow(r)
+	}()
+	log.Await(t, ready)
+	return log
+}
+
+// DHCP configures a DHCP server of either family.
+type DHCP struct {
+	Subnet   string // "192.0.2.0/24"
+	Pool     string // "192.0.2.50-192.0.2.60"; empty means no addresses
+	Router   string // DHCPv4
+	DNS      string
+	Domain   string
+	Redirect []byte // option 143 or 136 as it is on the wire; empty means none
+	Lifetime int    // seconds; 0 is 3600
+}
+
+// Kea4 starts a real Kea DHCPv4 server.
+func (n *Network) Kea4(t testing.TB, c DHCP) *Log {
+	t.Helper()
+	options := []map[string]any{}
+	for name, data := range map[string]string{"routers": c.Router, "domain-name-servers": c.DNS, "domain-name": c.Domain} {
+		if data != "" {
+			options = append(options, map[string]any{"name": name, "data": data})
+		}
+	}
+	if len(c.Redirect) > 0 {
+		options = append(options, map[string]any{"code": 143, "space": "dhcp4", "csv-format": false, "data": hex.EncodeToString(c.Redirect)})
+	}
+	return n.kea(t, "kea-dhcp4", "DHCP4_STARTED", map[string]any{"Dhcp4": n.keaConfig(c, "subnet4", options, map[string]any{
+		"interfaces-config": map[string]any{"interfaces": []string{n.Server}, "dhcp-socket-type": "raw"},
+		"option-def":        []any{map[string]any{"name": "sztp-redirect", "code": 143, "space": "dhcp4", "type": "binary"}},
+	})})
+}
+
+// Kea6 starts a real Kea DHCPv6 server.
+func (n *Network) Kea6(t testing.TB, c DHCP) *Log {
+	t.Helper()
+	options := []map[string]any{}
+	for name, data := range map[string]string{"dns-servers": c.DNS, "domain-search": c.Domain} {
+		if data != "" {
+			options = append(options, map[string]any{"name": name, "data": data})
+		}
+	}
+	if len(c.Redirect) > 0 {
+		options = append(options, map[string]any{"code": 136, "space": "dhcp6", "csv-format": false, "data": hex.EncodeToString(c.Redirect)})
+	}
+	return n.kea(t, "kea-dhcp6", "DHCP6_STARTED", map[string]any{"Dhcp6": n.keaConfig(c, "subnet6", options, map[string]any{
+		"interfaces-config": map[string]any{"interfaces": []string{n.Server}},
+		"server-id":         map[string]any{"type": "LL", "persist": false},
+		"option-def":        []any{map[string]any{"name": "sztp-redirect", "code": 136, "space": "dhcp6", "type": "binary"}},
+	})})
+}
+
+func (n *Network) keaConfig(c DHCP, subnets string, options []map[string]any, config map[string]any) map[string]any {
+	subnet := map[string]any{"subnet": c.Subnet, "id": 1, "interface": n.Server, "option-data": options}
+	if c.Pool != "" {
+		subnet["pools"] = []any{map[string]any{"pool": c.Pool}}
+	}
+	if c.Lifetime == 0 {
+		c.Lifetime = 3600
+	}
+	config["valid-lifetime"] = c.Lifetime
+	config["lease-database"] = map[string]any{"type": "memfile", "persist": false}
+	config[subnets] = []any{subnet}
+	config["loggers"] = []any{map[string]any{"name": "*", "severity": "INFO",
+		"output_options": []any{map[string]any{"output": "stdout", "flush": true}}}}
+	return config
+}
+
+func (n *Network) kea(t testing.TB, program, ready string, config map[string]any) *Log {
+	t.Helper()
+	dir := t.TempDir()
+	b, err := json.MarshalIndent(config, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, program+".conf")
+	if err := os.WriteFile(file, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, "-c", file)
+	cmd.Env = append(os.Environ(), "KEA_PIDFILE_DIR="+dir, "KEA_LOCKFILE_DIR="+dir)
+	return n.serve(t, ready, cmd)
+}
+
+// Dnsmasq starts a real dnsmasq with the given arguments (without the leading dashes), on the servers' interface.
+func (n *Network) Dnsmasq(t testing.TB, args ...string) *Log {
+	t.Helper()
+	all := []string{"--conf-file=/dev/null", "--no-daemon", "--log-facility=-", "--log-dhcp", "--interface=" + n.Server,
+		"--bind-interfaces", "--except-interface=lo", "--no-resolv", "--no-hosts", "--leasefile-ro", "--no-ping", "--dhcp-authoritative",
+		"--user=root", "--pid-file="}
+	for _, a := range args {
+		all = append(all, "--"+a)
+	}
+	return n.serve(t, "started, version", exec.Command("dnsmasq", all...))
+}
+
+// HexOption writes the value of a DHCP option as dnsmasq takes it.
+func HexOption(b []byte) string {
+	return strings.ReplaceAll(fmt.Sprintf("% x", b), " ", ":")
+}
+
+// Router is what router advertisements say.
+type Router struct {
+	Prefix           string // "2001:db8:1::/64"; empty means none
+	Autonomous       bool   // addresses may be made from the prefix
+	Managed, Other   bool   // the M and O flags
+	NotDefaultRouter bool
+}
+
+// Advertise sends router advertisements from the servers' interface, several a second, until the test ends.
+func (n *Network) Advertise(t testing.TB, r Router) {
+	t.Helper()
+	var conn net.PacketConn
+	n.Servers.Do(t, func() (err error) {
+		lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+			return c.Control(func(fd uintptr) {
+				unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, 255)
+				unix.BindToDevice(int(fd), n.Server)
+			})
+		}}
+		conn, err = lc.ListenPacket(t.Context(), "ip6:ipv6-icmp", "::")
+		return err
+	})
+	message := r.message(t)
+	stop := make(chan struct{})
+	go func() {
+		defer conn.Close()
+		tick := time.NewTicker(300 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			conn.WriteTo(message, &net.IPAddr{IP: net.ParseIP("ff02::1")})
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	t.Cleanup(func() { close(stop) })
+}
+
+// message encodes a router advertisement (RFC 4861 §4.2).
+func (r Router) message(t testing.TB) []byte {
+	t.Helper()
+	flag := func(on bool, bit byte) byte {
+		if on {
+			return bit
+		}
+		return 0
+	}
+	lifetime := flag(!r.NotDefaultRouter, 7) // 1800 s and a little
+	m := []byte{134, 0, 0, 0, 64, flag(r.Managed, 0x80) | flag(r.Other, 0x40), lifetime, 8, 0, 0, 0, 0, 0, 0, 0, 0}
+	if r.Prefix == "" {
+		return m
+	}
+	p, err := netip.ParsePrefix(r.Prefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m = append(m, 3, 4, byte(p.Bits()), 0x80|flag(r.Autonomous, 0x40), 0, 0, 14, 16, 0, 0, 14, 16, 0, 0, 0, 0)
+	return append(m, p.Addr().AsSlice()...)
+}
