@@ -105,7 +105,7 @@ func (id *Identity) useWrappedKey(ctx context.Context, location string, der []by
 	file, err := parseTSS2(der)
 	if err != nil {
 		return &Error{Code: CodeKeyUnusable, Msg: location + " is not a usable TSS2 private key", Err: err,
-			Fix: "make the key again, loadable and without a password"}
+			Fix: "make the key again, loadable and without a password (tpm2_encodeobject 5.4 says so only with -p)"}
 	}
 	wrapped := &wrappedKey{file: file}
 	key, err := newTPMKey(id.conn, location, file.area, wrapped)

@@ -22,7 +22,7 @@ type tss2Key struct {
 	private   []byte // content of TPM2B_PRIVATE
 }
 
-// parseTSS2 reads the DER of a loadable key that needs no password.
+// parseTSS2 reads the DER of a loadable key that needs no password, or where trying the empty one does no harm.
 func parseTSS2(der []byte) (*tss2Key, error) {
 	var (
 		loadable   = encoding_asn1.ObjectIdentifier{2, 23, 133, 10, 1, 3}
@@ -72,8 +72,9 @@ func parseTSS2(der []byte) (*tss2Key, error) {
 		return nil, err
 	}
 	switch {
-	case !emptyAuth:
-		return nil, errors.New("the key has a password")
+	case !emptyAuth && !k.area.ObjectAttributes.NoDA:
+		// Trying the empty password nevertheless would bring the TPM closer to its lockout, were it wrong.
+		return nil, errors.New("the file says that the key has a password")
 	case hasPolicies && !k.area.ObjectAttributes.UserWithAuth:
 		return nil, errors.New("the key can be used only by satisfying a policy")
 	}
@@ -101,13 +102,21 @@ func sized(b cryptobyte.String) ([]byte, bool) {
 
 func explicitTag(n uint8) asn1.Tag { return asn1.Tag(n).ContextSpecific().Constructed() }
 
+// readExplicitBool reads an optional BOOLEAN. DER writes TRUE as 0xFF, tpm2_encodeobject 5.4 as 1.
 func readExplicitBool(s *cryptobyte.String, tag uint8, out *bool) bool {
-	var inner cryptobyte.String
+	var inner, value cryptobyte.String
 	var present bool
 	if !s.ReadOptionalASN1(&inner, &present, explicitTag(tag)) {
 		return false
 	}
-	return !present || inner.ReadASN1Boolean(out) && inner.Empty()
+	if !present {
+		return true
+	}
+	if !inner.ReadASN1(&value, asn1.BOOLEAN) || !inner.Empty() || len(value) != 1 {
+		return false
+	}
+	*out = value[0] != 0
+	return true
 }
 
 func skipExplicit(s *cryptobyte.String, tag uint8, content asn1.Tag, present *bool) bool {
