@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -73,7 +74,9 @@ func (a *app) command() *cobra.Command {
 	}
 	root.SetOut(a.out)
 	root.SetErr(a.err)
-	root.PersistentFlags().StringVar(&a.root, "root", "/", "look for every file, device node and socket below this folder")
+	// A script of a session below some folder that calls ztp means that device, not the machine it runs on.
+	root.PersistentFlags().StringVar(&a.root, "root", cmp.Or(os.Getenv("ZTP_ROOT"), "/"),
+		"look for every file, device node and socket below this folder, instead of $ZTP_ROOT or /")
 	root.PersistentFlags().BoolVar(&a.debug, "debug", false, "log what happens in detail")
 	root.MarkPersistentFlagDirname("root")
 	root.AddCommand(a.status(), a.enable(), a.disable(), a.runSession(), a.daemon(), a.version(), a.completion())

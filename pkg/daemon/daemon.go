@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/xpu-sztp/ztp/pkg/agent"
@@ -15,6 +16,7 @@ import (
 	"github.com/xpu-sztp/ztp/pkg/onboard"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/state"
+	"github.com/xpu-sztp/ztp/pkg/statusview"
 	"github.com/xpu-sztp/ztp/systemd"
 )
 
@@ -74,7 +76,7 @@ func locked(ctx context.Context, o Options, paths config.Paths) (*state.Status, 
 	if !record.Enabled || record.Outcome == state.OutcomeProvisioned {
 		return nil, d.rest(ctx, record, cfg, invalid)
 	}
-	d.board = state.NewBoard(paths.Status, initial(o.Version, record))
+	d.board = &board{Board: state.NewBoard(paths.Status, initial(o.Version, record))}
 	if invalid != nil {
 		return d.end(ctx, 0, invalid)
 	}
@@ -119,7 +121,7 @@ type daemon struct {
 	Options
 	paths config.Paths
 	store *state.Store
-	board *state.Board
+	board *board
 }
 
 // rest cleans up after a power cut that came just before the device became provisioned or disabled, and does nothing
@@ -222,6 +224,28 @@ func (d *daemon) remember(status state.Status) error {
 		}
 		return nil
 	})
+}
+
+// board is the live status, whose headline systemd shows as well.
+type board struct {
+	*state.Board
+	mu       sync.Mutex
+	headline string
+}
+
+// Update is part of agent.Board and onboard.Board.
+func (b *board) Update(change func(*state.Status)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var headline string
+	b.Board.Update(func(s *state.Status) {
+		change(s)
+		headline = statusview.Headline(s)
+	})
+	if headline != b.headline {
+		b.headline = headline
+		systemd.Status(headline)
+	}
 }
 
 // nobody is a board that nobody looks at.

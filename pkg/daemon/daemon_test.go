@@ -1,11 +1,14 @@
 package daemon_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -171,5 +174,46 @@ func TestDisableInSession(t *testing.T) {
 	}
 	if r := d.record(t); r.Enabled || r.Session.FlagCleared {
 		t.Errorf("enabled %t, cleared by the session %t", r.Enabled, r.Session.FlagCleared)
+	}
+}
+
+// TestUnderSystemd: the unit is ready before the TPM answers, tells what it does, and says when it stops.
+func TestUnderSystemd(t *testing.T) {
+	d := newDevice(t, func(*state.Record) {})
+	d.listener.Close() // nothing answers for the TPM
+	path := filepath.Join(d.root, "notify")
+	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended := make(chan error, 1)
+	go func() {
+		s, err := daemon.Run(ctx, d.options())
+		if err == nil && (s.Reason == nil || s.Reason.Code != string(reason.Cancelled)) {
+			err = fmt.Errorf("reason %+v", s.Reason)
+		}
+		ended <- err
+	}()
+	if err := manager.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	missing := []string{"READY=1", "STATUS=in progress: starting", "STOPPING=1", "STATUS=not started"}
+	for buf := make([]byte, 512); len(missing) > 0; {
+		n, err := manager.Read(buf)
+		if err != nil {
+			t.Fatalf("never said %q: %v", missing, err)
+		}
+		missing = slices.DeleteFunc(missing, func(s string) bool { return s == string(buf[:n]) })
+		if len(missing) == 2 {
+			stop()
+		}
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }

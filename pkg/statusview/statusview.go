@@ -43,7 +43,7 @@ func Short(s *state.Status, now time.Time) string {
 
 // summary tells how the device is doing, why, and when something happens next.
 func (p *page) summary(s *state.Status) {
-	p.fact("state", headline(s))
+	p.fact("state", Headline(s))
 	if r := s.Reason; r != nil {
 		p.fact("reason", fmt.Sprintf("%s [%s]", r.Message, r.Code))
 		p.fact("to do", r.Hint)
@@ -60,8 +60,8 @@ func (p *page) summary(s *state.Status) {
 	}
 }
 
-// headline is the state in the words of the exit codes, with the phase while something is in progress.
-func headline(s *state.Status) string {
+// Headline is the state in the words of the exit codes, with the phase while something is in progress.
+func Headline(s *state.Status) string {
 	switch s.ExitCode() {
 	case state.ExitProvisioned:
 		return "provisioned"
