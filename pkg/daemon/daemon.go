@@ -4,6 +4,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -69,19 +70,40 @@ func locked(ctx context.Context, o Options, paths config.Paths) (*state.Status, 
 	if invalid != nil && (o.Fresh || o.Once) {
 		return nil, invalid
 	}
+	broken := d.recover(ctx, cfg, invalid)
 	record, err := begin(store, o)
 	if err != nil {
 		return nil, err
 	}
 	if !record.Enabled || record.Outcome == state.OutcomeProvisioned {
-		return nil, d.rest(ctx, record, cfg, invalid)
+		d.Logger.Info("nothing to do", "enabled", record.Enabled, "outcome", string(record.Outcome))
+		return nil, broken
 	}
 	d.board = &board{Board: state.NewBoard(paths.Status, initial(o.Version, record))}
-	if invalid != nil {
-		return d.end(ctx, 0, invalid)
+	if err := cmp.Or(invalid, broken); err != nil {
+		return d.end(ctx, 0, err)
 	}
 	outcome, err := d.session(ctx, cfg, plan)
 	return d.end(ctx, outcome, err)
+}
+
+// recover undoes what a session left that was interrupted, which may also turn the flag on again that its script turned
+// off: this comes before the decision whether there is anything to do. A configuration that cannot be read does not matter
+// when there is nothing to undo.
+func (d *daemon) recover(ctx context.Context, cfg *config.Config, invalid error) error {
+	if invalid == nil {
+		systemd.Ready()
+		return onboard.New(d.onboardOptions(cfg, nobody{}, state.Device{})).Recover(ctx)
+	}
+	record, err := d.store.Load()
+	switch {
+	case err != nil:
+		return err
+	case len(record.Journal) > 0:
+		return invalid
+	}
+	d.Logger.Warn("the configuration is invalid", "error", invalid)
+	return nil
 }
 
 // begin opens a session in the record, or finds the one that a reboot interrupted.
@@ -124,32 +146,13 @@ type daemon struct {
 	board *board
 }
 
-// rest cleans up after a power cut that came just before the device became provisioned or disabled, and does nothing
-// else. A configuration that cannot be read is no reason to fail when there is nothing to clean up.
-func (d *daemon) rest(ctx context.Context, record *state.Record, cfg *config.Config, invalid error) error {
-	defer systemd.Ready()
-	d.Logger.Info("nothing to do", "enabled", record.Enabled, "outcome", string(record.Outcome))
-	switch {
-	case invalid == nil:
-		return onboard.New(d.onboardOptions(cfg, nobody{}, state.Device{})).Recover(ctx)
-	case len(record.Journal) == 0:
-		d.Logger.Warn("the configuration is invalid, which does not matter now", "error", invalid)
-		return nil
-	}
-	return invalid
-}
-
 // session runs until the device is provisioned, reboots, or may not go on.
 func (d *daemon) session(ctx context.Context, cfg *config.Config, plan leads) (onboard.Outcome, error) {
 	d.Logger.Info("session started", "version", d.Version)
-	systemd.Ready()
 	go systemd.Watchdog(ctx, func() bool { return true })
 	facts := cfg.Facts()
 	device := state.Device{HWModel: facts.HWModel, OSName: facts.OSName, OSVersion: facts.OSVersion}
 	d.board.Update(func(s *state.Status) { s.Device = device })
-	if err := onboard.New(d.onboardOptions(cfg, d.board, device)).Recover(ctx); err != nil {
-		return 0, err
-	}
 	identity, err := d.openIdentity(ctx, cfg)
 	if err != nil {
 		return 0, err

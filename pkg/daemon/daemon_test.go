@@ -16,6 +16,7 @@ import (
 	"github.com/xpu-sztp/ztp/pkg/daemon"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/state"
+	"github.com/xpu-sztp/ztp/tpm"
 )
 
 // device is a root folder whose configured TPM is a socket of the test.
@@ -174,6 +175,39 @@ func TestDisableInSession(t *testing.T) {
 	}
 	if r := d.record(t); r.Enabled || r.Session.FlagCleared {
 		t.Errorf("enabled %t, cleared by the session %t", r.Enabled, r.Session.FlagCleared)
+	}
+}
+
+// TestInterruptedSessionIsUndoneFirst: the script of a session turned the flag off, then the power went. The session is
+// undone, the flag with it, and the device tries again.
+func TestInterruptedSessionIsUndoneFirst(t *testing.T) {
+	d := newDevice(t, func(*state.Record) {})
+	d.listener.Close() // nothing answers for the TPM
+	committed := filepath.Join(d.root, "committed")
+	if err := os.WriteFile(committed, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := d.store.Update(func(r *state.Record) error {
+		r.Enabled = false
+		r.Session = &state.Session{ID: "interrupted", Started: time.Now(), FlagCleared: true}
+		r.Journal = []state.Entry{{Step: state.StepConfiguration, File: &state.FileBackup{Path: committed}}}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := d.options()
+	o.Once = true
+	o.Servers = []string{"https://192.0.2.1"}
+	_, err = daemon.Run(t.Context(), o)
+	if code, _ := reason.Of(err); code != reason.Code(tpm.CodeUnreachable) {
+		t.Errorf("the session did not go on: %v", err)
+	}
+	if _, err := os.Stat(committed); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the configuration was not undone: %v", err)
+	}
+	if r := d.record(t); !r.Enabled || len(r.Journal) > 0 || r.Session == nil || r.Session.ID != "interrupted" {
+		t.Errorf("record %+v", r)
 	}
 }
 
