@@ -60,6 +60,26 @@ func (s *session) refusedError(known state.ImageRecord) error {
 	}
 }
 
+// cameUp forgets the attempts for the image that runs and is the right one: if the session fails later on, and the boot
+// loader returns to the old slot one day, that was not the image's fault.
+func (s *session) cameUp(ctx context.Context) error {
+	if s.Slots == nil {
+		return nil
+	}
+	d, err := s.Slots.Describe(ctx)
+	if err != nil {
+		return err
+	}
+	key := hex.EncodeToString(d.Contents[d.Running].SHA256)
+	return s.Store.Update(func(r *state.Record) error {
+		if i, ours := r.Images[key]; ours {
+			i.Attempts, i.Reboots = 0, 0
+			r.Images[key] = i
+		}
+		return nil
+	})
+}
+
 // noteImage changes the record of the demanded image, durably.
 func (s *session) noteImage(change func(*state.ImageRecord)) (state.ImageRecord, error) {
 	key := s.imageKey()

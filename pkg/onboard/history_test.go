@@ -42,6 +42,21 @@ func TestImageThatNeverComesUp(t *testing.T) {
 	r.installs(t, p)
 }
 
+// TestImageThatComesUpIsNotBlamed has the power go off every time the new image runs but the rest does not succeed.
+func TestImageThatComesUpIsNotBlamed(t *testing.T) {
+	r, m := imageRig(t), newMirror(t, newImage)
+	p := plan{boot: demand(newImage, "2", m.URL+"/image"), pre: sh("exit 1")}
+	for range r.opts.Image.Attempts + 1 {
+		r.opts.Device.OSVersion = "1"
+		r.installs(t, p)
+		r.boot(t)
+		r.opts.Device.OSVersion = "2"
+		_, err := r.run(progress.Minimal, p)
+		wantCode(t, err, ReasonScriptFailed)
+		r.boot(t)
+	}
+}
+
 // TestImageWhoseVersionLies boots an image that does not call itself what the server says.
 func TestImageWhoseVersionLies(t *testing.T) {
 	r, m := imageRig(t), newMirror(t, newImage)

@@ -32,6 +32,9 @@ func (s *session) bootImage(ctx context.Context) (rebooting bool, err error) {
 	if done {
 		s.showImage("satisfied", state.ImageRecord{})
 		s.send(ctx, progress.BootImageComplete, "")
+		if err := s.cameUp(ctx); err != nil {
+			return false, &failure{report: progress.BootImageError, err: err}
+		}
 		return false, s.unstage(ctx)
 	}
 	s.send(ctx, progress.BootImageMismatch, fmt.Sprintf("running %s, wanted %s", s.running(), describe(s.boot)))

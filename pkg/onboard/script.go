@@ -79,7 +79,8 @@ func (s *session) runScript(ctx context.Context, step scriptStep, body []byte) (
 	return s.startScript(ctx, step.name, step.staged, s.id, "run")
 }
 
-// undoScript runs a script once more, with the argument "undo".
+// undoScript runs a script once more, with the argument "undo". After a power cut that happens although the script never
+// began, or although it was undone already; there must be no harm in it.
 func (e *Executor) undoScript(ctx context.Context, entry state.Entry) error {
 	_, err := e.startScript(ctx, entry.Step, entry.Staged, entry.Session, "undo")
 	return err
