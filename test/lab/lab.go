@@ -7,9 +7,11 @@ package lab
 import (
 	"context"
 	"crypto"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -117,55 +119,64 @@ func (l *Lab) makePKI() error {
 
 func (l *Lab) startMaker() error {
 	l.MASA = &masa.Service{Signer: l.Maker.MASA, Log: l.Log}
-	listener, err := l.listen(&l.MASAAt)
-	if err != nil {
-		return err
-	}
-	cert, err := l.serverCertificate(l.MakerWeb, l.MASAAt)
-	if err != nil {
-		return err
-	}
-	web := &http.Server{Handler: l.MASA, TLSConfig: serverTLS(cert), ErrorLog: quiet}
-	l.serve(web, func() error { return web.ServeTLS(listener, "", "") })
-
-	if listener, err = l.listen(&l.RedirectAt); err != nil {
-		return err
-	}
-	if cert, err = l.serverCertificate(l.MakerWeb, l.RedirectAt); err != nil {
-		return err
-	}
-	l.Redirect = bootstrap.New(bootstrap.Options{
-		Name: "redirect", Certificate: cert, Devices: l.Maker.Root.Pool(), Answer: l.answerRedirect, Log: l.Log,
+	err := l.open(&l.MASAAt, l.MakerWeb, func(cert tls.Certificate) server {
+		return &webServer{&http.Server{
+			Handler: l.MASA, TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}}, ErrorLog: log.New(io.Discard, "", 0),
+		}}
 	})
-	l.serve(l.Redirect, func() error { return l.Redirect.Serve(listener) })
-	return nil
+	if err != nil {
+		return err
+	}
+	return l.open(&l.RedirectAt, l.MakerWeb, func(cert tls.Certificate) server {
+		l.Redirect = bootstrap.New(bootstrap.Options{
+			Name: "redirect", Certificate: cert, Devices: l.Maker.Root.Pool(), Answer: l.answerRedirect, Log: l.Log,
+		})
+		return l.Redirect
+	})
 }
 
 func (l *Lab) startOwner() error {
-	listener, err := l.listen(&l.BootstrapAt)
-	if err != nil {
-		return err
-	}
-	cert, err := l.serverCertificate(l.OwnerWeb, l.BootstrapAt)
-	if err != nil {
-		return err
-	}
-	l.Bootstrap = bootstrap.New(bootstrap.Options{
-		Name: "bootstrap", Certificate: cert, Devices: l.Maker.Root.Pool(), Root: "/sztp/restconf", Answer: l.answerOwner, Log: l.Log,
-	})
-	l.serve(l.Bootstrap, func() error { return l.Bootstrap.Serve(listener) })
-
-	if listener, err = l.listen(&l.FilesAt); err != nil {
-		return err
-	}
-	if cert, err = l.serverCertificate(l.OwnerWeb, l.FilesAt); err != nil {
-		return err
-	}
-	l.Files = &files.Server{Certificate: &cert, Log: l.Log}
-	l.serve(l.Files, func() error { return l.Files.Serve(listener) })
-
-	transport := &http.Transport{DialContext: l.dialByName, TLSClientConfig: clientTLS(l.MakerWeb)}
+	transport := &http.Transport{DialContext: l.dialByName, TLSClientConfig: &tls.Config{RootCAs: l.MakerWeb.Pool()}}
 	l.voucher = &masa.Client{HTTP: &http.Client{Transport: transport}, Owner: l.Owner.Signer}
+	err := l.open(&l.BootstrapAt, l.OwnerWeb, func(cert tls.Certificate) server {
+		l.Bootstrap = bootstrap.New(bootstrap.Options{
+			Name: "bootstrap", Certificate: cert, Devices: l.Maker.Root.Pool(), Root: "/sztp/restconf", Answer: l.answerOwner, Log: l.Log,
+		})
+		return l.Bootstrap
+	})
+	if err != nil {
+		return err
+	}
+	return l.open(&l.FilesAt, l.OwnerWeb, func(cert tls.Certificate) server {
+		l.Files = &files.Server{Certificate: &cert, Log: l.Log}
+		return l.Files
+	})
+}
+
+// server is what listens at an endpoint.
+type server interface {
+	Serve(net.Listener) error
+	io.Closer
+}
+
+// webServer is a server of net/http that speaks TLS.
+type webServer struct{ *http.Server }
+
+func (s *webServer) Serve(l net.Listener) error { return s.ServeTLS(l, "", "") }
+
+// open starts the server that newServer makes at an endpoint, with a certificate of ca.
+func (l *Lab) open(at *Endpoint, ca *pki.Entity, newServer func(tls.Certificate) server) error {
+	listener, err := listen(at)
+	if err != nil {
+		return err
+	}
+	cert, err := serverCertificate(ca, *at)
+	if err != nil {
+		listener.Close()
+		return err
+	}
+	s := newServer(cert)
+	l.serve(s, func() error { return s.Serve(listener) })
 	return nil
 }
 

@@ -5,8 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	"log"
 	"net"
 	"net/netip"
 	"strconv"
@@ -78,6 +76,9 @@ func (l *Lab) makeNetwork() error {
 		}
 	}
 	if l.Family == Loopback {
+		if netlab.Inside() {
+			return netlab.Up("lo")
+		}
 		return nil
 	}
 	if !netlab.Inside() {
@@ -115,7 +116,7 @@ func (l *Lab) Connect(ns *netlab.Namespace, name string) (*netlab.Cable, error) 
 }
 
 // listen opens the listening sockets of e, one for all its addresses. On loopback it fills in the port.
-func (l *Lab) listen(e *Endpoint) (net.Listener, error) {
+func listen(e *Endpoint) (net.Listener, error) {
 	var all []net.Listener
 	for _, a := range e.Addresses {
 		listener, err := net.Listen("tcp", netip.AddrPortFrom(a, e.Port).String())
@@ -234,7 +235,7 @@ func (l *Lab) PlugIn(c *netlab.Cable) error {
 	return c.Plug()
 }
 
-func (l *Lab) serverCertificate(ca *pki.Entity, at Endpoint) (tls.Certificate, error) {
+func serverCertificate(ca *pki.Entity, at Endpoint) (tls.Certificate, error) {
 	profile := pki.ServerProfile(at.Host)
 	if ip := net.ParseIP(at.Host); ip != nil {
 		profile.DNSNames, profile.IPs = nil, []net.IP{ip}
@@ -245,10 +246,3 @@ func (l *Lab) serverCertificate(ca *pki.Entity, at Endpoint) (tls.Certificate, e
 	}
 	return e.TLS(), nil
 }
-
-func serverTLS(c tls.Certificate) *tls.Config { return &tls.Config{Certificates: []tls.Certificate{c}} }
-
-func clientTLS(ca *pki.Entity) *tls.Config { return &tls.Config{RootCAs: ca.Pool()} }
-
-// quiet drops what net/http logs about connections that broke.
-var quiet = log.New(io.Discard, "", 0)

@@ -39,8 +39,9 @@ type Options struct {
 	Config         string // TOML appended to a drop-in that overrides the factory's configuration
 	// Namespace is where the daemon runs; nil is the lab's own.
 	Namespace *netlab.Namespace
-	Args      []string // further arguments of `ztp daemon`
-	Log       *event.Log
+	// Command is what init starts: arguments of the agent's program; default "daemon".
+	Command []string
+	Log     *event.Log
 }
 
 // Device is one simulated machine.
@@ -67,6 +68,9 @@ func New(ctx context.Context, o Options) (*Device, error) {
 	}
 	if o.Factory == (Image{}) {
 		o.Factory = Image{OSName: "LabOS", OSVersion: "1.0.0"}
+	}
+	if len(o.Command) == 0 {
+		o.Command = []string{"daemon"}
 	}
 	if o.Log == nil {
 		o.Log = &event.Log{}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -87,7 +88,7 @@ func (d *Device) StartDaemon() error {
 		logFile.Close()
 		return err
 	}
-	cmd := exec.Command(d.ZTP, append([]string{"daemon", "--root", d.Root()}, d.Args...)...)
+	cmd := exec.Command(d.ZTP, append(slices.Clone(d.Command), "--root", d.Root())...)
 	cmd.Stdout, cmd.Stderr = write, write
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	start := netlab.Start

@@ -1,0 +1,128 @@
+package lab_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/xpu-sztp/ztp/test/lab"
+	"github.com/xpu-sztp/ztp/test/lab/artifact"
+	"github.com/xpu-sztp/ztp/test/lab/device"
+	"github.com/xpu-sztp/ztp/test/lab/event"
+)
+
+// agent builds the device binary, once.
+var agent = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "ztp-")
+	if err != nil {
+		return "", err
+	}
+	program := filepath.Join(dir, "ztp")
+	out, err := exec.Command("go", "build", "-o", program, "github.com/xpu-sztp/ztp/cmd/ztp").CombinedOutput()
+	if err != nil {
+		return "", errors.New(string(out))
+	}
+	return program, nil
+})
+
+func newDevice(t *testing.T, l *lab.Lab, o device.Options) *device.Device {
+	t.Helper()
+	var err error
+	if o.ZTP, err = agent(); err != nil {
+		t.Fatal(err)
+	}
+	// A unix socket's path must be short, which t.TempDir is not.
+	if o.Dir, err = os.MkdirTemp("", "lab-"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(o.Dir) })
+	o.Serial = serial
+	d, err := l.Device(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, e := range l.Log.All() {
+				t.Log(e.Who, e.Text)
+			}
+		}
+	})
+	return d
+}
+
+func onceAt(l *lab.Lab) []string { return []string{"run", "--once", "--url", l.RedirectAt.URL()} }
+
+func onboarding(l *lab.Lab) artifact.Onboarding {
+	return artifact.Onboarding{
+		BootImage: l.ServeImage(device.Image{OSName: "LabOS", OSVersion: "2.0.0", PayloadSize: 1 << 16}),
+		Handling:  "replace", Configuration: []byte("hostname x\n"),
+	}
+}
+
+func TestDeviceOnLoopback(t *testing.T) {
+	for name, o := range map[string]device.Options{"tpm": {}, "file": {FileKey: true}} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			l := newLab(t)
+			l.Onboard(onboarding(l), "minimal")
+			o.Command = onceAt(l)
+			d := newDevice(t, l, o)
+			exit, err := d.Run(ctx, 2)
+			if exit != 0 || err != nil {
+				t.Fatalf("exit code %d, %v", exit, err)
+			}
+			if _, code, err := d.Ztp(ctx, "status"); code != 0 || err != nil {
+				t.Errorf("ztp status: %d, %v", code, err)
+			}
+			var got []string
+			for _, e := range l.Log.Find(func(e event.Event) bool { return e.Kind == event.Report || e.Kind == event.PowerOn }) {
+				got = append(got, e.Attrs["slot"]+e.Attrs["progress-type"])
+			}
+			want := []string{
+				"a", "bootstrap-initiated", "boot-image-installed-rebooting",
+				"b", "bootstrap-initiated", "bootstrap-warning", "bootstrap-complete",
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
+			if v := append(l.Bootstrap.Violations(), l.Redirect.Violations()...); len(v) > 0 {
+				t.Errorf("violations: %q", v)
+			}
+		})
+	}
+}
+
+func TestKilledDaemonIsStartedAgain(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	l := newLab(t)
+	l.Onboard(onboarding(l), "verbose")
+	d := newDevice(t, l, device.Options{FileKey: true, Command: onceAt(l)})
+	if err := d.PowerOn(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Log.Wait(ctx, event.Is(event.Report, "progress-type", "boot-image-initiated")); err != nil {
+		t.Fatal(err)
+	}
+	d.Kill()
+	if err := d.StartDaemon(); err != nil {
+		t.Fatal(err)
+	}
+	end, err := d.Wait(ctx)
+	if err != nil || !end.Reboot {
+		t.Fatalf("%+v, %v", end, err)
+	}
+	if exit, err := d.Run(ctx, 1); exit != 0 || err != nil {
+		t.Fatalf("exit code %d, %v", exit, err)
+	}
+}
