@@ -51,7 +51,7 @@ func (v *validation) readVoucher(der []byte) (ov *cms.SignedData, err error) {
 			return "", refuse(CodeVoucherMissing, "the conveyed information is signed, but there is no ownership voucher",
 				"send the voucher and the owner certificate along with it", nil)
 		}
-		message, encrypted, err := v.open(der, CodeVoucherMalformed)
+		message, encrypted, err := v.open(der, CodeVoucherMalformed, certifies)
 		if err != nil {
 			return "", err
 		}
@@ -76,7 +76,7 @@ func (v *validation) readOwner(der []byte) (oc *cms.SignedData, err error) {
 			return "", refuse(CodeOwnerMissing, "the conveyed information is signed, but there is no owner certificate",
 				"send the voucher and the owner certificate along with it", nil)
 		}
-		message, encrypted, err := v.open(der, CodeOwnerMalformed)
+		message, encrypted, err := v.open(der, CodeOwnerMalformed, certifies)
 		if err != nil {
 			return "", err
 		}

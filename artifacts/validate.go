@@ -17,6 +17,9 @@ type validation struct {
 	warnings []string
 }
 
+// space is what JSON and XML allow before a document.
+const space = " \t\r\n"
+
 // document is conveyed information out of its container.
 type document struct {
 	kind asn1.ObjectIdentifier
@@ -105,7 +108,7 @@ func (v *validation) readConveyed(der []byte) (message *cms.Message, err error) 
 				"check what the bootstrap server sends, with `ztp inspect`", nil)
 		}
 		var encrypted string
-		if message, encrypted, err = v.open(der, CodeConveyedMalformed); err != nil {
+		if message, encrypted, err = v.open(der, CodeConveyedMalformed, conveys); err != nil {
 			return "", err
 		}
 		kind := message.Type
@@ -126,8 +129,20 @@ func (v *validation) readConveyed(der []byte) (message *cms.Message, err error) 
 	return message, err
 }
 
-// open reads a container and decrypts it when it is encrypted. encrypted is a word about that for the trail.
-func (v *validation) open(der []byte, malformed Code) (m *cms.Message, encrypted string, err error) {
+// conveys reports whether m could hold conveyed information.
+func conveys(m *cms.Message) bool {
+	first := bytes.TrimLeft(m.Data, space)
+	return m.Signed != nil || bytes.HasPrefix(first, []byte("{")) || bytes.HasPrefix(first, []byte("<"))
+}
+
+// certifies reports whether m could hold an owner certificate or a voucher.
+func certifies(m *cms.Message) bool { return m.Signed != nil }
+
+// open reads a container and decrypts it when it is encrypted. What decrypts to something that is not plausible is
+// refused as if it had not decrypted, since a sender of guesses could learn from the difference. encrypted is a word for
+// the trail.
+func (v *validation) open(der []byte, malformed Code, plausible func(*cms.Message) bool) (
+	m *cms.Message, encrypted string, err error) {
 	if m, err = cms.Parse(der); err != nil {
 		return nil, "", container(malformed, err)
 	}
@@ -143,7 +158,7 @@ func (v *validation) open(der []byte, malformed Code) (m *cms.Message, encrypted
 	case errors.Is(err, cms.ErrNotRecipient):
 		return nil, "", refuse(CodeNotForDevice, "encrypted, but not for a key of this device",
 			"encrypt for the certificate that `ztp identity show` prints", nil)
-	case errors.Is(err, cms.ErrDecrypt):
+	case errors.Is(err, cms.ErrDecrypt), err == nil && !plausible(m):
 		return nil, "", refuse(CodeUnreadable, "encrypted for this device, but it does not decrypt to an artifact",
 			"encrypt for the certificate that `ztp identity show` prints", nil)
 	case err != nil:
@@ -166,7 +181,7 @@ func container(malformed Code, err error) *Error {
 
 // decodeConveyed tells the encoding and reads the document.
 func (v *validation) decodeConveyed(doc document) (*contents, error) {
-	first := bytes.TrimLeft(doc.data, " \t\r\n")
+	first := bytes.TrimLeft(doc.data, space)
 	xml := doc.kind.Equal(cms.TypeConveyedXML) ||
 		doc.kind.Equal(cms.TypeData) && bytes.HasPrefix(first, []byte("<"))
 	if xml {

@@ -148,11 +148,23 @@ func (s *SignedData) parseCRLs(in cryptobyte.String) error {
 		return fmt.Errorf("%w: revocation lists of %d bytes, at most %d", ErrLimit, len(in), MaxCRLBytes)
 	}
 	for _, der := range list {
-		if der.PeekASN1Tag(casn1.SEQUENCE) {
-			s.CRLs = append(s.CRLs, der)
+		if !der.PeekASN1Tag(casn1.SEQUENCE) {
+			continue
 		}
+		if !looksLikeCRL(der) {
+			return malformed("revocation list")
+		}
+		s.CRLs = append(s.CRLs, der)
 	}
 	return nil
+}
+
+// looksLikeCRL tells a revocation list from a certificate and other things without looking at its entries.
+func looksLikeCRL(in cryptobyte.String) bool {
+	var list, body cryptobyte.String
+	return in.ReadASN1(&list, casn1.SEQUENCE) &&
+		list.ReadASN1(&body, casn1.SEQUENCE) && (body.PeekASN1Tag(casn1.INTEGER) || body.PeekASN1Tag(casn1.SEQUENCE)) &&
+		list.SkipASN1(casn1.SEQUENCE) && list.SkipASN1(casn1.BIT_STRING) && list.Empty()
 }
 
 func (s *SignedData) parseSigners(in cryptobyte.String) error {

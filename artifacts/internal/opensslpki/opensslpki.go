@@ -124,7 +124,11 @@ func (w *Workspace) Certificates(entities []*Entity, crlFiles ...string) []byte 
 	if len(crlFiles) == 0 {
 		return w.Run("crl2pkcs7", "-certfile", w.PEM(entities...), "-outform", "DER", "-nocrl")
 	}
-	// crl2pkcs7 puts in one list at most.
+	return Degenerate(entities, crlFiles...) // crl2pkcs7 puts in one list at most
+}
+
+// Degenerate is Certificates without the help of OpenSSL.
+func Degenerate(entities []*Entity, crlFiles ...string) []byte {
 	return ContentInfo("1.2.840.113549.1.7.2", func(b *cryptobyte.Builder) {
 		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 			b.AddASN1Int64(1)
@@ -135,11 +139,9 @@ func (w *Workspace) Certificates(entities []*Entity, crlFiles ...string) []byte 
 					b.AddBytes(e.Certificate.Raw)
 				}
 			})
-			b.AddASN1(asn1.Tag(1).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
-				for _, f := range crlFiles {
-					b.AddBytes(readPEM(f))
-				}
-			})
+			if len(crlFiles) > 0 {
+				addCRLs(b, crlFiles)
+			}
 			b.AddASN1(asn1.SET, func(*cryptobyte.Builder) {})
 		})
 	})
@@ -159,13 +161,17 @@ func AddCRLs(der []byte, crlFiles ...string) []byte {
 	return ContentInfo("1.2.840.113549.1.7.2", func(b *cryptobyte.Builder) {
 		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 			b.AddBytes(slices.Concat(version, digests, encap, certs))
-			b.AddASN1(asn1.Tag(1).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
-				for _, f := range crlFiles {
-					b.AddBytes(readPEM(f))
-				}
-			})
+			addCRLs(b, crlFiles)
 			b.AddBytes(signed)
 		})
+	})
+}
+
+func addCRLs(b *cryptobyte.Builder, files []string) {
+	b.AddASN1(asn1.Tag(1).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
+		for _, f := range files {
+			b.AddBytes(readPEM(f))
+		}
 	})
 }
 

@@ -1,0 +1,219 @@
+package cms_test
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"errors"
+	"io"
+	"testing"
+
+	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/xpu-sztp/ztp/artifacts/cms"
+	"github.com/xpu-sztp/ztp/artifacts/internal/opensslpki"
+)
+
+func addBytes(data []byte) func(*cryptobyte.Builder) {
+	return func(b *cryptobyte.Builder) { b.AddBytes(data) }
+}
+
+func recipient(t testing.TB, e *opensslpki.Entity) cms.Recipient {
+	t.Helper()
+	r := cms.Recipient{Certificate: e.Certificate}
+	switch key := privateKey(t, e).(type) {
+	case *ecdsa.PrivateKey:
+		agreement, err := key.ECDH()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.KeyAgreement = agreement
+	case crypto.Decrypter:
+		r.Decrypter = key
+	}
+	return r
+}
+
+func open(t testing.TB, der []byte, r cms.Recipient) (*cms.Message, error) {
+	t.Helper()
+	m := mustParse(t, der)
+	if m.Enveloped == nil {
+		t.Fatalf("not encrypted: %v", m.Type)
+	}
+	return m.Enveloped.Open(r)
+}
+
+func TestDecryption(t *testing.T) {
+	w := shared()
+	rsa := w.IssueKey([]string{"rsa:2048"}, w.root, "/CN=RSA device")
+	p256 := w.Issue(w.root, "/CN=P-256 device")
+	p384 := w.IssueKey([]string{"ec", "-pkeyopt", "ec_paramgen_curve:P-384"}, w.root, "/CN=P-384 device")
+	p521 := w.IssueKey([]string{"ec", "-pkeyopt", "ec_paramgen_curve:P-521"}, w.root, "/CN=P-521 device")
+	oaep := []string{"-keyopt", "rsa_padding_mode:oaep"}
+	for _, test := range []struct {
+		name   string
+		device *opensslpki.Entity
+		cipher string
+		args   []string // after -recip
+		want   error
+	}{
+		{"rsa-aes128", rsa, "-aes-128-cbc", nil, nil},
+		{"rsa-aes192", rsa, "-aes-192-cbc", nil, nil},
+		{"rsa-aes256", rsa, "-aes-256-cbc", nil, nil},
+		{"rsa-gcm128", rsa, "-aes-128-gcm", nil, nil},
+		{"rsa-gcm256", rsa, "-aes-256-gcm", nil, nil},
+		{"rsa-keyid", rsa, "-aes-256-cbc", []string{"-keyid"}, nil},
+		{"rsa-oaep-sha1", rsa, "-aes-256-cbc", oaep, nil},
+		{"rsa-oaep-sha256", rsa, "-aes-256-cbc", append(oaep, "-keyopt", "rsa_oaep_md:sha256"), nil},
+		{"rsa-oaep-sha256-mgf1-sha1", rsa, "-aes-256-cbc", append(oaep, "-keyopt", "rsa_oaep_md:sha256", "-keyopt", "rsa_mgf1_md:sha1"), nil},
+		{"rsa-oaep-label", rsa, "-aes-256-cbc", append(oaep, "-keyopt", "rsa_oaep_label:616263"), nil},
+		{"p256-sha1-kdf", p256, "-aes-256-cbc", nil, nil},
+		{"p256-sha256-kdf", p256, "-aes-128-cbc", []string{"-keyopt", "ecdh_kdf_md:sha256"}, nil},
+		{"p256-sha384-kdf", p256, "-aes-192-cbc", []string{"-keyopt", "ecdh_kdf_md:sha384"}, nil},
+		{"p384-sha512-kdf", p384, "-aes-256-cbc", []string{"-keyopt", "ecdh_kdf_md:sha512"}, nil},
+		{"p521-sha1-kdf", p521, "-aes-256-cbc", nil, nil},
+		{"p256-gcm", p256, "-aes-256-gcm", nil, nil},
+		{"p256-keyid", p256, "-aes-256-cbc", []string{"-keyid"}, nil},
+		{"3des", rsa, "-des3", nil, cms.ErrUnsupported},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			der := w.Run(append([]string{"cms", "-encrypt", "-binary", test.cipher, "-in", w.Write(content), "-outform", "DER",
+				"-recip", test.device.CertFile}, test.args...)...)
+			m, err := open(t, der, recipient(t, test.device))
+			if !errors.Is(err, test.want) {
+				t.Fatalf("Open: %v, want %v", err, test.want)
+			}
+			if err == nil && !bytes.Equal(m.Data, content) {
+				t.Errorf("plaintext %q", m.Data)
+			}
+		})
+	}
+}
+
+func TestDecryptedForms(t *testing.T) {
+	w := shared()
+	device := w.Issue(w.root, "/CN=P-256 device")
+	signed := w.Sign(w.signer, content, "-econtent_type", typeJSON)
+	bare := cryptobyte.String(signed)
+	var info, inner cryptobyte.String
+	if !bare.ReadASN1(&info, 0x30) || !info.SkipASN1(6) || !info.ReadASN1(&inner, 0xa0) {
+		t.Fatal("signed message")
+	}
+	// OpenSSL labels what it encrypts as id-data, and -econtent_type does not change it.
+	for name, test := range map[string]struct {
+		plaintext []byte
+		signed    bool
+		want      error
+	}{
+		"document":               {content, false, nil},
+		"content-info-unsigned":  {opensslpki.Data(typeJSON, content), false, nil},
+		"content-info-signed":    {signed, true, nil},
+		"bare-signed-data":       {inner, true, nil},
+		"streamed-signed":        {w.Sign(w.signer, content, "-stream", "-econtent_type", typeJSON), true, nil},
+		"encrypted-again":        {w.Encrypt(device, content), false, cms.ErrDecrypt},
+		"signed-and-trailing":    {append(bytes.Clone(signed), 0), false, cms.ErrDecrypt},
+		"sequence-of-no-meaning": {[]byte{0x30, 0}, false, cms.ErrDecrypt},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, err := open(t, w.Encrypt(device, test.plaintext, "-aes-256-cbc"), recipient(t, device))
+			if !errors.Is(err, test.want) {
+				t.Fatalf("Open: %v, want %v", err, test.want)
+			}
+			if err != nil {
+				return
+			}
+			got := m.Data
+			if test.signed {
+				got = m.Signed.Content
+				if err := m.Signed.SignedBy(w.signer.Certificate); err != nil {
+					t.Error(err)
+				}
+			}
+			if !bytes.Equal(got, content) {
+				t.Errorf("content %q", got)
+			}
+		})
+	}
+	t.Run("streamed-encryption", func(t *testing.T) {
+		m, err := open(t, w.Encrypt(device, content, "-aes-256-cbc", "-stream"), recipient(t, device))
+		if err != nil || !bytes.Equal(m.Data, content) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+func TestRecipients(t *testing.T) {
+	w := shared()
+	rsa := w.IssueKey([]string{"rsa:2048"}, w.root, "/CN=RSA device")
+	ec := w.Issue(w.root, "/CN=P-256 device")
+	other := w.Issue(w.root, "/CN=another device")
+	both := w.Encrypt(rsa, content, "-aes-256-cbc", ec.CertFile)
+	for name, e := range map[string]*opensslpki.Entity{"rsa": rsa, "ec": ec} {
+		m, err := open(t, both, recipient(t, e))
+		if err != nil || !bytes.Equal(m.Data, content) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, r := range map[string]cms.Recipient{
+		"another":        recipient(t, other),
+		"without-keys":   {Certificate: rsa.Certificate},
+		"no-certificate": {Decrypter: recipient(t, rsa).Decrypter},
+	} {
+		if _, err := open(t, both, r); err != cms.ErrNotRecipient {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// brokenDecrypter fails as hardware does, with an error for a bad padding.
+type brokenDecrypter struct{ crypto.Decrypter }
+
+func (brokenDecrypter) Decrypt(io.Reader, []byte, crypto.DecrypterOpts) ([]byte, error) {
+	return nil, errors.New("padding is wrong")
+}
+
+// TestDecryptionFailuresLookAlike changes every byte of encrypted messages, one at a time: whatever it breaks, the error is
+// the same.
+func TestDecryptionFailuresLookAlike(t *testing.T) {
+	w := shared()
+	rsa := w.IssueKey([]string{"rsa:2048"}, w.root, "/CN=RSA device")
+	ec := w.Issue(w.root, "/CN=P-256 device")
+	signed := w.Sign(w.signer, content, "-econtent_type", typeJSON)
+	for name, test := range map[string]struct {
+		device *opensslpki.Entity
+		cipher string
+	}{"rsa-cbc": {rsa, "-aes-128-cbc"}, "ec-cbc": {ec, "-aes-256-cbc"}, "ec-gcm": {ec, "-aes-128-gcm"}} {
+		t.Run(name, func(t *testing.T) {
+			der := w.Encrypt(test.device, signed, test.cipher)
+			r := recipient(t, test.device)
+			failures := 0
+			for i := 0; i < len(der); i += 3 {
+				changed := bytes.Clone(der)
+				changed[i] ^= 0x41
+				m, err := cms.Parse(changed)
+				if err != nil || m.Enveloped == nil {
+					continue
+				}
+				m, err = m.Enveloped.Open(r)
+				switch {
+				case err == cms.ErrDecrypt:
+					failures++
+				case err == nil && m.Signed != nil && m.Signed.SignedBy(w.signer.Certificate) == nil && !bytes.Equal(m.Signed.Content, content):
+					t.Fatalf("byte %d: forged content", i)
+				case err != nil && !errors.Is(err, cms.ErrUnsupported) && !errors.Is(err, cms.ErrNotRecipient) && !errors.Is(err, cms.ErrMalformed):
+					t.Errorf("byte %d: %v", i, err)
+				}
+			}
+			if failures < 50 {
+				t.Errorf("%d failures of %d bytes", failures, len(der))
+			}
+		})
+	}
+	t.Run("hardware", func(t *testing.T) {
+		r := recipient(t, rsa)
+		r.Decrypter = brokenDecrypter{r.Decrypter}
+		if _, err := open(t, w.Encrypt(rsa, signed, "-aes-256-cbc"), r); err != cms.ErrDecrypt {
+			t.Errorf("Open: %v", err)
+		}
+	})
+}

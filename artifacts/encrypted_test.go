@@ -1,0 +1,86 @@
+package artifacts_test
+
+import (
+	"crypto"
+	"testing"
+
+	"github.com/xpu-sztp/ztp/artifacts"
+	"github.com/xpu-sztp/ztp/artifacts/internal/opensslpki"
+)
+
+func TestEncryptedArtifacts(t *testing.T) {
+	w := shared()
+	rsa := w.IssueKey([]string{"rsa:2048"}, w.idevidCA, "/CN=RSA device/serialNumber="+serial)
+	withRSA := func(d *artifacts.Device) {
+		d.Certificate, d.Decrypter = rsa.Certificate, privateKey(t, rsa).(crypto.Decrypter)
+	}
+	withEC := func(d *artifacts.Device) {
+		d.Certificate, d.KeyAgreement = w.device.Certificate, agreementKey(t, w.device)
+	}
+	encrypt := func(der []byte, to *opensslpki.Entity) []byte { return w.Encrypt(to, der, "-aes-256-cbc") }
+	all := func(to *opensslpki.Entity) func(*artifacts.Bundle) {
+		return func(b *artifacts.Bundle) {
+			b.ConveyedInformation = encrypt(b.ConveyedInformation, to)
+			b.OwnerCertificate = encrypt(b.OwnerCertificate, to)
+			b.OwnershipVoucher = encrypt(b.OwnershipVoucher, to)
+		}
+	}
+	for name, test := range map[string]struct {
+		signedCase
+		code artifacts.Code
+		step artifacts.Step
+	}{
+		"all-rsa":          {signedCase{device: withRSA, bundle: all(rsa)}, "", ""},
+		"all-ec":           {signedCase{device: withEC, bundle: all(w.device)}, "", ""},
+		"other-device":     {signedCase{device: withEC, bundle: all(w.otherDevice)}, artifacts.CodeNotForDevice, artifacts.StepConveyed},
+		"no-key":           {signedCase{bundle: all(w.device)}, artifacts.CodeNotForDevice, artifacts.StepConveyed},
+		"twice":            {signedCase{device: withEC, bundle: func(b *artifacts.Bundle) { all(w.device)(b); all(w.device)(b) }}, artifacts.CodeUnreadable, artifacts.StepConveyed},
+		"voucher-of-other": {signedCase{device: withEC, bundle: func(b *artifacts.Bundle) { b.OwnershipVoucher = encrypt(b.OwnershipVoucher, w.otherDevice) }}, artifacts.CodeNotForDevice, artifacts.StepVoucher},
+		"owner-is-text":    {signedCase{device: withEC, bundle: func(b *artifacts.Bundle) { b.OwnerCertificate = encrypt([]byte("text"), w.device) }}, artifacts.CodeUnreadable, artifacts.StepOwner},
+		"3des":             {signedCase{device: withRSA, bundle: func(b *artifacts.Bundle) { b.ConveyedInformation = w.Encrypt(rsa, b.ConveyedInformation, "-des3") }}, artifacts.CodeAlgorithmRefused, artifacts.StepConveyed},
+		"damaged": {signedCase{device: withEC, bundle: func(b *artifacts.Bundle) {
+			b.ConveyedInformation = encrypt(b.ConveyedInformation, w.device)
+			b.ConveyedInformation[len(b.ConveyedInformation)-1] ^= 1
+		}}, artifacts.CodeUnreadable, artifacts.StepConveyed},
+		"tampered-inside": {signedCase{device: withEC, voucher: object{"serial-number": "AC-1"}, bundle: all(w.device)},
+			artifacts.CodeVoucherSerial, artifacts.StepVoucherSerial},
+	} {
+		t.Run(name, func(t *testing.T) {
+			test.w = w
+			test.check(t, test.code, test.step)
+		})
+	}
+	t.Run("unsigned", func(t *testing.T) {
+		for name, plaintext := range map[string][]byte{"document": redirectDocument, "content-info": opensslpki.Data(typeJSON, redirectDocument)} {
+			t.Run(name, func(t *testing.T) {
+				var d artifacts.Device
+				withEC(&d)
+				b := artifacts.Bundle{ConveyedInformation: encrypt(plaintext, w.device)}
+				conveyed, _, err := artifacts.Validate(b, nil, d, artifacts.Policy{})
+				refused(t, err, "", "")
+				if err == nil && (conveyed.Redirect == nil || conveyed.Trusted) {
+					t.Errorf("conveyed %+v", conveyed)
+				}
+			})
+		}
+		onboarding := artifacts.Bundle{ConveyedInformation: encrypt(onboardingDocument, w.device)}
+		var d artifacts.Device
+		withEC(&d)
+		_, _, err := artifacts.Validate(onboarding, nil, d, artifacts.Policy{})
+		refused(t, err, artifacts.CodeUnsigned, artifacts.StepTrust)
+	})
+}
+
+// TestSignedAroundEncrypted has signedData outside and envelopedData inside, the wrong way round.
+func TestSignedAroundEncrypted(t *testing.T) {
+	w := shared()
+	inner := w.Encrypt(w.device, redirectDocument)
+	for _, contentType := range []string{typeData, "1.2.840.113549.1.7.3"} {
+		b := artifacts.Bundle{ConveyedInformation: w.Sign(w.owner, inner, "-econtent_type", contentType)}
+		_, _, err := artifacts.Validate(b, nil, artifacts.Device{}, artifacts.Policy{})
+		if err == nil {
+			t.Errorf("%s: accepted", contentType)
+		}
+		signedCase{w: w, document: inner, ciType: typeData}.check(t, artifacts.CodeConveyedInvalid, artifacts.StepContents)
+	}
+}
