@@ -61,12 +61,7 @@ func (d tpmDecrypter) Decrypt(_ io.Reader, ciphertext []byte, opts crypto.Decryp
 }
 
 func (k *tpmKey) rsaDecrypt(ciphertext []byte, scheme tpm2.TPMTRSADecrypt) (plain []byte, err error) {
-	err = k.conn.do(context.Background(), commandTimeout, "decrypting with the key in "+k.where, func(s *session) error {
-		key, release, err := k.holder.acquire(s)
-		if err != nil {
-			return err
-		}
-		defer release()
+	err = k.use(context.Background(), "decrypting", func(s *session, key tpm2.AuthHandle) error {
 		rsp, err := tpm2.RSADecrypt{
 			KeyHandle: key, CipherText: tpm2.TPM2BPublicKeyRSA{Buffer: ciphertext}, InScheme: scheme,
 		}.Execute(s)
@@ -96,12 +91,7 @@ func (k *tpmKey) ecdh(peer *ecdh.PublicKey) (secret []byte, err error) {
 		X: tpm2.TPM2BECCParameter{Buffer: x.FillBytes(make([]byte, size))},
 		Y: tpm2.TPM2BECCParameter{Buffer: y.FillBytes(make([]byte, size))},
 	}
-	err = k.conn.do(context.Background(), commandTimeout, "agreeing on a secret with the key in "+k.where, func(s *session) error {
-		key, release, err := k.holder.acquire(s)
-		if err != nil {
-			return err
-		}
-		defer release()
+	err = k.use(context.Background(), "agreeing on a secret", func(s *session, key tpm2.AuthHandle) error {
 		rsp, err := tpm2.ECDHZGen{KeyHandle: key, InPoint: tpm2.New2B(point)}.Execute(s)
 		if err != nil {
 			return err

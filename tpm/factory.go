@@ -141,8 +141,17 @@ func (f Factory) WriteChain(ctx context.Context, ders ...[]byte) error {
 		if limit == 0 {
 			limit = maxNVRead
 		}
-		index := tpm2.TPMHandle(chainFirst)
-		for ; len(content) > 0; index++ {
+		// What an earlier, longer chain left behind would be read as part of this one.
+		occupied, err := handles(s, chainFirst, chainLast, chainLast-chainFirst+1)
+		if err != nil {
+			return err
+		}
+		for _, h := range occupied {
+			if err := f.clearIndex(s, h); err != nil {
+				return err
+			}
+		}
+		for index := tpm2.TPMHandle(chainFirst); len(content) > 0; index++ {
 			if index > chainLast {
 				return &Error{Code: CodeFailure, Msg: "the certificate chain is too long", Fix: "leave out certificates"}
 			}
@@ -156,21 +165,28 @@ func (f Factory) WriteChain(ctx context.Context, ders ...[]byte) error {
 	})
 }
 
-func (f Factory) writeIndex(s *session, handle tpm2.TPMHandle, content []byte) error {
+// clearIndex removes an NV index if there is one and it may be overwritten.
+func (f Factory) clearIndex(s *session, handle tpm2.TPMHandle) error {
 	old, err := describe(s, handle)
 	switch {
-	case err == nil && !f.Overwrite:
-		return &Error{Code: CodeOccupied, Msg: fmt.Sprintf("NV index %#08x exists already", uint32(handle)),
+	case errors.Is(err, tpm2.TPMRCHandle):
+		return nil
+	case err != nil:
+		return err
+	case !f.Overwrite:
+		return &Error{Code: CodeOccupied, Msg: fmt.Sprintf("NV index 0x%08X exists already", uint32(handle)),
 			Fix: "leave it, or ask for it to be overwritten"}
-	case err == nil:
-		named := tpm2.NamedHandle{Handle: handle, Name: old.name}
-		if _, err := (tpm2.NVUndefineSpace{AuthHandle: owner(), NVIndex: named}).Execute(s); err != nil {
-			return err
-		}
-	case !errors.Is(err, tpm2.TPMRCHandle):
+	}
+	_, err = tpm2.NVUndefineSpace{
+		AuthHandle: owner(), NVIndex: tpm2.NamedHandle{Handle: handle, Name: old.name}}.Execute(s)
+	return err
+}
+
+func (f Factory) writeIndex(s *session, handle tpm2.TPMHandle, content []byte) error {
+	if err := f.clearIndex(s, handle); err != nil {
 		return err
 	}
-	_, err = tpm2.NVDefineSpace{
+	_, err := tpm2.NVDefineSpace{
 		AuthHandle: owner(),
 		PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{
 			NVIndex: handle,

@@ -14,8 +14,6 @@ import (
 	"sync/atomic"
 
 	"github.com/google/go-tpm/tpm2"
-	"golang.org/x/crypto/cryptobyte"
-	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
 // minRSABits is the shortest RSA key that is accepted as an identity (NIST SP 800-131A).
@@ -47,6 +45,7 @@ type tpmKey struct {
 	holder holder
 
 	signed, probed atomic.Int64
+	hasPassword    atomic.Bool // the TPM said so
 	learning       sync.Mutex
 	learnt         *capabilities // nil until first asked for
 }
@@ -193,12 +192,7 @@ func (k *tpmKey) sign(ctx context.Context, digest []byte, opts crypto.SignerOpts
 		return nil, unusable("", "the key in %s cannot make this signature: %v", k.where, err)
 	}
 	var signature *tpm2.TPMTSignature
-	err = k.conn.do(ctx, commandTimeout, "signing with the key in "+k.where, func(s *session) error {
-		key, release, err := k.holder.acquire(s)
-		if err != nil {
-			return err
-		}
-		defer release()
+	err = k.use(ctx, "signing", func(s *session, key tpm2.AuthHandle) error {
 		rsp, err := tpm2.Sign{
 			KeyHandle:  key,
 			Digest:     tpm2.TPM2BDigest{Buffer: digest},
@@ -215,6 +209,29 @@ func (k *tpmKey) sign(ctx context.Context, digest []byte, opts crypto.SignerOpts
 	}
 	sig, err := encodeSignature(signature)
 	return sig, explain("reading a signature", err)
+}
+
+// use runs an operation with the key, which is there only as long as the operation lasts.
+func (k *tpmKey) use(ctx context.Context, doing string, operation func(*session, tpm2.AuthHandle) error) error {
+	password := unusable("remove the key's password with tpm2_changeauth, or provision the key again",
+		"the key in %s has a password", k.where)
+	if k.hasPassword.Load() {
+		return password // each further attempt with the empty one would bring the TPM closer to its lockout
+	}
+	err := k.conn.do(ctx, commandTimeout, doing+" with the key in "+k.where, func(s *session) error {
+		key, release, err := k.holder.acquire(s)
+		if err != nil {
+			return err
+		}
+		defer release()
+		return operation(s, key)
+	})
+	if errors.Is(err, tpm2.TPMRCAuthFail) || errors.Is(err, tpm2.TPMRCBadAuth) {
+		k.hasPassword.Store(true)
+		password.Err = err
+		return password
+	}
+	return err
 }
 
 // signScheme says what to ask of the TPM, or why the key cannot do it.
@@ -242,63 +259,4 @@ func (k *tpmKey) signScheme(digest []byte, opts crypto.SignerOpts) (tpm2.TPMTSig
 		return none, fmt.Errorf("it is bound to scheme %#x with %v", uint16(k.scheme), k.hash)
 	}
 	return tpm2.TPMTSigScheme{Scheme: scheme, Details: tpm2.NewTPMUSigScheme(scheme, &tpm2.TPMSSchemeHash{HashAlg: alg})}, nil
-}
-
-// tpmHash returns the TPM's name of a hash that may be signed. SHA-1 is left out on purpose.
-func tpmHash(h crypto.Hash) (tpm2.TPMIAlgHash, bool) {
-	switch h {
-	case crypto.SHA256:
-		return tpm2.TPMAlgSHA256, true
-	case crypto.SHA384:
-		return tpm2.TPMAlgSHA384, true
-	case crypto.SHA512:
-		return tpm2.TPMAlgSHA512, true
-	}
-	return 0, false
-}
-
-// encodeSignature returns the form crypto.Signer promises: the bare RSA integer, or for ECDSA the DER of RFC 3279 2.2.3.
-func encodeSignature(s *tpm2.TPMTSignature) ([]byte, error) {
-	switch s.SigAlg {
-	case tpm2.TPMAlgRSASSA:
-		r, err := s.Signature.RSASSA()
-		if err != nil {
-			return nil, err
-		}
-		return r.Sig.Buffer, nil
-	case tpm2.TPMAlgRSAPSS:
-		r, err := s.Signature.RSAPSS()
-		if err != nil {
-			return nil, err
-		}
-		return r.Sig.Buffer, nil
-	case tpm2.TPMAlgECDSA:
-		e, err := s.Signature.ECDSA()
-		if err != nil {
-			return nil, err
-		}
-		var b cryptobyte.Builder
-		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			b.AddASN1BigInt(new(big.Int).SetBytes(e.SignatureR.Buffer))
-			b.AddASN1BigInt(new(big.Int).SetBytes(e.SignatureS.Buffer))
-		})
-		return b.Bytes()
-	}
-	return nil, fmt.Errorf("signature of scheme %#x", uint16(s.SigAlg))
-}
-
-func verify(pub crypto.PublicKey, digest, sig []byte, opts crypto.SignerOpts) error {
-	switch pub := pub.(type) {
-	case *rsa.PublicKey:
-		if pss, ok := opts.(*rsa.PSSOptions); ok {
-			return rsa.VerifyPSS(pub, opts.HashFunc(), digest, sig, &rsa.PSSOptions{SaltLength: pss.SaltLength})
-		}
-		return rsa.VerifyPKCS1v15(pub, opts.HashFunc(), digest, sig)
-	case *ecdsa.PublicKey:
-		if !ecdsa.VerifyASN1(pub, digest, sig) {
-			return errors.New("ECDSA verification failed")
-		}
-		return nil
-	}
-	return fmt.Errorf("unsupported public key %T", pub)
 }

@@ -312,8 +312,12 @@ func TestFactoryRefusesToOverwrite(t *testing.T) {
 	if err := f.WriteCertificate(t.Context(), tpm.IDevIDCertificate, ca.device(second, "SN2").Raw); err != nil {
 		t.Fatal(err)
 	}
-	if id := mustOpen(t, tpm.Options{TPM: sim.path}); id.SerialNumber != "SN2" {
-		t.Errorf("serial number %q", id.SerialNumber)
+	sim.writeNV(t, 0x01C90101, readable, "", ca.root.Raw) // what a longer chain left behind
+	if err := f.WriteChain(t.Context(), ca.issuer.Raw); err != nil {
+		t.Fatal(err)
+	}
+	if id := mustOpen(t, tpm.Options{TPM: sim.path}); id.SerialNumber != "SN2" || len(id.Chain) != 2 {
+		t.Errorf("serial number %q, chain %q", id.SerialNumber, names(id.Chain))
 	}
 	if n := sim.transients(t); n != 0 {
 		t.Errorf("%d transient objects left in the TPM", n)

@@ -64,8 +64,14 @@ func (k keyFile) pem(t *testing.T) []byte {
 	return pemOf("TSS2 PRIVATE KEY", b.BytesOrPanic())
 }
 
-// wrap creates a key under a parent with TPM2_Create and returns it as a key file, under the owner hierarchy or a persistent parent.
+// wrap creates a key without a password under a parent with TPM2_Create and returns it as a key file, under the owner hierarchy or a persistent parent.
 func wrap(t *testing.T, d transport.TPM, parentTemplate, template tpm2.TPMTPublic, persistent tpm2.TPMHandle) keyFile {
+	t.Helper()
+	return wrapWithPassword(t, d, parentTemplate, template, persistent, "")
+}
+
+func wrapWithPassword(t *testing.T, d transport.TPM, parentTemplate, template tpm2.TPMTPublic,
+	persistent tpm2.TPMHandle, password string) keyFile {
 	t.Helper()
 	primary, err := tpm2.CreatePrimary{
 		PrimaryHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)},
@@ -76,7 +82,9 @@ func wrap(t *testing.T, d transport.TPM, parentTemplate, template tpm2.TPMTPubli
 	parent := tpm2.NamedHandle{Handle: primary.ObjectHandle, Name: primary.Name}
 	rsp, err := tpm2.Create{
 		ParentHandle: tpm2.AuthHandle{Handle: parent.Handle, Name: parent.Name, Auth: tpm2.PasswordAuth(nil)},
-		InPublic:     tpm2.New2B(template)}.Execute(d)
+		InSensitive: tpm2.TPM2BSensitiveCreate{
+			Sensitive: &tpm2.TPMSSensitiveCreate{UserAuth: tpm2.TPM2BAuth{Buffer: []byte(password)}}},
+		InPublic: tpm2.New2B(template)}.Execute(d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,6 +276,22 @@ func TestWrappedKeyUnusable(t *testing.T) {
 func ecdsaScheme(hash tpm2.TPMAlgID) tpm2.TPMTECCScheme {
 	return tpm2.TPMTECCScheme{Scheme: tpm2.TPMAlgECDSA,
 		Details: tpm2.NewTPMUAsymScheme(tpm2.TPMAlgECDSA, &tpm2.TPMSSigSchemeECDSA{HashAlg: hash})}
+}
+
+// A wrong password counts towards the TPM's lockout: it is tried once, however often a signature is asked for.
+func TestKeyWithPassword(t *testing.T) {
+	sim, ca := startSimulator(t), newAuthority(t)
+	parent, _, _, _ := storageKeys()
+	template := signingKey()
+	template.ObjectAttributes.NoDA = false
+	k := wrapWithPassword(t, sim, parent, template, 0, "secret")
+	id := mustOpen(t, tpm.Options{TPM: sim.path, Key: writeFile(t, k.pem(t)), Certificate: k.certificate(t, ca)})
+	for range 3 {
+		wantCode(t, sign(id), tpm.CodeKeyUnusable, "has a password")
+	}
+	if n := sim.count(tpm2.TPMCCSign); n != 1 {
+		t.Errorf("%d attempts", n)
+	}
 }
 
 // The key file is made by tpm2-tools in another software TPM.
