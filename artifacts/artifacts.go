@@ -86,6 +86,9 @@ type Verdict struct {
 // Validate applies RFC 8572 §5.3 and §5.4 to b. server is the evidence that the server that sent b was authenticated, or
 // nil for every other source. On success exactly one kind of conveyed information is returned; unsigned onboarding
 // information from an unauthenticated source is an error. The trail is returned in both cases. Errors are *Error.
+//
+// Conveyed information has no period of validity (RFC 8572 §9.11): what the owner once signed is accepted as long as the
+// voucher and the owner certificate are. Only a nonce, their dates and revocation bound a replay.
 func Validate(b Bundle, server *ServerEvidence, d Device, p Policy) (*Conveyed, Trail, error) {
 	v := &validation{device: d, policy: p}
 	conveyed, err := v.validate(b, server.Valid())

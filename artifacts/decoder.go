@@ -9,6 +9,9 @@ import (
 	"github.com/xpu-sztp/ztp/artifacts/strictjson"
 )
 
+// maxWarnings is how many deviations of one document are told; after so many, more say nothing new.
+const maxWarnings = 16
+
 // decoder reads YANG data encoded in JSON (RFC 7951). It keeps the first error, after which results mean nothing, so that
 // callers read a document top-down and look at err once.
 type decoder struct {
@@ -24,7 +27,7 @@ func (d *decoder) fail(path, format string, args ...any) {
 }
 
 func (d *decoder) warn(path, format string, args ...any) {
-	if d.err == nil {
+	if d.err == nil && len(d.warnings) < maxWarnings {
 		d.warnings = append(d.warnings, fmt.Sprintf("%s: %s", path, fmt.Sprintf(format, args...)))
 	}
 }

@@ -1,6 +1,7 @@
 package artifacts
 
 import (
+	"bytes"
 	"crypto/subtle"
 	"crypto/x509"
 	"encoding/hex"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/xpu-sztp/ztp/artifacts/cms"
 )
+
+const maxSignerCandidates = 8
 
 // voucherSignature verifies that a certificate which chains to a voucher trust anchor signed the voucher. Certificates in
 // the voucher are ways to an anchor, never anchors.
@@ -21,10 +24,11 @@ func (v *validation) voucherSignature(ov *cms.SignedData) (string, error) {
 	refusal := refuse(CodeVoucherUntrusted,
 		fmt.Sprintf("the voucher is signed by %s, whose certificate is neither in it nor configured", ov.Signers[0].String()),
 		"get a voucher that carries the certificates of its signer", nil)
-	for _, signer := range slices.Concat(ov.Certificates, v.policy.VoucherAnchors) {
-		if !slices.ContainsFunc(ov.Signers, func(s cms.Signer) bool { return s.Names(signer) }) {
-			continue
-		}
+	// Several certificates can have one identifier, if the sender is playing; the work it can make us do is bounded.
+	candidates := slices.DeleteFunc(slices.Concat(ov.Certificates, v.policy.VoucherAnchors), func(c *x509.Certificate) bool {
+		return !slices.ContainsFunc(ov.Signers, func(s cms.Signer) bool { return s.Names(c) })
+	})
+	for _, signer := range candidates[:min(len(candidates), maxSignerCandidates)] {
 		if refusal = v.signedVoucher(ov, signer); refusal == nil {
 			return fmt.Sprintf("by %s", subject(signer)), nil
 		}
@@ -179,3 +183,6 @@ func (v *validation) voucherNonce(contents *voucher) (string, error) {
 	}
 	return "sent, but not in the voucher, which is accepted", nil
 }
+
+// sameKeyID compares key identifiers; none equals nothing.
+func sameKeyID(a, b []byte) bool { return len(a) > 0 && bytes.Equal(a, b) }

@@ -100,7 +100,6 @@ func singleChain(certs []*x509.Certificate) ([]*x509.Certificate, error) {
 // ServerEvidence says that a TLS server was authenticated to a trust anchor. Only AuthenticateServer makes one; the zero
 // value is no evidence.
 type ServerEvidence struct {
-	host   string
 	anchor *x509.Certificate
 	leaf   *x509.Certificate
 }
@@ -125,7 +124,7 @@ func AuthenticateServer(chain []*x509.Certificate, host string, anchors []TrustA
 	if err := matchName(chain[0], host); err != nil {
 		return nil, err
 	}
-	return &ServerEvidence{host: host, anchor: anchor, leaf: chain[0]}, nil
+	return &ServerEvidence{anchor: anchor, leaf: chain[0]}, nil
 }
 
 // anchored finds an anchor whose lowest certificate lies on a path from the server to the anchor's root.

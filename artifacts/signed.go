@@ -1,7 +1,6 @@
 package artifacts
 
 import (
-	"bytes"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -166,6 +165,3 @@ func ownerSignature(ci *cms.SignedData, owner *x509.Certificate) (string, error)
 		fmt.Sprintf("the signature of owner certificate %s over the conveyed information is wrong", subject(owner)),
 		"sign the conveyed information anew", err)
 }
-
-// sameKeyID compares key identifiers; none equals nothing.
-func sameKeyID(a, b []byte) bool { return len(a) > 0 && bytes.Equal(a, b) }

@@ -23,9 +23,9 @@ const (
 	MaxSize             = 16 << 20 // bytes of a whole message
 	MaxCertificates     = 32       // in one SignedData
 	MaxCertificateBytes = 64 << 10
-	MaxRSABits          = 8192 // of a key in a certificate
-	MaxCRLs             = 16   // in one SignedData
-	MaxCRLBytes         = 4 << 20
+	MaxRSABits          = 8192    // of a key in a certificate
+	MaxCRLs             = 16      // in one SignedData
+	MaxCRLBytes         = 1 << 20 // of all revocation lists in one SignedData
 	MaxSigners          = 8
 	MaxRecipients       = 256
 	maxAlgorithms       = 16

@@ -10,7 +10,7 @@ func main() {
 	o.trusted = true
 	o.pre = []byte("#!/bin/sh\n")
 	_ = artifacts.Onboarding{true, nil, nil, nil, nil}
-	_ = artifacts.ServerEvidence{host: "bs1.example.net"}
+	_ = artifacts.ServerEvidence{anchor: nil}
 	var e artifacts.ServerEvidence
 	e.leaf = nil
 }
