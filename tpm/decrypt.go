@@ -37,6 +37,7 @@ func (d tpmDecrypter) Decrypt(_ io.Reader, ciphertext []byte, opts crypto.Decryp
 	keyLen := 0
 	switch o := opts.(type) {
 	case nil:
+	//lint:ignore SA1019 CMS from the field still transports keys this way (RFC 3370, 4.2.1)
 	case *rsa.PKCS1v15DecryptOptions:
 		keyLen = o.SessionKeyLen
 	case *rsa.OAEPOptions:

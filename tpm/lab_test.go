@@ -283,12 +283,12 @@ func wantCode(t *testing.T, err error, code tpm.Code, mentions ...string) {
 	if !errors.As(err, &e) {
 		t.Fatalf("got %v, want a *tpm.Error with code %s", err, code)
 	}
-	if e.Code != code {
-		t.Errorf("code %s, want %s (%v)", e.Code, code, err)
+	if e.Reason() != string(code) {
+		t.Errorf("code %s, want %s (%v)", e.Reason(), code, err)
 	}
 	for _, m := range mentions {
-		if !strings.Contains(e.Error()+"\n"+e.Fix, m) {
-			t.Errorf("%q and the fix %q do not mention %q", e, e.Fix, m)
+		if !strings.Contains(e.Error()+"\n"+e.Hint(), m) {
+			t.Errorf("%q and the hint %q do not mention %q", e, e.Hint(), m)
 		}
 	}
 }

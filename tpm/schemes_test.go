@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 RSAES-PKCS1-v1_5 is in use in the field and has to be tested
+
 package tpm_test
 
 import (
@@ -9,6 +11,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha512"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"testing"
 
@@ -289,6 +292,59 @@ func TestDecrypt(t *testing.T) {
 		if n := sim.transients(t); n != 0 {
 			t.Errorf("%d transient objects left in the TPM", n)
 		}
+	})
+}
+
+// A key in a file offers the same as one in a TPM.
+func TestDecryptWithKeyFile(t *testing.T) {
+	ca := newAuthority(t)
+	open := func(t *testing.T, key crypto.Signer) *tpm.Identity {
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return mustOpen(t, tpm.Options{Key: writeFile(t, pemOf("PRIVATE KEY", der)),
+			Certificate: writeFile(t, ca.device(key.Public(), "SN1").Raw)})
+	}
+	ecc := newP256(t)
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := ecc.ECDH()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Run("ECC", func(t *testing.T) {
+		id := open(t, ecc)
+		want, err := own.ECDH(own.PublicKey())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := id.ECDH(own.PublicKey()); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("got %x, %v, want %x", got, err, want)
+		}
+		_, err = id.Decrypter()
+		wantCode(t, err, tpm.CodeKeyUnusable, "cannot decrypt")
+		if id.Probes() != 0 {
+			t.Error("a key in a file was probed")
+		}
+	})
+	t.Run("RSA", func(t *testing.T) {
+		id := open(t, rsaKey)
+		d, err := id.Decrypter()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := rsa.EncryptOAEP(crypto.SHA256.New(), rand.Reader, &rsaKey.PublicKey, []byte("secret"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if plain, err := d.Decrypt(rand.Reader, c, &rsa.OAEPOptions{Hash: crypto.SHA256}); err != nil || string(plain) != "secret" {
+			t.Errorf("got %q, %v", plain, err)
+		}
+		_, err = id.ECDH(own.PublicKey())
+		wantCode(t, err, tpm.CodeKeyUnusable, "cannot agree")
 	})
 }
 

@@ -1,7 +1,9 @@
 package tpm_test
 
 import (
+	"crypto"
 	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/tls"
 	encoding_asn1 "encoding/asn1"
 	"os"
@@ -120,15 +122,18 @@ func (k keyFile) area(t *testing.T) *tpm2.TPMTPublic {
 // certificate issues one for the key of a key file and returns its file.
 func (k keyFile) certificate(t *testing.T, ca *authority) string {
 	t.Helper()
-	pub, err := tpm2.Pub(*k.area(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if e, ok := pub.(*ecdsa.PublicKey); ok {
-		encoded := append([]byte{4}, append(e.X.FillBytes(make([]byte, 32)), e.Y.FillBytes(make([]byte, 32))...)...)
-		if pub, err = ecdsa.ParseUncompressedPublicKey(e.Curve, encoded); err != nil {
+	area := k.area(t)
+	var pub crypto.PublicKey
+	if point, err := area.Unique.ECC(); err == nil {
+		encoded := make([]byte, 65)
+		encoded[0] = 4
+		copy(encoded[33-len(point.X.Buffer):], point.X.Buffer)
+		copy(encoded[65-len(point.Y.Buffer):], point.Y.Buffer)
+		if pub, err = ecdsa.ParseUncompressedPublicKey(elliptic.P256(), encoded); err != nil {
 			t.Fatal(err)
 		}
+	} else if pub, err = tpm2.Pub(*area); err != nil {
+		t.Fatal(err)
 	}
 	return writeFile(t, pemOf("CERTIFICATE", ca.device(pub, "SN1").Raw, ca.issuer.Raw))
 }
