@@ -85,6 +85,8 @@ func atRest(r *Record, left *Status) *Status {
 	switch {
 	case r != nil && r.Outcome == OutcomeProvisioned:
 		s.Phase, s.Reason = PhaseDone, nil
+	case s.Phase == PhaseRebooting && (r == nil || r.Session != nil):
+		// The daemon ended on purpose; its session goes on after the reboot.
 	case left != nil && left.Phase != PhaseDone && left.Phase != PhaseNotStarted:
 		markInterrupted(s)
 	case r != nil && r.Outcome == OutcomeNone:

@@ -108,6 +108,12 @@ func TestRead(t *testing.T) {
 			shown{PhaseDone, "", "", ExitProvisioned}},
 		{"failed", &Record{Enabled: true, Outcome: OutcomeFailed, Last: last(OutcomeFailed, now),
 			Reason: &Reason{Code: "x"}}, nil, false, shown{PhaseDone, "last", "x", ExitFailed}},
+		{"rebooting", &Record{Enabled: true, Session: session, Last: &Status{Schema: 1, Phase: PhaseRebooting, Updated: now}},
+			live(PhaseRebooting), false, shown{PhaseRebooting, "", "", ExitInProgress}},
+		{"rebooted and not yet started", &Record{Enabled: true, Session: session, Last: &Status{Schema: 1, Phase: PhaseRebooting}},
+			nil, false, shown{PhaseRebooting, "", "", ExitInProgress}},
+		{"started over after a reboot", &Record{Enabled: true, Last: &Status{Schema: 1, Phase: PhaseRebooting}},
+			nil, false, shown{PhaseNotStarted, "", "", ExitNotStarted}},
 		{"started over", &Record{Enabled: true, Last: last(OutcomeFailed, now)}, nil, false,
 			shown{PhaseNotStarted, "last", "", ExitNotStarted}},
 	}
