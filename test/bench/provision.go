@@ -102,7 +102,7 @@ func newDevice(ctx context.Context, maker *pki.Manufacturer, o device.Options) (
 func onboardingAnswer() (bootstrap.Answer, error) {
 	return answer(artifact.Onboarding{
 		PreScript:     []byte("#!/bin/sh\necho before\n"),
-		Handling:      "merge",
+		Handling:      "replace",
 		Configuration: []byte("hostname bench\n"),
 		PostScript:    []byte("#!/bin/sh\necho after\n"),
 	}.JSON())
