@@ -13,26 +13,8 @@ type exitStatus int
 
 func (e exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
-const (
-	exitFailure = 1
-	exitUsage   = 2
-)
-
 func execute() int {
-	root := &cobra.Command{
-		Use:           "ztp-lab",
-		Short:         "A zero touch provisioning network on one machine",
-		Long:          "A whole secure zero touch provisioning network (RFC 8572) on one machine.\nIt is for demonstrations, tests and experiments, not a production server.",
-		SilenceErrors: true,
-		SilenceUsage:  true,
-	}
-	usage := false
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		usage = true
-		return err
-	})
-	root.AddCommand(demoCommand(), upCommand(), artifactsCommand(), dhcpOptionCommand())
-	err := root.Execute()
+	err := rootCommand().Execute()
 	var status exitStatus
 	switch {
 	case err == nil:
@@ -41,8 +23,18 @@ func execute() int {
 		return int(status)
 	}
 	fmt.Fprintln(os.Stderr, "ztp-lab:", err)
-	if usage {
-		return exitUsage
+	return 1
+}
+
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "ztp-lab",
+		Short: "A zero touch provisioning network on one machine",
+		Long: "A whole secure zero touch provisioning network (RFC 8572) on one machine.\n" +
+			"It is for demonstrations, tests and experiments, not a production server.",
+		SilenceErrors: true,
+		SilenceUsage:  true,
 	}
-	return exitFailure
+	root.AddCommand(demoCommand(), upCommand(), artifactsCommand(), dhcpOptionCommand())
+	return root
 }

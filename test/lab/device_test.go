@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -20,11 +21,7 @@ import (
 
 // agent builds the device binary, once.
 var agent = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "ztp-")
-	if err != nil {
-		return "", err
-	}
-	program := filepath.Join(dir, "ztp")
+	program := filepath.Join(os.Getenv(scratch), "ztp")
 	out, err := exec.Command("go", "build", "-o", program, "github.com/xpu-sztp/ztp/cmd/ztp").CombinedOutput()
 	if err != nil {
 		return "", errors.New(string(out))
@@ -124,5 +121,27 @@ func TestKilledDaemonIsStartedAgain(t *testing.T) {
 	}
 	if exit, err := d.Run(ctx, 1); exit != 0 || err != nil {
 		t.Fatalf("exit code %d, %v", exit, err)
+	}
+}
+
+func TestVoucherForAnotherDevice(t *testing.T) { // R5.4-04
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	l := newLab(t)
+	l.Onboard(onboarding(l), "verbose")
+	l.MASA.Modify(func(v *artifact.Voucher) { v.SerialNumber = "AC-999999" })
+	d := newDevice(t, l, device.Options{FileKey: true, Command: onceAt(l)})
+	if exit, err := d.Run(ctx, 1); exit != 1 || err != nil {
+		t.Errorf("exit code %d, %v", exit, err)
+	}
+	output, code, err := d.Ztp(ctx, "status")
+	if err != nil || code != 1 || !strings.Contains(output, "AC-999999") {
+		t.Errorf("ztp status: %d, %v\n%s", code, err, output)
+	}
+	if n := len(l.Bootstrap.Reports()); n != 0 {
+		t.Errorf("%d reports to a server that is not trusted", n)
+	}
+	if _, err := os.Stat(d.Path("var/lib/ztp/slots/b.img")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the inactive slot was touched: %v", err)
 	}
 }

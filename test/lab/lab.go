@@ -66,9 +66,9 @@ type Lab struct {
 	RedirectAt, BootstrapAt, FilesAt, MASAAt Endpoint
 
 	voucher *masa.Client
-	closers []io.Closer
 
 	mu             sync.Mutex
+	closers        []io.Closer
 	redirectAnswer func(bootstrap.Request) (bootstrap.Answer, error)
 	ownerAnswer    func(bootstrap.Request) (bootstrap.Answer, error)
 	onboarding     artifact.Onboarding
@@ -92,14 +92,24 @@ func New(o Options) (*Lab, error) {
 	return l, nil
 }
 
-// Close stops all servers.
+// Close stops all servers and devices and removes their links.
 func (l *Lab) Close() error {
+	l.mu.Lock()
+	closers := l.closers
+	l.closers = nil
+	l.mu.Unlock()
 	var errs []error
-	for _, c := range slices.Backward(l.closers) {
+	for _, c := range slices.Backward(closers) {
 		errs = append(errs, c.Close())
 	}
-	l.closers = nil
 	return errors.Join(errs...)
+}
+
+// atClose has c closed with the laboratory, before everything that was there earlier.
+func (l *Lab) atClose(c io.Closer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closers = append(l.closers, c)
 }
 
 func (l *Lab) makePKI() error {
@@ -182,7 +192,7 @@ func (l *Lab) open(at *Endpoint, ca *pki.Entity, newServer func(tls.Certificate)
 
 // serve runs a server until Close.
 func (l *Lab) serve(server io.Closer, run func() error) {
-	l.closers = append(l.closers, server)
+	l.atClose(server)
 	go func() {
 		if err := run(); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			fmt.Fprintln(os.Stderr, "lab: a server ended:", err)
@@ -207,7 +217,7 @@ func (l *Lab) Device(ctx context.Context, o device.Options) (*device.Device, err
 	l.MASA.Sell(o.Serial, l.Owner.Root.Certificate)
 	d, err := device.New(ctx, o)
 	if err == nil {
-		l.closers = append(l.closers, d)
+		l.atClose(d)
 	}
 	return d, err
 }

@@ -91,7 +91,11 @@ func (l *Lab) has4() bool { return l.Family == IPv4 || l.Family == Dual }
 func (l *Lab) has6() bool { return l.Family == IPv6 || l.Family == Dual }
 
 func (l *Lab) makeLinks() error {
-	errs := []error{netlab.Up("lo"), netlab.AddBridge(Bridge)}
+	if err := netlab.AddBridge(Bridge); err != nil {
+		return err
+	}
+	l.atClose(onClose(func() error { return netlab.Remove(Bridge) }))
+	errs := []error{netlab.Up("lo")}
 	if l.has4() {
 		errs = append(errs, netlab.AddAddress(Bridge, Router4))
 	}
@@ -100,11 +104,18 @@ func (l *Lab) makeLinks() error {
 	}
 	for _, e := range []Endpoint{l.RedirectAt, l.BootstrapAt, l.FilesAt, l.MASAAt} {
 		for _, a := range e.Addresses {
-			errs = append(errs, netlab.AddAddress("lo", netip.PrefixFrom(a, a.BitLen())))
+			at := netip.PrefixFrom(a, a.BitLen())
+			errs = append(errs, netlab.AddAddress("lo", at))
+			l.atClose(onClose(func() error { return netlab.RemoveAddress("lo", at) }))
 		}
 	}
 	return errors.Join(errs...)
 }
+
+// onClose is an io.Closer made of a function.
+type onClose func() error
+
+func (f onClose) Close() error { return f() }
 
 // Connect gives ns an interface called name on the lab's link, with the cable not yet plugged.
 func (l *Lab) Connect(ns *netlab.Namespace, name string) (*netlab.Cable, error) {
@@ -112,7 +123,11 @@ func (l *Lab) Connect(ns *netlab.Namespace, name string) (*netlab.Cable, error) 
 	l.ports++
 	port := "port" + strconv.Itoa(l.ports)
 	l.mu.Unlock()
-	return netlab.Connect(Bridge, ns, name, port)
+	cable, err := netlab.Connect(Bridge, ns, name, port)
+	if err == nil {
+		l.atClose(cable)
+	}
+	return cable, err
 }
 
 // listen opens the listening sockets of e, one for all its addresses. On loopback it fills in the port.
@@ -225,7 +240,7 @@ func (l *Lab) start(s interface {
 	if err := s.Start(); err != nil {
 		return err
 	}
-	l.closers = append(l.closers, s)
+	l.atClose(s)
 	return nil
 }
 

@@ -39,6 +39,8 @@ type Options struct {
 	Config         string // TOML appended to a drop-in that overrides the factory's configuration
 	// Namespace is where the daemon runs; nil is the lab's own.
 	Namespace *netlab.Namespace
+	// EagerReboot stops the daemon while its reboot command still runs, as systemd may, instead of when it ended.
+	EagerReboot bool
 	// Command is what init starts: arguments of the agent's program; default "daemon".
 	Command []string
 	Log     *event.Log
@@ -132,8 +134,10 @@ func (d *Device) makeFileIdentity() error {
 	if d.IDevID, err = d.Certify(key.Public(), d.Model, d.Serial); err != nil {
 		return err
 	}
-	withKey := &pki.Entity{Certificate: d.IDevID.Certificate, Issuer: d.IDevID.Issuer, Key: key}
-	return withKey.Save(d.Path("etc/ztp"), "idevid")
+	if err := pki.SaveKey(d.Path("etc/ztp/idevid.key"), key); err != nil {
+		return err
+	}
+	return d.Write("etc/ztp/idevid.pem", pki.PEM(d.IDevID.Path()...))
 }
 
 func (d *Device) installAnchors(context.Context) error {

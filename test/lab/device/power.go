@@ -32,7 +32,10 @@ type End struct {
 	Exit   int  // the exit code; -1 when a signal ended it
 }
 
-const stopTimeout = 20 * time.Second
+const (
+	stopTimeout   = 20 * time.Second
+	shutdownDelay = 2 * time.Second // from the request to reboot to the end of a daemon that goes on
+)
 
 // PowerOn plays power-on: the TPM is reset, firmware chooses the slot, its image is laid out, run/ is empty, and init starts
 // the daemon.
@@ -144,8 +147,8 @@ func (d *Device) PID() int {
 	return 0
 }
 
-// Wait waits until the daemon ended or asked for a reboot. A daemon that asked for a reboot is stopped like a shutdown
-// stops it.
+// Wait waits until the daemon ended or asked for a reboot. A daemon that asked for a reboot and
+// does not end by itself is stopped like a shutdown stops it.
 func (d *Device) Wait(ctx context.Context) (End, error) {
 	run := d.running()
 	if run == nil {
@@ -154,6 +157,12 @@ func (d *Device) Wait(ctx context.Context) (End, error) {
 	select {
 	case <-d.resets:
 		d.noteReboot()
+		if !d.EagerReboot {
+			select {
+			case <-run.ended:
+			case <-time.After(shutdownDelay):
+			}
+		}
 		return End{Reboot: true, Exit: d.Stop()}, nil
 	case <-run.ended:
 	case <-ctx.Done():

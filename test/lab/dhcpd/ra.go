@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"sync"
 	"time"
 
@@ -24,6 +25,7 @@ type Advertiser struct {
 	Every     time.Duration // default 4 s
 	Log       *event.Log
 
+	zone string
 	conn *icmp.PacketConn
 	once sync.Once
 	done chan struct{}
@@ -46,7 +48,9 @@ func (a *Advertiser) Start() error {
 	if err != nil {
 		return fmt.Errorf("router advertisements on %s: %w", a.Interface, err)
 	}
-	conn, err := icmp.ListenPacket("ip6:ipv6-icmp", a.LinkLocal.WithZone(a.Interface).String())
+	// By number, because package net remembers the numbers of names for a while.
+	a.zone = strconv.Itoa(link.Index)
+	conn, err := icmp.ListenPacket("ip6:ipv6-icmp", a.LinkLocal.WithZone(a.zone).String())
 	if err != nil {
 		return fmt.Errorf("router advertisements on %s: %w", a.Interface, err)
 	}
@@ -104,7 +108,7 @@ func (a *Advertiser) unsolicited(link *net.Interface) {
 					"%s solicits a router → advertised %s, addresses by DHCPv6 (M, O)", peer, a.Prefix)
 			}
 		}
-		a.conn.WriteTo(message, &net.IPAddr{IP: allNodes, Zone: a.Interface})
+		a.conn.WriteTo(message, &net.IPAddr{IP: allNodes, Zone: a.zone})
 	}
 }
 

@@ -36,14 +36,24 @@ func AddBridge(name string) error {
 	return Up(name)
 }
 
+// Remove removes an interface of the calling thread's namespace.
+func Remove(name string) error { return withLink(name, netlink.LinkDel) }
+
 // AddAddress gives an interface an address, without waiting for duplicate address detection.
 func AddAddress(name string, address netip.Prefix) error {
-	return withLink(name, func(link netlink.Link) error {
-		return netlink.AddrAdd(link, &netlink.Addr{
-			IPNet: &net.IPNet{IP: address.Addr().AsSlice(), Mask: net.CIDRMask(address.Bits(), address.Addr().BitLen())},
-			Flags: unix.IFA_F_NODAD,
-		})
-	})
+	return withLink(name, func(link netlink.Link) error { return netlink.AddrAdd(link, entry(address)) })
+}
+
+// RemoveAddress takes an address from an interface.
+func RemoveAddress(name string, address netip.Prefix) error {
+	return withLink(name, func(link netlink.Link) error { return netlink.AddrDel(link, entry(address)) })
+}
+
+func entry(address netip.Prefix) *netlink.Addr {
+	return &netlink.Addr{
+		IPNet: &net.IPNet{IP: address.Addr().AsSlice(), Mask: net.CIDRMask(address.Bits(), address.Addr().BitLen())},
+		Flags: unix.IFA_F_NODAD,
+	}
 }
 
 // Cable is a virtual Ethernet cable from a bridge of this process's namespace to an interface of another one.
@@ -73,3 +83,6 @@ func (c *Cable) Plug() error { return Up(c.port) }
 
 // Pull takes the carrier away.
 func (c *Cable) Pull() error { return Down(c.port) }
+
+// Close removes the cable and the interfaces at both ends.
+func (c *Cable) Close() error { return Remove(c.port) }

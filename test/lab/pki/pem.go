@@ -30,11 +30,19 @@ func (e *Entity) Save(folder, name string) error {
 	if e.Key == nil {
 		return nil
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(e.Key)
+	return SaveKey(filepath.Join(folder, name+".key"), e.Key)
+}
+
+// SaveKey writes a private key as plain PKCS#8 in PEM, for its owner's eyes only. Missing folders are made.
+func SaveKey(file string, key crypto.Signer) error {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(folder, name+".key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
 }
 
 // Load reads an entity from a PEM chain (leaf first) and, unless keyFile is empty, a private key.
