@@ -36,7 +36,6 @@ func (d *decoder) warn(path, format string, args ...any) {
 type object struct {
 	d       *decoder
 	path    string
-	module  string
 	members map[string]strictjson.Value
 }
 

@@ -20,7 +20,9 @@ func (k keyTransport) unwrap(d crypto.Decrypter, size int) ([]byte, error) {
 	var options crypto.DecrypterOpts
 	switch k.algorithm.oid.String() {
 	case "1.2.840.113549.1.1.1":
-		options = &rsa.PKCS1v15DecryptOptions{SessionKeyLen: size} // crypto/rsa itself then hides a bad padding
+		// With a length crypto/rsa itself answers a bad padding with a random key.
+		//lint:ignore SA1019 what others encrypted this way must be read
+		options = &rsa.PKCS1v15DecryptOptions{SessionKeyLen: size}
 	case "1.2.840.113549.1.1.7":
 		oaep, err := k.algorithm.oaep()
 		if err != nil {
