@@ -32,7 +32,11 @@ func inSandbox(keep bool, f func(ctx context.Context, dir string) error) error {
 			cancel(errInterrupted)
 		}
 	}()
-	err := f(ctx, os.Getenv(dirVariable))
+	dir := os.Getenv(dirVariable)
+	if !keep {
+		defer os.RemoveAll(dir) // also when the outer process was killed
+	}
+	err := f(ctx, dir)
 	if err != nil && context.Cause(ctx) == errInterrupted {
 		fmt.Fprintln(os.Stderr, "interrupted; everything was taken down")
 		return exitStatus(exitInterrupted)

@@ -3,7 +3,6 @@ package story
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -22,7 +21,7 @@ func (p *play) refusal(ctx context.Context) error {
 	}
 	status, err := p.awaitRefusal(ctx)
 	if err != nil {
-		return errors.Join(err, p.showStatus(context.WithoutCancel(ctx), nil))
+		return p.brokenOff(ctx, err)
 	}
 	p.say("lab", "the device gave up for now and will try again later: %s", status.Reason.Code)
 	var f findings

@@ -148,7 +148,7 @@ func script(line string) []byte {
 func (p *play) success(ctx context.Context) error {
 	exit, err := p.device.Run(ctx, maxBoots)
 	if err != nil {
-		return errors.Join(err, p.showStatus(context.WithoutCancel(ctx), nil))
+		return p.brokenOff(ctx, err)
 	}
 	var findings findings
 	if exit != 0 {
@@ -164,6 +164,14 @@ func (p *play) success(ctx context.Context) error {
 	p.checkServers(&findings)
 	p.checkDevice(&findings)
 	return findings.err()
+}
+
+// brokenOff shows how far the device came, unless a person broke the story off.
+func (p *play) brokenOff(ctx context.Context, err error) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return err
+	}
+	return errors.Join(err, p.showStatus(context.WithoutCancel(ctx), nil))
 }
 
 // showStatus prints what `ztp status --verbose` says.
