@@ -44,7 +44,7 @@ func (d *daemon) compose(ctx context.Context, cfg *config.Config, plan leads, id
 		}
 		return visitable{session}, nil
 	}
-	sources, wake, closeSources, err := d.sources(cfg, plan, id)
+	sources, wake, closeSources, err := d.sources(cfg, plan, id.SerialNumber)
 	if err != nil {
 		return nil, nil, err
 	}

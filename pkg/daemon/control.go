@@ -16,9 +16,10 @@ import (
 
 // Reason codes of this package.
 const (
-	CodeDisabled    reason.Code = "disabled"        // asked to run a device that is disabled
-	CodeNotStopping reason.Code = "not-stopping"    // a daemon that was told to end goes on
-	CodeNoAnchor    reason.Code = "no-trust-anchor" // a server shall be trusted, but nothing authenticates it
+	CodeDisabled    reason.Code = "disabled"            // asked to run a device that is disabled
+	CodeNoNetwork   reason.Code = "network-unavailable" // the kernel does not tell about interfaces
+	CodeNotStopping reason.Code = "not-stopping"        // a daemon that was told to end goes on
+	CodeNoAnchor    reason.Code = "no-trust-anchor"     // a server shall be trusted, but nothing authenticates it
 )
 
 // SessionVariable is the environment variable that tells scripts and configuration handlers which session runs them.

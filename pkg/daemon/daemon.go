@@ -191,7 +191,6 @@ func (d *daemon) end(ctx context.Context, outcome onboard.Outcome, err error) (*
 		return d.board.Snapshot()
 	}
 	var status state.Status
-	var roundFailed *agent.RoundError
 	switch {
 	case err == nil && outcome == onboard.Rebooting:
 		status = final(state.PhaseRebooting, nil)
@@ -199,22 +198,28 @@ func (d *daemon) end(ctx context.Context, outcome onboard.Outcome, err error) (*
 	case err == nil:
 		status = final(state.PhaseDone, nil)
 		d.Logger.Info("provisioned", "took", status.Ended.Sub(status.Started).Round(time.Second).String())
-	case errors.Is(err, agent.ErrDisabled):
+	case errors.Is(err, agent.ErrDisabled), ctx.Err() != nil && d.disabled():
 		status, err = final(state.PhaseNotStarted, nil), nil
 		d.Logger.Info("disabled while running")
 	case ctx.Err() != nil:
 		status, err = final(state.PhaseNotStarted, &state.Reason{
-			Code: string(reason.Cancelled), Message: "the session was stopped", Hint: "`ztp run` starts it again", At: now,
+			Code: string(reason.Cancelled), Message: "the session was stopped", Hint: "`ztp run` starts a new one", At: now,
 		}), nil
 		d.Logger.Info("stopped")
-	case d.Once && errors.As(err, &roundFailed):
+	case d.Once:
 		status, err = final(state.PhaseDone, agent.Explain(err)), nil
-		d.Logger.Error("failed", "reason", status.Reason.Code, "error", status.Reason.Message)
+		d.Logger.Error("failed", "reason", status.Reason.Code, "error", status.Reason.Message, "to_do", status.Reason.Hint)
 	default:
 		status = final(state.PhaseNotStarted, agent.Explain(err))
 		d.Logger.Error("cannot run", "reason", status.Reason.Code, "error", err)
 	}
 	return &status, errors.Join(err, d.remember(status))
+}
+
+// disabled tells whether the flag was turned off, which also ends a session.
+func (d *daemon) disabled() bool {
+	enabled, err := d.enabled()
+	return err == nil && !enabled
 }
 
 // remember keeps the final status beyond the next boot. Who became provisioned was recorded together with the end of the

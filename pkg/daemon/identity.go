@@ -66,9 +66,6 @@ func (d *daemon) showIdentity(id *tpm.Identity, device state.Device) {
 	d.board.Update(func(s *state.Status) {
 		s.Device, s.Identity = device, shown
 		s.Reason, s.NextAttempt = nil, time.Time{}
-		for _, w := range id.Warnings {
-			s.Warnings = append(s.Warnings, state.Warning{Text: "identity: " + w, At: time.Now().UTC()})
-		}
 	})
 	d.Logger.Info("identity found", "serial_number", id.SerialNumber, "key", id.Key, "algorithm", shown.Algorithm)
 	for _, w := range id.Warnings {

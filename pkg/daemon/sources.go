@@ -1,16 +1,14 @@
 package daemon
 
 import (
-	"context"
 	"crypto/x509"
-	"net"
-	"net/netip"
+	"time"
 
 	"github.com/xpu-sztp/ztp/artifacts"
 	"github.com/xpu-sztp/ztp/pkg/config"
+	"github.com/xpu-sztp/ztp/pkg/link"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/source"
-	"github.com/xpu-sztp/ztp/tpm"
 )
 
 // leads is where the session looks besides DHCP.
@@ -52,31 +50,42 @@ func trustAnchors(cfg *config.Config) []artifacts.TrustAnchor {
 	return anchors
 }
 
-func (d *daemon) sources(cfg *config.Config, plan leads, id *tpm.Identity) ([]source.Source, <-chan struct{}, func(), error) {
-	if plan.named != nil {
-		return []source.Source{named{source.Lead{
-			Source: "command-line", Servers: plan.named, Trusted: d.Trusted, Network: system{},
-		}}}, nil, func() {}, nil
+// sources are where the session looks for leads, in the configured order. wake tells that the network changed; both end with
+// done, which also undoes what was done to the network.
+func (d *daemon) sources(cfg *config.Config, plan leads, serial string) (list []source.Source, wake <-chan struct{}, done func(), err error) {
+	if len(plan.named) > 0 {
+		return []source.Source{source.Static{Servers: plan.named, Trusted: d.Trusted}}, nil, func() {}, nil
 	}
-	return nil, nil, func() {}, nil
-}
-
-// named is a source that always has the same lead.
-type named struct{ lead source.Lead }
-
-func (n named) Name() string { return n.lead.Source }
-
-func (n named) Discover(ctx context.Context, visit func(context.Context, source.Lead) error) error {
-	return visit(ctx, n.lead)
-}
-
-// system is the network as the system has it, with its resolver and routes.
-type system struct{}
-
-func (system) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
-	return net.DefaultResolver.LookupNetIP(ctx, network, host)
-}
-
-func (system) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	return new(net.Dialer).DialContext(ctx, network, address)
+	system, err := link.Open(link.Options{
+		Include: cfg.Discovery.Include,
+		Exclude: cfg.Discovery.Exclude,
+		Record:  link.DefaultRecord(d.paths.Root),
+		Run:     d.paths.Below("/run"),
+		Logger:  d.Logger,
+	})
+	if err != nil {
+		return nil, nil, nil, &reason.Error{
+			Code: CodeNoNetwork,
+			Msg:  "the network interfaces cannot be watched",
+			Fix:  "run the daemon as root, on a kernel with netlink",
+			Err:  err,
+		}
+	}
+	dhcp := source.NewDHCP(source.DHCPOptions{
+		System: system, Serial: serial, Timeout: time.Duration(cfg.Discovery.Timeout), Board: d.board, Logger: d.Logger,
+	})
+	for _, name := range cfg.Discovery.Sources {
+		switch {
+		case name == "dhcp":
+			list = append(list, dhcp)
+		case len(plan.wellKnown) > 0 || len(cfg.Discovery.Sources) == 1: // a lone empty source has to say so
+			list = append(list, source.WellKnown{Servers: plan.wellKnown, DHCP: dhcp})
+		}
+	}
+	closed := func() {
+		if err := dhcp.Close(); err != nil {
+			d.Logger.Warn("cannot undo every change to the network", "error", err)
+		}
+	}
+	return list, dhcp.Wake(), closed, nil
 }

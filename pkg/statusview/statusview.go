@@ -20,6 +20,7 @@ func Short(s *state.Status, now time.Time) string {
 	p.fact("device", join(", ", s.Device.SerialNumber, s.Device.HWModel, words(s.Device.OSName, s.Device.OSVersion)))
 	if id := s.Identity; id != nil {
 		p.fact("identity", join(", ", identityKind(id), id.Algorithm, "key "+id.Key))
+		p.some("warning", len(id.Warnings), func(i int) string { return id.Warnings[i] })
 	}
 	p.some("interface", len(s.Interfaces), func(i int) string { return interfaceLine(&s.Interfaces[i]) })
 	if n := len(s.Servers); n > 0 {
