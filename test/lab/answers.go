@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"crypto/x509"
+	"strings"
 	"time"
 
 	"github.com/xpu-sztp/ztp/test/lab/artifact"
@@ -59,14 +60,16 @@ func (l *Lab) answerOwner(r bootstrap.Request) (bootstrap.Answer, error) {
 // UnsignedRedirect sends a device to other servers, without proof and therefore without trust anchors.
 func (l *Lab) UnsignedRedirect(to ...Endpoint) (bootstrap.Answer, error) {
 	var r artifact.Redirect
+	var hosts []string
 	for _, e := range to {
 		r.Servers = append(r.Servers, artifact.BootstrapServer{Address: e.Host, Port: e.Port})
+		hosts = append(hosts, e.String())
 	}
 	doc, err := r.JSON()
 	if err != nil {
 		return bootstrap.Answer{}, err
 	}
-	return unsigned(doc)
+	return unsigned(doc, "unsigned redirect to "+strings.Join(hosts, ", "))
 }
 
 // Promotion is a signed redirect that brings a device back to the same server, with the trust anchor to authenticate it by
@@ -81,7 +84,9 @@ func (l *Lab) Promotion(r bootstrap.Request) (bootstrap.Answer, error) {
 	if err != nil {
 		return bootstrap.Answer{}, err
 	}
-	return l.Sign(r, doc)
+	answer, err := l.Sign(r, doc)
+	answer.Summary = "redirect back here with the trust anchor for this server, signed by the owner"
+	return answer, err
 }
 
 // SignedOnboarding is the onboarding information of Onboard, signed by the owner.
@@ -91,7 +96,7 @@ func (l *Lab) SignedOnboarding(r bootstrap.Request) (bootstrap.Answer, error) {
 		return bootstrap.Answer{}, err
 	}
 	answer, err := l.Sign(r, doc)
-	answer.ReportingLevel = level
+	answer.ReportingLevel, answer.Summary = level, "onboarding information, signed by the owner"
 	return answer, err
 }
 
@@ -101,7 +106,7 @@ func (l *Lab) UnsignedOnboarding() (bootstrap.Answer, error) {
 	if err != nil {
 		return bootstrap.Answer{}, err
 	}
-	answer, err := unsigned(doc)
+	answer, err := unsigned(doc, "unsigned onboarding information")
 	answer.ReportingLevel = level
 	return answer, err
 }
@@ -113,9 +118,9 @@ func (l *Lab) onboardingDocument() ([]byte, string, error) {
 	return doc, l.reportingLevel, err
 }
 
-func unsigned(doc []byte) (bootstrap.Answer, error) {
+func unsigned(doc []byte, summary string) (bootstrap.Answer, error) {
 	ci, err := artifact.Unsigned(doc)
-	return bootstrap.Answer{Bundle: artifact.Bundle{ConveyedInformation: ci}}, err
+	return bootstrap.Answer{Summary: summary, Bundle: artifact.Bundle{ConveyedInformation: ci}}, err
 }
 
 // Sign puts the owner's signature on a conveyed-information document and adds the owner certificate and a voucher for the

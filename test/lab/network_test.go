@@ -129,7 +129,21 @@ func TestDHCPv6AndRouter(t *testing.T) { // R8-02, R8-06
 		}
 		address := reply.Options.OneIANA().Options.OneAddress()
 		if address == nil || !address.IPv6Addr.Equal(net.ParseIP("2001:db8:1::100")) {
-			t.Errorf("%s", reply.Summary())
+			t.Fatalf("%s", reply.Summary())
+		}
+		err = ns.Do(func() error {
+			if err := netlab.AddAddress("eth0", netip.MustParsePrefix("2001:db8:1::100/128")); err != nil {
+				return err
+			}
+			var d net.Dialer
+			conn, err := d.DialContext(ctx, "tcp", netip.AddrPortFrom(l.RedirectAt.Addresses[0], l.RedirectAt.Port).String())
+			if err == nil {
+				conn.Close()
+			}
+			return err
+		})
+		if err != nil {
+			t.Errorf("the server behind the router is not reachable: %v", err)
 		}
 	})
 }

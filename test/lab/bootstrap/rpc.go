@@ -93,15 +93,18 @@ func (s *Server) note(serial, trust string, status int, format string, args ...a
 }
 
 func describe(r Request, a Answer) string {
-	signed := "unsigned data"
+	answer := a.Summary
+	if answer == "" {
+		answer = "bootstrapping data"
+	}
 	if a.OwnershipVoucher != nil {
-		signed = "data signed by the owner, with owner certificate and voucher"
+		answer += ", with owner certificate and voucher"
 	}
 	if r.Input.SignedDataPreferred {
-		return fmt.Sprintf("device %s does not trust this server yet and prefers signed data → %s", r.Serial, signed)
+		return fmt.Sprintf("device %s does not trust this server and prefers signed data → %s", r.Serial, answer)
 	}
-	return fmt.Sprintf("device %s trusts this server and runs %q %s on %q → %s",
-		r.Serial, r.Input.OSName, r.Input.OSVersion, r.Input.HWModel, signed)
+	return fmt.Sprintf("device %s trusts this server and tells that it is %q with %s %s → %s",
+		r.Serial, r.Input.HWModel, r.Input.OSName, r.Input.OSVersion, answer)
 }
 
 // checkInput refuses what a device must not send. R9-06: nothing but the preference and a nonce to an untrusted server.

@@ -55,6 +55,7 @@ type Request struct {
 // Answer is what a device is given.
 type Answer struct {
 	ReportingLevel string // "", "minimal" or "verbose"
+	Summary        string // what it is, for events
 	artifact.Bundle
 }
 

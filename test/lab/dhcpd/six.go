@@ -80,6 +80,10 @@ func (s *Server6) handle(conn net.PacketConn, peer net.Addr, m dhcpv6.DHCPv6) {
 		s.note(msg.MessageType, address, "answer not sent: %v", err)
 		return
 	}
+	if msg.MessageType == dhcpv6.MessageTypeRelease {
+		s.note(msg.MessageType, address, "%s gives its address back", peer)
+		return
+	}
 	with := "without option 136"
 	if answer.GetOneOption(dhcpv6.OptionCode(Option6)) != nil {
 		with = "with option 136"

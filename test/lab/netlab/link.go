@@ -26,10 +26,16 @@ func withLink(name string, f func(netlink.Link) error) error {
 	return nil
 }
 
+// bridgeMAC is locally administered. A bridge without an address of its own takes that of a port, which changes when cables
+// come and go, and makes router advertisements lie.
+var bridgeMAC = net.HardwareAddr{0x02, 0x00, 0x00, 0x00, 0x00, 0x01}
+
 // AddBridge makes a bridge without spanning tree or multicast snooping, and brings it up.
 func AddBridge(name string) error {
 	snooping := false
-	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name}, MulticastSnooping: &snooping}
+	bridge := &netlink.Bridge{
+		LinkAttrs: netlink.LinkAttrs{Name: name, HardwareAddr: bridgeMAC}, MulticastSnooping: &snooping,
+	}
 	if err := netlink.LinkAdd(bridge); err != nil {
 		return fmt.Errorf("bridge %s: %w", name, err)
 	}
