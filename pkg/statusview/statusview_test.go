@@ -38,6 +38,8 @@ func examples() map[string]*state.Status {
 		URL: "https://boot.example:443", Address: "192.0.2.9:443", Source: "dhcp4", Interface: "eth0", Trust: "provisional",
 		Certificate: "CN=boot.example, issued by CN=Site CA", Presented: "CN=SN-1234", Visited: at(-30), Result: "redirect",
 	}
+	forever := *identity
+	forever.NotAfter = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 	return map[string]*state.Status{
 		"fresh": {Schema: 1, Enabled: true, Phase: state.PhaseNotStarted},
 		"waiting": {
@@ -60,7 +62,7 @@ func examples() map[string]*state.Status {
 		},
 		"provisioned": {
 			Schema: 1, Version: "1.0", Enabled: true, Phase: state.PhaseDone, Outcome: state.OutcomeProvisioned, Started: at(-600),
-			Ended: at(-300), Attempts: 1, Reboots: 1, Updated: at(-300), Device: device, Identity: identity,
+			Ended: at(-300), Attempts: 1, Reboots: 1, Updated: at(-300), Device: device, Identity: &forever,
 			Interfaces: []state.Interface{eth0}, Servers: []state.Server{redirect},
 			Downloads: []state.Download{{
 				URI: "https://files.example/os.img", Server: "192.0.2.9:443", Protocol: "https", Bytes: 3 << 29, Total: 3 << 29,

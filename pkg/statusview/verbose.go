@@ -78,7 +78,11 @@ func (p *page) device(s *state.Status) {
 		p.fact("certificate", id.Certificate)
 		p.fact("subject", id.Subject)
 		p.fact("issuer", id.Issuer)
-		p.fact("valid until", p.moment(id.NotAfter))
+		if id.NotAfter.Year() == 9999 { // how certificates say "never" (RFC 5280 §4.1.2.5)
+			p.fact("valid until", "does not expire")
+		} else {
+			p.fact("valid until", p.moment(id.NotAfter))
+		}
 		for _, w := range id.Warnings {
 			p.fact("warning", w)
 		}
