@@ -20,8 +20,8 @@ import (
 )
 
 type upFlags struct {
-	family, serial, ztp string
-	dhcp, keep          bool
+	family, serial string
+	dhcp, keep     bool
 }
 
 func upCommand() *cobra.Command {

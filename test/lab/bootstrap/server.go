@@ -19,7 +19,7 @@ import (
 	"github.com/xpu-sztp/ztp/test/lab/event"
 )
 
-// The operations of RFC 8572 §7, and the two kinds of RESTCONF root discovery, as faults and events name them.
+// RESTCONF root discovery and the operations of RFC 8572 §7, as faults and events name them.
 const (
 	HostMeta             = "host-meta"
 	GetBootstrappingData = "get-bootstrapping-data"

@@ -99,6 +99,12 @@ func Snippets(uris ...string) ([]Snippet, error) {
 	if err != nil {
 		return nil, err
 	}
+	dnsmasq := "dhcp-option=143," + colonHex(list) + "\ndhcp-option=option6:136," + colonHex(list)
+	dnsmasqNote := "both families"
+	if len(list) > 255 {
+		dnsmasq = "dhcp-option=option6:136," + colonHex(list)
+		dnsmasqNote = fmt.Sprintf("DHCPv6 only: dnsmasq cannot split option 143, and the list has %d bytes", len(list))
+	}
 	plain := hex.EncodeToString(list)
 	colons := colonHex(list)
 	return []Snippet{
@@ -108,8 +114,7 @@ func Snippets(uris ...string) ([]Snippet, error) {
 		{"kea-dhcp6", "newer versions call it v6-sztp-redirect",
 			`"option-def": [ { "name": "sztp-redirect", "code": 136, "space": "dhcp6", "type": "tuple", "array": true } ],` + "\n" +
 				`"option-data": [ { "name": "sztp-redirect", "code": 136, "space": "dhcp6", "csv-format": true, "data": "` + strings.Join(uris, ", ") + `" } ]`},
-		{"dnsmasq", "both families; option 143 with more than 255 bytes is split by dnsmasq or not at all, depending on its version",
-			"dhcp-option=143," + colons + "\ndhcp-option=option6:136," + colons},
+		{"dnsmasq", dnsmasqNote, dnsmasq},
 		{"isc-dhcpd", "DHCPv4; a string of bytes, not text",
 			"option sztp-redirect code 143 = string;\noption sztp-redirect " + colons + ";"},
 		{"isc-dhcpd-6", "DHCPv6, in dhcpd6.conf",

@@ -3,6 +3,9 @@ package dhcpd_test
 import (
 	"encoding/hex"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -90,6 +93,45 @@ func TestSnippets(t *testing.T) {
 		}
 		if !found {
 			t.Errorf("%s: no %q", server, want)
+		}
+	}
+}
+
+func TestRealServersAcceptSnippets(t *testing.T) {
+	var five []string
+	for i := range 5 {
+		five = append(five, fmt.Sprintf("https://sztp-%02d.region-eu-central.bootstrap.example.net:8443", i))
+	}
+	for name, uris := range map[string][]string{"short": {"https://bs1.example.net", "https://[2001:db8::7]:8443"}, "long": five} {
+		snippets, err := dhcpd.Snippets(uris...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range snippets {
+			var program, config string
+			var args []string
+			switch s.Server {
+			case "kea-dhcp4", "kea-dhcp6":
+				family := strings.TrimPrefix(s.Server, "kea-dhcp")
+				program, args = s.Server, []string{"-t"}
+				config = `{"Dhcp` + family + `": {"lease-database": {"type": "memfile", "persist": false}, ` + s.Text + "}}"
+			case "dnsmasq":
+				program, args, config = s.Server, []string{"--test", "-C"}, s.Text+"\n"
+			default:
+				continue
+			}
+			t.Run(name+"/"+s.Server, func(t *testing.T) {
+				dir := t.TempDir()
+				file := filepath.Join(dir, "config")
+				if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				cmd := exec.Command(program, append(args, file)...)
+				cmd.Env = append(os.Environ(), "KEA_PIDFILE_DIR="+dir, "KEA_LOCKFILE_DIR="+dir)
+				if out, err := cmd.CombinedOutput(); err != nil {
+					t.Errorf("%v\n%s\n%s", err, out, config)
+				}
+			})
 		}
 	}
 }

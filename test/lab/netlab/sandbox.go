@@ -44,7 +44,7 @@ func Enter(env ...string) (status int, err error) {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
 	defer signal.Stop(signals)
-	if err := startOnMainThread(cmd); err != nil {
+	if err := starter.do(cmd.Start); err != nil {
 		return 0, explain(err)
 	}
 	ended := make(chan error, 1)

@@ -1,7 +1,6 @@
 package netlab
 
 import (
-	"os/exec"
 	"runtime"
 	"sync"
 )
@@ -29,5 +28,3 @@ func (t *lastingThread) do(f func() error) error {
 	t.work <- func() { done <- f() }
 	return <-done
 }
-
-func startOnMainThread(cmd *exec.Cmd) error { return starter.do(cmd.Start) }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/xpu-sztp/ztp/artifacts"
 	"github.com/xpu-sztp/ztp/pkg/state"
 	"github.com/xpu-sztp/ztp/test/lab/artifact"
 )
@@ -72,8 +73,9 @@ func (p *play) awaitRefusal(ctx context.Context) (*state.Status, error) {
 
 // checkRefusal checks that the reason is the voucher's serial number and that nothing was executed.
 func (p *play) checkRefusal(f *findings, reason *state.Reason) {
-	if !strings.Contains(reason.Message, otherSerial) {
-		f.add("the reason %q does not name the serial number %s of the voucher", reason.Message, otherSerial)
+	if reason.Code != string(artifacts.CodeVoucherSerial) || !strings.Contains(reason.Message, otherSerial) {
+		f.add("the reason is %s, %q; want %s with the serial number %s of the voucher",
+			reason.Code, reason.Message, artifacts.CodeVoucherSerial, otherSerial)
 	}
 	for _, r := range p.lab.Bootstrap.Requests() {
 		if !r.Input.SignedDataPreferred {
