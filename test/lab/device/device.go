@@ -56,7 +56,7 @@ type Device struct {
 	resets chan string // lines from the reset button
 
 	mu     sync.Mutex
-	daemon *daemon // nil when it does not run
+	daemon *daemon // the last run; nil before the first
 	boots  int
 }
 

@@ -79,7 +79,7 @@ func (d *Device) runningVersion() string {
 func (d *Device) StartDaemon() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.daemon != nil {
+	if d.daemon.alive() {
 		return errors.New("the daemon runs already")
 	}
 	logFile, err := os.OpenFile(filepath.Join(d.Dir, "daemon.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
@@ -110,9 +110,6 @@ func (d *Device) StartDaemon() error {
 	d.daemon = run
 	go func() {
 		cmd.Wait()
-		d.mu.Lock()
-		d.daemon = nil
-		d.mu.Unlock()
 		code := strconv.Itoa(cmd.ProcessState.ExitCode())
 		d.Log.Add("device", event.Exit, []string{"code", code}, "the daemon ended: %s", cmd.ProcessState)
 		close(run.ended)
@@ -133,7 +130,21 @@ func (d *Device) copyLog(from io.ReadCloser, to io.WriteCloser) {
 	io.Copy(to, from)
 }
 
-func (d *Device) running() *daemon {
+// alive reports whether the run has not ended yet. A nil run has never begun.
+func (r *daemon) alive() bool {
+	if r == nil {
+		return false
+	}
+	select {
+	case <-r.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// last returns the latest run of the daemon, which may have ended, or nil.
+func (d *Device) last() *daemon {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.daemon
@@ -141,18 +152,18 @@ func (d *Device) running() *daemon {
 
 // PID returns the daemon's process id, or 0 when it does not run.
 func (d *Device) PID() int {
-	if run := d.running(); run != nil {
+	if run := d.last(); run.alive() {
 		return run.cmd.Process.Pid
 	}
 	return 0
 }
 
-// Wait waits until the daemon ended or asked for a reboot. A daemon that asked for a reboot and
-// does not end by itself is stopped like a shutdown stops it.
+// Wait waits until the daemon ended, which it may have done already, or asked for a reboot. A daemon that asked for a reboot
+// and does not end by itself is stopped like a shutdown stops it.
 func (d *Device) Wait(ctx context.Context) (End, error) {
-	run := d.running()
+	run := d.last()
 	if run == nil {
-		return End{}, errors.New("the daemon does not run")
+		return End{}, errors.New("the daemon was never started")
 	}
 	select {
 	case <-d.resets:
@@ -196,18 +207,20 @@ func (d *Device) Run(ctx context.Context, maxBoots int) (exit int, err error) {
 	return 0, fmt.Errorf("the device asked for more than %d reboots", maxBoots-1)
 }
 
-// Stop ends the daemon with SIGTERM, or SIGKILL when that has no effect, and returns its exit code.
+// Stop ends the daemon with SIGTERM, or SIGKILL when that has no effect, and returns the exit code of its last run.
 func (d *Device) Stop() int { return d.end(syscall.SIGTERM) }
 
 // Kill ends the daemon with SIGKILL.
 func (d *Device) Kill() int { return d.end(syscall.SIGKILL) }
 
 func (d *Device) end(with syscall.Signal) int {
-	run := d.running()
+	run := d.last()
 	if run == nil {
 		return 0
 	}
-	run.cmd.Process.Signal(with)
+	if run.alive() {
+		run.cmd.Process.Signal(with)
+	}
 	select {
 	case <-run.ended:
 	case <-time.After(stopTimeout):
