@@ -38,13 +38,23 @@ func TestSignatureCounter(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer chip.Close()
-	go func() { // answers each command with itself
+	const failing = 7 // the size of the body that makes this chip refuse
+	go func() {
+		conn, err := chip.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
 		for {
-			conn, err := chip.Accept()
+			command, err := readMessage(conn)
 			if err != nil {
 				return
 			}
-			go io.Copy(conn, conn)
+			answer := []byte{0x80, 1, 0, 0, 0, 10, 0, 0, 0, 0}
+			if len(command) == 10+failing {
+				binary.BigEndian.PutUint32(answer[6:], uint32(tpm2.TPMRCRetry))
+			}
+			conn.Write(answer)
 		}
 	}()
 	counter, err := countSignatures(filepath.Join(dir, "counted"), filepath.Join(dir, "chip"))
@@ -67,7 +77,7 @@ func TestSignatureCounter(t *testing.T) {
 		if _, err := conn.Write(command); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := io.ReadFull(conn, make([]byte, len(command))); err != nil {
+		if _, err := io.ReadFull(conn, make([]byte, 10)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -76,6 +86,7 @@ func TestSignatureCounter(t *testing.T) {
 	send(tpm2.TPMCCReadPublic, 4)
 	send(tpm2.TPMCCSign, 40)
 	send(tpm2.TPMCCNVRead, 0)
+	send(tpm2.TPMCCSign, failing)
 	send(tpm2.TPMCCSign, 0)
 	counter.mark()
 	if got := counter.sinceMark(); got != 2 {

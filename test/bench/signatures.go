@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// signatureCounter stands between a program and a TPM, and counts the signatures that the TPM is asked for.
+// signatureCounter stands between a program and a TPM, and counts the signatures that the TPM makes.
 type signatureCounter struct {
 	listener net.Listener
 	tpm      string // socket
@@ -66,39 +66,44 @@ func (c *signatureCounter) relay(program net.Conn) {
 		return
 	}
 	defer tpm.Close()
-	go func() {
-		io.Copy(program, tpm)
-		program.Close()
-	}()
 	for {
-		command, err := readCommand(program)
+		command, err := readMessage(program)
 		if err != nil {
 			return
 		}
-		if tpm2.TPMCC(binary.BigEndian.Uint32(command[6:])) == tpm2.TPMCCSign {
+		if _, err := tpm.Write(command); err != nil {
+			return
+		}
+		answer, err := readMessage(tpm)
+		if err != nil {
+			return
+		}
+		if tpm2.TPMCC(code(command)) == tpm2.TPMCCSign && tpm2.TPMRC(code(answer)) == tpm2.TPMRCSuccess {
 			c.mu.Lock()
 			c.signed++
 			c.mu.Unlock()
 		}
-		if _, err := tpm.Write(command); err != nil {
+		if _, err := program.Write(answer); err != nil {
 			return
 		}
 	}
 }
 
-// readCommand reads one command of TPM 2.0: a tag of two bytes, the size of the whole in four, the command code in four,
-// and the rest.
-func readCommand(r io.Reader) ([]byte, error) {
+// readMessage reads one command or answer of TPM 2.0: a tag of two bytes, the size of the whole in four, the command or
+// response code in four, and the rest.
+func readMessage(r io.Reader) ([]byte, error) {
 	const header, most = 10, 4096
-	command := make([]byte, header, most)
-	if _, err := io.ReadFull(r, command); err != nil {
+	message := make([]byte, header, most)
+	if _, err := io.ReadFull(r, message); err != nil {
 		return nil, err
 	}
-	size := binary.BigEndian.Uint32(command[2:])
+	size := binary.BigEndian.Uint32(message[2:])
 	if size < header || size > most {
-		return nil, fmt.Errorf("TPM command of %d bytes", size)
+		return nil, fmt.Errorf("TPM message of %d bytes", size)
 	}
-	command = command[:size]
-	_, err := io.ReadFull(r, command[header:])
-	return command, err
+	message = message[:size]
+	_, err := io.ReadFull(r, message[header:])
+	return message, err
 }
+
+func code(message []byte) uint32 { return binary.BigEndian.Uint32(message[6:]) }
