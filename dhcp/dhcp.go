@@ -33,9 +33,9 @@ type Lease struct {
 	Preferred time.Duration // DHCPv6: how long new connections may use Address; 0 is as long as Valid
 	Valid     time.Duration // 0 means for ever
 
-	HasOption bool     // the bootstrap server option was there, whatever it held
-	Servers   []Server // what it held, in order
-	Warnings  []string // deviations that were tolerated or ignored, for people
+	Servers     []Server // what the bootstrap server option held, in order; nil without the option
+	OptionError error    // an *Error that says why the option, which was there, holds no usable server
+	Warnings    []string // deviations that were tolerated or ignored, for people
 
 	serverID []byte // DHCPv6: the server's DUID
 }

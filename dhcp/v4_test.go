@@ -139,7 +139,7 @@ func TestAcquireV4(t *testing.T) {
 			Routes:  []Route{{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParseAddr("192.0.2.1")}},
 			DNS:     []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")},
 			Domains: []string{"example.net"}, Obtained: time.Now(), Renew: 500 * time.Second, Rebind: 875 * time.Second,
-			Valid: 1000 * time.Second, HasOption: true, Servers: []Server{{"bs.example.net", 8443}}}
+			Valid: 1000 * time.Second, Servers: []Server{{"bs.example.net", 8443}}}
 		if diff := cmp.Diff(want, lease, cmp.AllowUnexported(Lease{}), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 			cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 			t.Error(diff)
@@ -383,7 +383,7 @@ func TestLeaseDetailsV4(t *testing.T) {
 		}
 	})
 	t.Run("option-without-a-usable-server", func(t *testing.T) {
-		if l := offer(t, option{OptionV4Redirect, []byte{0, 0}}); !l.HasOption || l.Servers != nil || len(l.Warnings) != 1 {
+		if l := offer(t, option{OptionV4Redirect, []byte{0, 0}}); l.OptionError == nil || l.Servers != nil || len(l.Warnings) != 1 {
 			t.Errorf("%+v", l)
 		}
 	})

@@ -63,8 +63,9 @@ func leaseFromV4(m *dhcpv4.DHCPv4, inform bool, now time.Time) (*Lease, error) {
 	if name := strings.TrimRight(string(m.Options.Get(dhcpv4.OptionDomainName)), "\x00."); isName(name) {
 		l.Domains = []string{name}
 	}
-	l.readServers(m.Options.Get(dhcpv4.GenericOptionCode(OptionV4Redirect)),
-		m.Options.Has(dhcpv4.GenericOptionCode(OptionV4Redirect)))
+	if code := dhcpv4.GenericOptionCode(OptionV4Redirect); m.Options.Has(code) {
+		l.readServers(m.Options.Get(code))
+	}
 	if inform {
 		return l, nil
 	}
@@ -89,12 +90,9 @@ func (l *Lease) warn(format string, args ...any) {
 
 // readServers reads the bootstrap server option of either family. An option without a usable server counts as absent
 // (RFC 8572 §8.1, §8.2), but not silently.
-func (l *Lease) readServers(list []byte, present bool) {
-	if l.HasOption = present; !present {
-		return
-	}
+func (l *Lease) readServers(list []byte) {
 	servers, findings, err := ParseServerListLeniently(list)
-	l.Servers = servers
+	l.Servers, l.OptionError = servers, err
 	if err != nil {
 		l.warn("%v", err)
 		return

@@ -53,7 +53,7 @@ func (l *Lease) readOption136(m *dhcpv6.Message) {
 	if len(options) == 0 {
 		return
 	}
-	l.readServers(options[0].ToBytes(), true)
+	l.readServers(options[0].ToBytes())
 	if len(options) > 1 {
 		l.warn("the server sent option %d %d times; used the first", OptionV6Redirect, len(options))
 	}

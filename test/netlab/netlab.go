@@ -160,24 +160,27 @@ func (n *Namespace) Run(t testing.TB, name string, args ...string) string {
 
 var count atomic.Int32
 
-// Network is a veth pair: one end for the device, the other in a namespace of its own for servers.
+// Network is a switch with two cables: one to the device, the other to an interface for servers, which has a carrier
+// whatever the device does. Switch and servers have a namespace each: a host answers ARP on all its interfaces.
 type Network struct {
-	Device  string     // name of the device's interface
-	Inside  *Namespace // where the device is; nil is the namespace of the test
-	Servers *Namespace
-	Server  string // name of the servers' interface
+	Device   string     // name of the device's interface
+	Inside   *Namespace // where the device is; nil is the namespace of the test
+	Servers  *Namespace
+	Server   string // name of the servers' interface
+	switches *Namespace
+	port     string // the switch's end of the device's cable
 }
 
-// NewNetwork makes a network whose servers have the given addresses, such as "192.0.2.1/24". The servers' interface is up,
-// the device's is not.
+// NewNetwork makes a network whose servers have the given addresses, such as "192.0.2.1/24". The device's interface is
+// down.
 func NewNetwork(t testing.TB, device *Namespace, addresses ...string) *Network {
 	t.Helper()
 	id := count.Add(1)
-	n := &Network{Device: fmt.Sprintf("dev%d", id), Inside: device, Servers: NewNamespace(t), Server: fmt.Sprintf("srv%d", id)}
-	n.Inside.Do(t, func() error {
-		return netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: n.Device}, PeerName: n.Server,
-			PeerNamespace: netlink.NsFd(n.Servers.handle)})
-	})
+	name := func(prefix string) string { return fmt.Sprintf("%s%d", prefix, id) }
+	n := &Network{Device: name("dev"), Inside: device, Servers: NewNamespace(t), Server: name("srv"),
+		switches: NewNamespace(t), port: name("port")}
+	n.cable(t, n.Inside, n.Device, n.port)
+	n.cable(t, n.Servers, n.Server, name("uplink"))
 	t.Cleanup(func() {
 		n.Inside.Do(t, func() error {
 			if l, err := netlink.LinkByName(n.Device); err == nil {
@@ -186,34 +189,67 @@ func NewNetwork(t testing.TB, device *Namespace, addresses ...string) *Network {
 			return nil
 		})
 	})
-	n.Servers.Do(t, func() error {
-		l, err := netlink.LinkByName(n.Server)
+	n.switches.Do(t, func() error { return bridge(n.port, name("uplink")) })
+	n.Servers.Do(t, func() error { return assign(n.Server, addresses) })
+	return n
+}
+
+// cable makes a veth pair from a host to the switch.
+func (n *Network) cable(t testing.TB, host *Namespace, name, port string) {
+	t.Helper()
+	host.Do(t, func() error {
+		return netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: port,
+			PeerNamespace: netlink.NsFd(n.switches.handle)})
+	})
+}
+
+// bridge makes a switch of the ports.
+func bridge(ports ...string) error {
+	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "switch"}, MulticastSnooping: new(false)}
+	if err := netlink.LinkAdd(br); err != nil {
+		return err
+	}
+	for _, port := range ports {
+		l, err := netlink.LinkByName(port)
 		if err != nil {
 			return err
 		}
-		for _, a := range addresses {
-			addr, err := netlink.ParseAddr(a)
-			if err != nil {
-				return err
-			}
-			if err := netlink.AddrAdd(l, addr); err != nil {
-				return fmt.Errorf("%s: %w", a, err)
-			}
+		if err := netlink.LinkSetMaster(l, br); err != nil {
+			return err
 		}
-		return netlink.LinkSetUp(l)
-	})
-	return n
+		if err := netlink.LinkSetUp(l); err != nil {
+			return err
+		}
+	}
+	return netlink.LinkSetUp(br)
+}
+
+func assign(name string, addresses []string) error {
+	l, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	for _, a := range addresses {
+		addr, err := netlink.ParseAddr(a)
+		if err != nil {
+			return err
+		}
+		if err := netlink.AddrAdd(l, addr); err != nil {
+			return fmt.Errorf("%s: %w", a, err)
+		}
+	}
+	return netlink.LinkSetUp(l)
 }
 
 // Up brings the device's interface up, Down takes it down.
 func (n *Network) Up(t testing.TB)   { t.Helper(); n.set(t, n.Inside, n.Device, netlink.LinkSetUp) }
 func (n *Network) Down(t testing.TB) { t.Helper(); n.set(t, n.Inside, n.Device, netlink.LinkSetDown) }
 
-// Plug and Unplug move the cable at the servers' end: the device's interface gets and loses its carrier.
-func (n *Network) Plug(t testing.TB) { t.Helper(); n.set(t, n.Servers, n.Server, netlink.LinkSetUp) }
+// Plug and Unplug move the cable at the switch's end: the device's interface gets and loses its carrier.
+func (n *Network) Plug(t testing.TB) { t.Helper(); n.set(t, n.switches, n.port, netlink.LinkSetUp) }
 func (n *Network) Unplug(t testing.TB) {
 	t.Helper()
-	n.set(t, n.Servers, n.Server, netlink.LinkSetDown)
+	n.set(t, n.switches, n.port, netlink.LinkSetDown)
 }
 
 func (n *Network) set(t testing.TB, ns *Namespace, name string, f func(netlink.Link) error) {

@@ -65,8 +65,8 @@ func (l *Log) follow(r io.Reader) {
 	}
 }
 
-// serve starts a server among the servers of the network and waits until it prints ready.
-func (n *Network) serve(t testing.TB, ready string, cmd *exec.Cmd) *Log {
+// Serve starts a server among the servers of the network and waits until it prints ready.
+func (n *Network) Serve(t testing.TB, ready string, cmd *exec.Cmd) *Log {
 	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -161,7 +161,7 @@ func (n *Network) kea(t testing.TB, program, ready string, config map[string]any
 	}
 	cmd := exec.Command(program, "-c", file)
 	cmd.Env = append(os.Environ(), "KEA_PIDFILE_DIR="+dir, "KEA_LOCKFILE_DIR="+dir)
-	return n.serve(t, ready, cmd)
+	return n.Serve(t, ready, cmd)
 }
 
 // Dnsmasq starts a real dnsmasq with the given arguments (without the leading dashes), on the servers' interface.
@@ -173,7 +173,7 @@ func (n *Network) Dnsmasq(t testing.TB, args ...string) *Log {
 	for _, a := range args {
 		all = append(all, "--"+a)
 	}
-	return n.serve(t, "started, version", exec.Command("dnsmasq", all...))
+	return n.Serve(t, "started, version", exec.Command("dnsmasq", all...))
 }
 
 // HexOption writes the value of a DHCP option as dnsmasq takes it.

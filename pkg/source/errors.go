@@ -1,0 +1,66 @@
+package source
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/xpu-sztp/ztp/dhcp"
+	"github.com/xpu-sztp/ztp/pkg/reason"
+)
+
+// Reason codes of this package. Those of package dhcp appear as well.
+const (
+	NoLink    reason.Code = "no-link"                    // no interface can be used
+	LinkLost  reason.Code = "link-lost"                  // the interface lost its carrier or vanished
+	NoAddress reason.Code = "no-address"                 // the interface has no address of the family
+	NoOption  reason.Code = "no-bootstrap-server-option" // DHCP works but names no bootstrap server
+	NoServer  reason.Code = "no-server"                  // a list of servers is empty
+)
+
+var errNoLink = &reason.Error{Code: NoLink, Msg: "no network interface that the agent may use has a carrier",
+	Fix: "plug a cable in, or look at [discovery] include and exclude in the configuration"}
+
+// attemptError says where an attempt failed.
+type attemptError struct {
+	ifname string
+	family family
+	err    error
+}
+
+func (e *attemptError) Error() string { return fmt.Sprintf("%s %s: %v", e.ifname, e.family, e.err) }
+func (e *attemptError) Unwrap() error { return e.err }
+
+// telling orders codes by how much they help the person who looks for the fault: a network that works but lacks the option
+// tells more than a silent one.
+var telling = []reason.Code{dhcp.BadOption, NoOption, dhcp.NoLease, dhcp.NoAnswer, NoAddress, LinkLost}
+
+// maxTold bounds how many interfaces one message names.
+const maxTold = 8
+
+// explain makes one error of why no interface yielded a lead.
+func explain(failures []error) error {
+	if len(failures) == 0 {
+		return errNoLink
+	}
+	var messages []string
+	for _, f := range failures[:min(len(failures), maxTold)] {
+		messages = append(messages, f.Error())
+	}
+	if more := len(failures) - maxTold; more > 0 {
+		messages = append(messages, fmt.Sprintf("and %d more", more))
+	}
+	code, fix := mostTelling(failures)
+	return &reason.Error{Code: code, Fix: fix, Msg: "no interface led to a bootstrap server: " + strings.Join(messages, "; ")}
+}
+
+func mostTelling(failures []error) (reason.Code, string) {
+	for _, code := range telling {
+		for _, f := range failures {
+			if c, fix := reason.Of(f); c == code {
+				return c, fix
+			}
+		}
+	}
+	return reason.Of(errors.Join(failures...))
+}

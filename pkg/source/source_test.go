@@ -1,0 +1,547 @@
+package source_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/xpu-sztp/ztp/artifacts"
+	"github.com/xpu-sztp/ztp/dhcp"
+	"github.com/xpu-sztp/ztp/pkg/link"
+	"github.com/xpu-sztp/ztp/pkg/reason"
+	"github.com/xpu-sztp/ztp/pkg/source"
+	"github.com/xpu-sztp/ztp/pkg/state"
+	"github.com/xpu-sztp/ztp/test/netlab"
+)
+
+func TestMain(m *testing.M) { os.Exit(netlab.Main(m)) }
+
+// board is the status in memory.
+type board struct {
+	mu      sync.Mutex
+	status  state.Status
+	changed chan struct{}
+}
+
+func (b *board) Update(f func(*state.Status)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f(&b.status)
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// await blocks until the status fulfils cond.
+func (b *board) await(t *testing.T, cond func(state.Status) bool) {
+	t.Helper()
+	limit := time.After(10 * time.Second)
+	for {
+		b.mu.Lock()
+		ok, changed, now := cond(b.status), b.changed, b.status
+		b.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-changed:
+		case <-limit:
+			t.Fatalf("the status never came: %+v", now)
+		}
+	}
+}
+
+func (b *board) entry(name, family string) state.Interface {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, i := range b.status.Interfaces {
+		if i.Name == name && i.Family == family {
+			return i
+		}
+	}
+	return state.Interface{}
+}
+
+// rig is a DHCP source that sees only the given networks.
+type rig struct {
+	*source.DHCP
+	board *board
+	run   string
+}
+
+func newRig(t *testing.T, timeout time.Duration, networks ...*netlab.Network) *rig {
+	t.Helper()
+	r := &rig{board: &board{changed: make(chan struct{})}, run: t.TempDir()}
+	var include []string
+	for _, n := range networks {
+		include = append(include, n.Device)
+	}
+	system, err := link.Open(link.Options{Include: include, Record: filepath.Join(r.run, "network.json"), Run: r.run})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.DHCP = source.NewDHCP(source.DHCPOptions{System: system, Serial: "SN-" + t.Name(), Timeout: timeout, Board: r.board})
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		for _, n := range networks {
+			if out := configured(t, n); out != "" {
+				t.Errorf("left on %s: %s", n.Device, out)
+			}
+		}
+	})
+	return r
+}
+
+// configured is the global addresses and the IPv4 routes of the device's interface.
+func configured(t *testing.T, n *netlab.Network) string {
+	return n.Inside.Run(t, "ip", "-o", "addr", "show", "dev", n.Device, "scope", "global", "permanent") +
+		n.Inside.Run(t, "ip", "-4", "-o", "addr", "show", "dev", n.Device) + n.Inside.Run(t, "ip", "-4", "route", "show", "dev", n.Device)
+}
+
+func redirect(t *testing.T, uris ...string) []byte {
+	t.Helper()
+	b, err := dhcp.EncodeServerList(uris)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// serve accepts connections among the servers of n.
+func serve(t *testing.T, n *netlab.Network, address string) {
+	t.Helper()
+	var l net.Listener
+	n.Servers.Do(t, func() (err error) { l, err = net.Listen("tcp", address); return err })
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+}
+
+// reach connects to the first server of a lead as an agent would.
+func reach(ctx context.Context, lead source.Lead) error {
+	addrs, err := lead.Network.LookupNetIP(ctx, "ip", lead.Servers[0].Address)
+	if err != nil {
+		return err
+	}
+	conn, err := lead.Network.DialContext(ctx, "tcp", netip.AddrPortFrom(addrs[0], lead.Servers[0].Port).String())
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+func discover(t *testing.T, s source.Source, visit func(context.Context, source.Lead) error) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	return s.Discover(ctx, visit)
+}
+
+var kea4 = netlab.DHCP{Subnet: "192.0.2.0/24", Pool: "192.0.2.50-192.0.2.60", Router: "192.0.2.1", DNS: "192.0.2.1", Domain: "lab.test"}
+
+func TestDHCPv4WithKea(t *testing.T) {
+	n := netlab.NewNetwork(t, nil, "192.0.2.1/24")
+	c := kea4
+	c.Redirect = redirect(t, "https://192.0.2.1:8443", "https://[2001:db8::7]")
+	log := n.Kea4(t, c)
+	serve(t, n, "192.0.2.1:8443")
+	r := newRig(t, 10*time.Second, n)
+	err := discover(t, r, func(ctx context.Context, lead source.Lead) error {
+		if lead.Source != "dhcp4" || lead.Interface != n.Device || lead.Trusted || len(lead.Warnings) > 0 {
+			t.Errorf("lead %+v", lead)
+		}
+		want := []artifacts.BootstrapServer{{Address: "192.0.2.1", Port: 8443}, {Address: "2001:db8::7", Port: 443}}
+		if diff := cmp.Diff(want, lead.Servers); diff != "" {
+			t.Error(diff)
+		}
+		if out := configured(t, n); !strings.Contains(out, "192.0.2.5") || !strings.Contains(out, "default via 192.0.2.1") {
+			t.Errorf("during the visit: %s", out)
+		}
+		e := r.board.entry(n.Device, "ipv4")
+		if e.State != "bound" || e.Server != "192.0.2.1" || len(e.Addresses) != 1 || len(e.Options) != 2 || len(e.RoutesAdded) != 2 ||
+			len(e.DNS) != 1 || time.Until(e.LeaseEnds) < 50*time.Minute {
+			t.Errorf("status %+v", e)
+		}
+		return reach(ctx, lead)
+	})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	if out := configured(t, n); out != "" {
+		t.Errorf("afterwards: %s", out)
+	}
+	log.Await(t, "DHCP4_RELEASE ")
+	if e := r.board.entry(n.Device, "ipv4"); e.State != "unbound" || len(e.RoutesRemoved) != 2 || e.Addresses != nil {
+		t.Errorf("status %+v", e)
+	}
+}
+
+func TestDHCPv6WithKea(t *testing.T) {
+	n := netlab.NewNetwork(t, nil, "2001:db8:6::1/64")
+	log := n.Kea6(t, netlab.DHCP{Subnet: "2001:db8:6::/64", Pool: "2001:db8:6::100-2001:db8:6::1ff", DNS: "2001:db8:6::1",
+		Domain: "lab.test", Redirect: redirect(t, "https://[2001:db8:6::1]:8443")})
+	n.Advertise(t, netlab.Router{Prefix: "2001:db8:6::/64", Managed: true, Other: true})
+	serve(t, n, "[2001:db8:6::1]:8443")
+	r := newRig(t, 10*time.Second, n)
+	err := discover(t, r, func(ctx context.Context, lead source.Lead) error {
+		if lead.Source != "dhcp6" || lead.Trusted || len(lead.Servers) != 1 {
+			t.Errorf("lead %+v", lead)
+		}
+		if out := n.Inside.Run(t, "ip", "-6", "addr", "show", "dev", n.Device); !strings.Contains(out, "2001:db8:6::1") || !strings.Contains(out, "/128") {
+			t.Errorf("during the visit: %s", out)
+		}
+		if out := n.Inside.Run(t, "ip", "-6", "route", "show", "dev", n.Device); !strings.Contains(out, "default via fe80::") {
+			t.Errorf("during the visit: %s", out)
+		}
+		return reach(ctx, lead)
+	})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	if out := n.Inside.Run(t, "ip", "-6", "addr", "show", "dev", n.Device); strings.Contains(out, "/128") {
+		t.Errorf("afterwards: %s", out)
+	}
+	log.Await(t, "DHCP6_RELEASE")
+}
+
+// TestDnsmasq serves both families at once, names by DNS, and DHCPv6 in its three forms.
+func TestDnsmasq(t *testing.T) {
+	for form, args := range map[string][]string{
+		"stateful":  {"dhcp-range=2001:db8:8::100,2001:db8:8::1ff,64,1h"},
+		"stateless": {"dhcp-range=2001:db8:8::,ra-stateless"},
+	} {
+		t.Run(form, func(t *testing.T) {
+			n := netlab.NewNetwork(t, nil, "192.0.2.1/24", "2001:db8:8::1/64")
+			option := netlab.HexOption(redirect(t, "https://bs:8443"))
+			log := n.Dnsmasq(t, append(args, "enable-ra", "dhcp-range=192.0.2.50,192.0.2.60,1h", "dhcp-option=143,"+option,
+				"dhcp-option=option6:136,"+option, "dhcp-option=option6:dns-server,[2001:db8:8::1]", "domain=lab.test",
+				"dhcp-option=option6:domain-search,lab.test", "address=/bs.lab.test/192.0.2.1", "address=/bs.lab.test/2001:db8:8::1")...)
+			serve(t, n, "[::]:8443")
+			r := newRig(t, 10*time.Second, n)
+			var seen []string
+			err := discover(t, r, func(ctx context.Context, lead source.Lead) error {
+				seen = append(seen, lead.Source)
+				if err := reach(ctx, lead); err != nil {
+					t.Errorf("%s: %v", lead.Source, err)
+				}
+				return errors.New("look further")
+			})
+			slices.Sort(seen)
+			if err == nil || !slices.Equal(seen, []string{"dhcp4", "dhcp6"}) {
+				t.Errorf("leads %q, %v\n%s", seen, err, log)
+			}
+			if !strings.Contains(err.Error(), "look further\nlook further") {
+				t.Errorf("the visitor's errors are lost: %v", err)
+			}
+		})
+	}
+}
+
+func TestFirstSuccessEndsTheRound(t *testing.T) {
+	var networks []*netlab.Network
+	for range 2 {
+		n := netlab.NewNetwork(t, nil, "192.0.2.1/24")
+		c := kea4
+		c.Redirect = redirect(t, "https://192.0.2.1")
+		n.Kea4(t, c)
+		networks = append(networks, n)
+	}
+	r := newRig(t, 15*time.Second, networks...)
+	visits, begun := 0, time.Now()
+	if err := discover(t, r, func(context.Context, source.Lead) error { visits++; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if visits != 1 || time.Since(begun) > 10*time.Second { // IPv6 alone would have taken its whole time-out
+		t.Errorf("%d visits in %v", visits, time.Since(begun))
+	}
+	for _, n := range networks {
+		if out := configured(t, n); out != "" {
+			t.Errorf("left on %s: %s", n.Device, out)
+		}
+	}
+}
+
+func TestCancelledDuringVisit(t *testing.T) {
+	n := netlab.NewNetwork(t, nil, "192.0.2.1/24")
+	c := kea4
+	c.Redirect = redirect(t, "https://192.0.2.1")
+	log := n.Kea4(t, c)
+	r := newRig(t, 10*time.Second, n)
+	stopped := errors.New("stopped from outside")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	err := r.Discover(ctx, func(ctx context.Context, lead source.Lead) error {
+		cancel(stopped)
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	if !errors.Is(err, stopped) {
+		t.Errorf("error %v", err)
+	}
+	if out := configured(t, n); out != "" {
+		t.Errorf("afterwards: %s", out)
+	}
+	log.Await(t, "DHCP4_RELEASE ")
+}
+
+func TestCableUnpluggedDuringVisit(t *testing.T) {
+	n := netlab.NewNetwork(t, nil, "192.0.2.1/24")
+	c := kea4
+	c.Redirect = redirect(t, "https://192.0.2.1")
+	n.Kea4(t, c)
+	r := newRig(t, 10*time.Second, n)
+	err := discover(t, r, func(ctx context.Context, lead source.Lead) error {
+		n.Unplug(t)
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	if err == nil {
+		t.Error("no error")
+	}
+	r.board.await(t, func(s state.Status) bool {
+		return len(s.Interfaces) > 0 && s.Interfaces[len(s.Interfaces)-1].State == "no-carrier"
+	})
+}
+
+// TestManagedInterface has an address by hand: the agent asks for the option only and changes nothing.
+func TestManagedInterface(t *testing.T) {
+	n := netlab.NewNetwork(t, nil, "192.0.2.1/24", "2001:db8:9::1/64")
+	n.Up(t)
+	n.Inside.Run(t, "ip", "addr", "add", "192.0.2.7/24", "dev", n.Device)
+	option := netlab.HexOption(redirect(t, "https://192.0.2.1:8443"))
+	log := n.Dnsmasq(t, "dhcp-range=192.0.2.50,192.0.2.60,1h", "dhcp-option=143,"+option, "dhcp-range=2001:db8:9::,ra-stateless",
+		"dhcp-option=option6:136,"+option)
+	serve(t, n, "192.0.2.1:8443")
+	r := newRig(t, 10*time.Second, n)
+	addresses := func() string { return n.Inside.Run(t, "ip", "-4", "addr", "show", "dev", n.Device) }
+	before := addresses()
+	var seen []string
+	discover(t, r, func(ctx context.Context, lead source.Lead) error {
+		seen = append(seen, lead.Source)
+		if err := reach(ctx, lead); err != nil {
+			t.Errorf("%s: %v", lead.Source, err)
+		}
+		if diff := cmp.Diff(before, addresses()); diff != "" {
+			t.Error(diff)
+		}
+		return errors.New("look further")
+	})
+	slices.Sort(seen)
+	if !slices.Equal(seen, []string{"dhcp4", "dhcp6"}) {
+		t.Errorf("leads %q\n%s", seen, log)
+	}
+	log.Await(t, "DHCPINFORM")
+	if strings.Contains(log.String(), "DHCPDISCOVER") {
+		t.Errorf("asked for an address:\n%s", log)
+	}
+	if e := r.board.entry(n.Device, "ipv4"); e.Managed != "manual" || e.RoutesAdded != nil {
+		t.Errorf("status %+v", e)
+	}
+	n.Inside.Run(t, "ip", "addr", "del", "192.0.2.7/24", "dev", n.Device)
+}
+
+func TestReasons(t *testing.T) {
+	tests := []struct {
+		name     string
+		redirect []byte
+		serve    bool
+		code     reason.Code
+		says     string
+	}{
+		{"no-server", nil, false, dhcp.NoAnswer, "no DHCPv4 server answered"},
+		{"no-option", nil, true, source.NoOption, "did not send DHCPv4 option 143"},
+		{"bad-option", []byte{0, 22, 'h', 't', 't', 'p', ':', '/', '/', 'x'}, true, dhcp.BadOption, "holds no usable server"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel() // each takes its whole time-out
+			n := netlab.NewNetwork(t, nil, "192.0.2.1/24")
+			if tt.serve {
+				c := kea4
+				c.Redirect = tt.redirect
+				n.Kea4(t, c)
+			}
+			r := newRig(t, 2500*time.Millisecond, n)
+			err := discover(t, r, func(context.Context, source.Lead) error { t.Error("visited"); return nil })
+			code, hint := reason.Of(err)
+			if code != tt.code || hint == "" || !strings.Contains(err.Error(), tt.says) || !strings.Contains(err.Error(), n.Device) {
+				t.Errorf("code %q, hint %q, %v", code, hint, err)
+			}
+		})
+	}
+}
+
+// TestToleratedOption has a server that sends a plain URL with a path, as servers in the field do.
+func TestToleratedOption(t *testing.T) {
+	n := netlab.NewNetwork(t, nil, "192.0.2.1/24")
+	c := kea4
+	c.Redirect = []byte("https://192.0.2.1:8443/restconf")
+	n.Kea4(t, c)
+	r := newRig(t, 10*time.Second, n)
+	err := discover(t, r, func(_ context.Context, lead source.Lead) error {
+		want := []artifacts.BootstrapServer{{Address: "192.0.2.1", Port: 8443}}
+		if diff := cmp.Diff(want, lead.Servers); diff != "" || len(lead.Warnings) != 2 || !strings.Contains(lead.Warnings[0], "plain text") {
+			t.Errorf("%s %q", diff, lead.Warnings)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestWaitsForLink begins without any carrier.
+func TestWaitsForLink(t *testing.T) {
+	n := netlab.NewNetwork(t, nil, "192.0.2.1/24")
+	c := kea4
+	c.Redirect = redirect(t, "https://192.0.2.1")
+	n.Kea4(t, c)
+	n.Unplug(t)
+	r := newRig(t, 10*time.Second, n)
+	done := make(chan error, 1)
+	go func() { done <- r.Discover(t.Context(), func(context.Context, source.Lead) error { return nil }) }()
+	r.board.await(t, func(s state.Status) bool { return s.Phase == state.PhaseWaitingForLink })
+	select {
+	case err := <-done:
+		t.Fatalf("ended without a link: %v", err)
+	default:
+	}
+	n.Plug(t)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestLinkDuringRound plugs a cable in while another interface is being tried.
+func TestLinkDuringRound(t *testing.T) {
+	silent, late := netlab.NewNetwork(t, nil), netlab.NewNetwork(t, nil, "192.0.2.1/24")
+	c := kea4
+	c.Redirect = redirect(t, "https://192.0.2.1")
+	late.Kea4(t, c)
+	late.Unplug(t)
+	r := newRig(t, 10*time.Second, silent, late)
+	done := make(chan error, 1)
+	go func() {
+		done <- r.Discover(t.Context(), func(_ context.Context, lead source.Lead) error {
+			if lead.Interface != late.Device {
+				t.Errorf("lead %+v", lead)
+			}
+			return nil
+		})
+	}()
+	r.board.await(t, func(s state.Status) bool {
+		return slices.ContainsFunc(s.Interfaces, func(i state.Interface) bool { return i.Name == silent.Device && i.State == "acquiring" })
+	})
+	late.Plug(t)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWakesWhenLinkComesUp(t *testing.T) {
+	n := netlab.NewNetwork(t, nil)
+	n.Unplug(t)
+	r := newRig(t, time.Second, n)
+	select {
+	case <-r.Wake():
+		t.Fatal("woke without a carrier")
+	default:
+	}
+	n.Plug(t)
+	select {
+	case <-r.Wake():
+	case <-time.After(10 * time.Second):
+		t.Fatal("did not wake")
+	}
+}
+
+func TestStatusOfUnusedInterfaces(t *testing.T) {
+	used, unplugged, skipped := netlab.NewNetwork(t, nil), netlab.NewNetwork(t, nil), netlab.NewNetwork(t, nil)
+	unplugged.Unplug(t)
+	r := newRig(t, time.Second, used, unplugged)
+	want := map[string]string{unplugged.Device: "no-carrier", skipped.Device: "skipped"}
+	r.board.await(t, func(s state.Status) bool {
+		got := map[string]string{}
+		for _, i := range s.Interfaces {
+			if want[i.Name] != "" {
+				got[i.Name] = i.State
+			}
+		}
+		return cmp.Equal(want, got)
+	})
+}
+
+func TestWellKnown(t *testing.T) {
+	servers := []artifacts.BootstrapServer{{Address: "192.0.2.1", Port: 8443}}
+	t.Run("by-dhcp-where-nobody-configures", func(t *testing.T) {
+		n := netlab.NewNetwork(t, nil, "192.0.2.1/24")
+		n.Kea4(t, kea4) // without option 143
+		serve(t, n, "192.0.2.1:8443")
+		r := newRig(t, 10*time.Second, n)
+		err := discover(t, source.WellKnown{Servers: servers, DHCP: r.DHCP}, func(ctx context.Context, lead source.Lead) error {
+			if !lead.Trusted || lead.Source != "well-known" {
+				t.Errorf("lead %+v", lead)
+			}
+			return reach(ctx, lead)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Run("by-the-configured-network", func(t *testing.T) {
+		n := netlab.NewNetwork(t, nil, "192.0.2.1/24")
+		n.Up(t)
+		n.Inside.Run(t, "ip", "addr", "add", "192.0.2.7/24", "dev", n.Device)
+		serve(t, n, "192.0.2.1:8443")
+		r := newRig(t, 10*time.Second, n)
+		r.board.await(t, func(state.Status) bool { return true })
+		err := discover(t, source.WellKnown{Servers: servers, DHCP: r.DHCP}, func(ctx context.Context, lead source.Lead) error {
+			if !lead.Trusted || lead.Interface != "" {
+				t.Errorf("lead %+v", lead)
+			}
+			return reach(ctx, lead)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.Inside.Run(t, "ip", "addr", "del", "192.0.2.7/24", "dev", n.Device)
+	})
+	t.Run("none-configured", func(t *testing.T) {
+		err := discover(t, source.WellKnown{}, func(context.Context, source.Lead) error { t.Error("visited"); return nil })
+		if code, _ := reason.Of(err); code != source.NoServer {
+			t.Errorf("error %v", err)
+		}
+	})
+}
+
+func TestStatic(t *testing.T) {
+	for _, trusted := range []bool{false, true} {
+		s := source.Static{Servers: []artifacts.BootstrapServer{{Address: "bs.example.net", Port: 443}}, Trusted: trusted}
+		failed := errors.New("failed")
+		err := discover(t, s, func(_ context.Context, lead source.Lead) error {
+			if lead.Trusted != trusted || len(lead.Servers) != 1 || lead.Network == nil {
+				t.Errorf("lead %+v", lead)
+			}
+			return failed
+		})
+		if !errors.Is(err, failed) {
+			t.Errorf("error %v", err)
+		}
+	}
+}
