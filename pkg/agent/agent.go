@@ -7,7 +7,6 @@ package agent
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -66,18 +65,11 @@ type Device struct {
 	Presented                  string // the client certificate in words, for status
 }
 
-// Trust is the policy by which data is judged.
-type Trust struct {
-	VoucherAnchors []*x509.Certificate
-	Assertions     []artifacts.Assertion
-	Lenient        bool
-}
-
 // Agent holds what the loop needs. All fields but Wake are required.
 type Agent struct {
 	Device  Device
-	Trust   Trust
-	Sources []source.Source // in the order they are tried
+	Policy  artifacts.Policy // by which data is judged; Clock and Nonce are filled in for each visit
+	Sources []source.Source  // in the order they are tried
 
 	Connect   func(context.Context, Target) (Session, error)
 	Onboarder Onboarder

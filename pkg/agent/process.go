@@ -15,9 +15,9 @@ func (v *visit) process(ctx context.Context, got reply) error {
 	if got.session != nil {
 		evidence = got.session.Evidence()
 	}
-	conveyed, trail, err := artifacts.Validate(got.bundle, evidence, v.Device.Device, artifacts.Policy{
-		VoucherAnchors: v.Trust.VoucherAnchors, Assertions: v.Trust.Assertions, Clock: v.Clock(),
-		Nonce: got.input.Nonce, Lenient: v.Trust.Lenient})
+	policy := v.Policy
+	policy.Clock, policy.Nonce = v.Clock(), got.input.Nonce
+	conveyed, trail, err := artifacts.Validate(got.bundle, evidence, v.Device.Device, policy)
 	v.showValidated(conveyed, trail, err)
 	if err != nil {
 		return v.refuse(ctx, got, evidence, err)

@@ -66,9 +66,11 @@ func (r *round) followLead(ctx context.Context, lead source.Lead) error {
 	return err
 }
 
-// fail records a failure for the round's verdict and returns its error.
+// fail records a failure for the round's verdict, shows it when it is the furthest so far, and returns its error.
 func (r *round) fail(stage Stage, err error) error {
 	r.failures = append(r.failures, Failure{Stage: stage, Err: err})
+	furthest := &RoundError{Failures: r.failures}
+	r.Board.Update(func(s *state.Status) { s.Reason = Explain(furthest) })
 	code, _ := reason.Of(err)
 	r.Log.Warn("failed", "reason", string(code), "error", err)
 	return err

@@ -33,7 +33,7 @@ func (a *Agent) showPhase(p state.Phase) {
 // showBackOff says why nothing worked and when the next round begins.
 func (a *Agent) showBackOff(delay time.Duration, cause error) {
 	why := Explain(cause)
-	a.Log.Warn("nothing worked, waiting", "reason", why.Code, "error", why.Message, "retry_in", delay.Round(time.Millisecond).String())
+	a.Log.Warn("nothing worked, waiting", "reason", why.Code, "error", why.Message, "to_do", why.Hint, "retry_in", delay.Round(time.Millisecond).String())
 	a.Board.Update(func(s *state.Status) {
 		s.Phase = state.PhaseBackingOff
 		s.NextAttempt = now().Add(delay)

@@ -56,6 +56,12 @@ type Trust struct {
 	Assertions       []string `toml:"assertions"`        // acceptable voucher assertions
 	Clock            string   `toml:"clock"`             // "auto", "none", "rtc", "authenticated"
 	Lenient          bool     `toml:"lenient"`           // tolerate encoding mistakes of peers seen in the field
+	// RequireNonce refuses vouchers that do not repeat the nonce of this very request.
+	RequireNonce bool `toml:"require-nonce"`
+	// LongLived accepts vouchers that neither repeat the nonce nor expire (RFC 8366 §5.3).
+	LongLived bool `toml:"long-lived-vouchers"`
+	// UncheckedRevocation accepts, without an accurate clock, revocation lists of unknown age (RFC 8572 §9.1).
+	UncheckedRevocation bool `toml:"unchecked-revocation"`
 }
 
 // Image says where images go.

@@ -1,8 +1,11 @@
 package onboard
 
 import (
+	"context"
+	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -214,6 +217,31 @@ func TestImageRebootFails(t *testing.T) {
 	}
 	if d := r.describe(t); d.Next != "" {
 		t.Errorf("slot %s still boots next", d.Next)
+	}
+}
+
+// TestImageStoppedByItsOwnReboot: systemd tells the daemon, and the command, to stop while the command still runs.
+func TestImageStoppedByItsOwnReboot(t *testing.T) {
+	r, m := imageRig(t), newMirror(t, newImage)
+	begun, end := filepath.Join(r.dir, "begun"), filepath.Join(r.dir, "end")
+	for _, pipe := range []string{begun, end} {
+		if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.opts.Reboot.Command = []string{"/bin/sh", "-c", "echo >" + begun + "; read x <" + end + "; kill -TERM $$"}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		os.ReadFile(begun) // returns when the command runs
+		cancel()
+		os.WriteFile(end, []byte("\n"), 0)
+	}()
+	outcome, err := New(r.opts).execute(ctx, Request{Reporter: r.server, Network: loopback{}}, plan{boot: demand(newImage, "2", m.URL+"/image")})
+	if outcome != Rebooting || err != nil {
+		t.Errorf("got %v, %v", outcome, err)
+	}
+	if d := r.describe(t); d.Next != "b" {
+		t.Errorf("slot %q boots next", d.Next)
 	}
 }
 

@@ -14,18 +14,19 @@ import (
 const rebootTimeout = 60 * time.Second
 
 // rebootDevice runs the reboot command. Nothing is killed when it returns: it may have left something behind that
-// reboots in a moment.
+// reboots in a moment. That we are told to stop while it runs is the reboot beginning, and no failure whatever becomes
+// of the command then.
 func (e *Executor) rebootDevice(ctx context.Context) error {
 	argv := e.Reboot.Command
 	if len(argv) == 0 {
 		return rebootError(errors.New("reboot.command is empty"))
 	}
-	ctx, cancel := context.WithTimeout(ctx, rebootTimeout)
+	running, cancel := context.WithTimeout(context.WithoutCancel(ctx), rebootTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd := exec.CommandContext(running, argv[0], argv[1:]...)
 	cmd.WaitDelay = time.Second
 	e.Logger.Info("rebooting", "command", argv)
-	if out, err := cmd.CombinedOutput(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
+	if out, err := cmd.CombinedOutput(); err != nil && ctx.Err() == nil && !errors.Is(err, exec.ErrWaitDelay) {
 		return rebootError(fmt.Errorf("%q: %w: %.500s", argv, err, clean(string(out))))
 	}
 	return nil

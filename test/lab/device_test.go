@@ -101,69 +101,6 @@ func TestDeviceOnLoopback(t *testing.T) {
 	}
 }
 
-// TestKilledDaemon kills the daemon when the server hears of each step, has it started again as init would, and wants the
-// end that an undisturbed device reaches.
-func TestKilledDaemon(t *testing.T) {
-	for _, at := range []progress.Type{
-		progress.BootstrapInitiated, progress.ParsingComplete, progress.BootImageInitiated, progress.BootImageMismatch,
-		progress.BootImageComplete, progress.PreScriptInitiated, progress.PreScriptComplete, progress.ConfigInitiated,
-		progress.ConfigComplete, progress.PostScriptInitiated, progress.PostScriptComplete, progress.BootstrapComplete,
-	} {
-		t.Run(string(at), func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			defer cancel()
-			l := newLab(t)
-			o := onboarding(l)
-			o.PreScript = []byte("#!/bin/sh\n[ \"$1\" = undo ] || date >\"$ZTP_ROOT/pre\"\n")
-			o.PostScript = []byte("#!/bin/sh\n[ \"$1\" = undo ] || date >\"$ZTP_ROOT/post\"\n")
-			l.Onboard(o, "verbose")
-			d := newDevice(t, l, device.Options{FileKey: true, Command: onceAt(l)})
-			if err := d.PowerOn(ctx); err != nil {
-				t.Fatal(err)
-			}
-			killed := make(chan error, 1)
-			go func() {
-				_, err := l.Log.Wait(ctx, event.Is(event.Report, "progress-type", string(at)))
-				d.Kill()
-				killed <- err
-			}()
-			for {
-				end, err := d.Wait(ctx)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if end.Exit == 0 && !end.Reboot {
-					break
-				}
-				start := d.StartDaemon
-				if end.Reboot {
-					start = func() error { return d.PowerOn(ctx) }
-				}
-				if err := start(); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := <-killed; err != nil {
-				t.Fatal(err)
-			}
-			if _, code, err := d.Ztp(ctx, "status"); code != 0 || err != nil {
-				t.Errorf("ztp status: %d, %v", code, err)
-			}
-			for _, file := range []string{"pre", "post"} {
-				if _, err := os.Stat(d.Path(file)); err != nil {
-					t.Error(err)
-				}
-			}
-			if got, _ := os.ReadFile(d.Path("etc/device.conf")); string(got) != "hostname x\n" {
-				t.Errorf("the configuration is %q", got)
-			}
-			if name, _, err := slot.Boot(d.Slots()); name != "b" || err != nil {
-				t.Errorf("the next boot starts slot %s, %v", name, err)
-			}
-		})
-	}
-}
-
 func TestVoucherForAnotherDevice(t *testing.T) { // R5.4-04
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
