@@ -46,12 +46,12 @@ type Route struct {
 	Gateway     netip.Addr
 }
 
-// Ends returns when the lease runs out, or the zero time when it does not.
+// Ends returns when the lease runs out, in UTC, or the zero time when it does not.
 func (l *Lease) Ends() time.Time {
 	if l.Valid == 0 || !l.Address.IsValid() {
 		return time.Time{}
 	}
-	return l.Obtained.Add(l.Valid)
+	return l.Obtained.Add(l.Valid).UTC()
 }
 
 // Client is one family's DHCP client on one interface: *Client4 or *Client6. Errors are *Error unless ctx ended for another

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -211,8 +212,7 @@ func TestKeepAndReleaseV6(t *testing.T) {
 			return [][]byte{answer6(t, b, dhcpv6.MessageTypeReply, 1, granted(1000*time.Second))}
 		})
 		c := client6(w)
-		lease, err := leaseFromV6(parse6(t, answer6(t, c.message(dhcpv6.MessageTypeSolicit).ToBytes(), dhcpv6.MessageTypeReply, 1,
-			granted(1000*time.Second))), iaid6, false, nil, time.Now())
+		lease, err := grant(answer6(t, c.message(dhcpv6.MessageTypeSolicit).ToBytes(), dhcpv6.MessageTypeReply, 1, granted(1000*time.Second)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -247,6 +247,55 @@ func TestDUID(t *testing.T) {
 	}
 }
 
+// grant reads a lease from a message.
+func grant(b []byte) (*Lease, error) {
+	m, err := parseV6(b)
+	if err != nil {
+		return nil, err
+	}
+	return m.lease(iaid6, false, nil, time.Now())
+}
+
+func TestLeaseDetailsV6(t *testing.T) {
+	req := client6(nil).message(dhcpv6.MessageTypeSolicit).ToBytes()
+	names := &dhcpv6.OptionGeneric{OptionCode: dhcpv6.OptionDomainSearchList,
+		OptionData: []byte("\x03lab\x04test\x00\x01-\x00\x07example\x03net\x00\xc0\x00")}
+	bomb := &dhcpv6.OptionGeneric{OptionCode: dhcpv6.OptionDomainSearchList,
+		OptionData: append(bytes.Repeat([]byte{1, 'a'}, 1000), bytes.Repeat([]byte{0xc0, 0}, 1000)...)}
+	odd := &dhcpv6.OptionGeneric{OptionCode: dhcpv6.OptionNTPServer, OptionData: []byte{1}}
+	t.Run("names-and-servers", func(t *testing.T) {
+		l, err := grant(answer6(t, req, dhcpv6.MessageTypeReply, 1, granted(time.Hour), names,
+			dhcpv6.OptDNS(net.ParseIP("2001:db8::1"), net.IPv6loopback, net.ParseIP("fe80::1"))))
+		if err != nil || fmt.Sprint(l.Domains, l.DNS) != "[lab.test example.net] [2001:db8::1 fe80::1]" {
+			t.Errorf("%+v, %v", l, err)
+		}
+	})
+	t.Run("odd-option-that-nobody-asked-for", func(t *testing.T) {
+		if l, err := grant(answer6(t, req, dhcpv6.MessageTypeReply, 1, odd, granted(time.Hour))); err != nil {
+			t.Errorf("%+v, %v", l, err)
+		}
+	})
+	t.Run("compressed-names", func(t *testing.T) {
+		b, begun := answer6(t, req, dhcpv6.MessageTypeReply, 1, granted(time.Hour), bomb), time.Now()
+		if l, err := grant(b); err != nil || l.Domains != nil || time.Since(begun) > 100*time.Millisecond {
+			t.Errorf("%+v, %v after %v", l, err, time.Since(begun))
+		}
+	})
+	t.Run("other-association", func(t *testing.T) {
+		ia := granted(time.Hour).(*dhcpv6.OptIANA)
+		ia.IaId[0] ^= 1
+		if l, err := grant(answer6(t, req, dhcpv6.MessageTypeReply, 1, ia)); !errors.Is(err, errNoAddress) {
+			t.Errorf("%+v, %v", l, err)
+		}
+	})
+	t.Run("status", func(t *testing.T) {
+		if l, err := grant(answer6(t, req, dhcpv6.MessageTypeReply, 1, granted(time.Hour),
+			&dhcpv6.OptStatusCode{StatusCode: iana.StatusNotOnLink, StatusMessage: "elsewhere"})); err == nil {
+			t.Errorf("%+v", l)
+		}
+	})
+}
+
 // FuzzParseV6 checks that no message panics or takes long, and that an address taken from one is usable.
 func FuzzParseV6(f *testing.F) {
 	req := client6(nil).message(dhcpv6.MessageTypeSolicit).ToBytes()
@@ -257,11 +306,7 @@ func FuzzParseV6(f *testing.F) {
 		if len(b) > maxPacket {
 			return
 		}
-		m, err := dhcpv6.MessageFromBytes(b)
-		if err != nil {
-			return
-		}
-		lease, err := leaseFromV6(m, iaid6, false, nil, time.Time{})
+		lease, err := grant(b)
 		if err != nil {
 			return
 		}

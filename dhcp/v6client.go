@@ -118,16 +118,16 @@ func (s *session) solicit(ctx context.Context, r retransmission) (*Lease, error)
 	m.AddOption(s.iana(nil))
 	accept := func(p datagram, elapsed time.Duration) verdict {
 		reply := s.reply(p, m)
-		if reply == nil || reply.MessageType != dhcpv6.MessageTypeAdvertise {
+		if reply == nil || reply.kind != dhcpv6.MessageTypeAdvertise {
 			return verdict{}
 		}
 		wait := verdict{done: elapsed >= r.initial, settle: r.initial - elapsed}
-		lease, err := leaseFromV6(reply, s.IAID, false, p.from, time.Now())
+		lease, err := reply.lease(s.IAID, false, p.from, time.Now())
 		if err != nil {
 			unusable = err
 			return wait
 		}
-		preference := reply.Options.Preference()
+		preference := reply.preference
 		better := len(lease.Servers) > 0 && len(best.servers()) == 0 ||
 			(len(lease.Servers) > 0) == (len(best.servers()) > 0) && preference > bestPreference
 		if best == nil || better {
@@ -157,10 +157,10 @@ func (s *session) leased(ctx context.Context, m *dhcpv6.Message, r retransmissio
 	var refused error
 	accept := func(p datagram, _ time.Duration) verdict {
 		reply := s.reply(p, m)
-		if reply == nil || reply.MessageType != dhcpv6.MessageTypeReply {
+		if reply == nil || reply.kind != dhcpv6.MessageTypeReply {
 			return verdict{}
 		}
-		lease, refused = leaseFromV6(reply, s.IAID, false, p.from, time.Now())
+		lease, refused = reply.lease(s.IAID, false, p.from, time.Now())
 		return verdict{done: true}
 	}
 	if err := s.exchange(ctx, m, r, accept); err != nil {
@@ -191,10 +191,10 @@ func (s *session) inform(ctx context.Context, r retransmission) (*Lease, error) 
 	m := s.message(dhcpv6.MessageTypeInformationRequest)
 	accept := func(p datagram, _ time.Duration) verdict {
 		reply := s.reply(p, m)
-		if reply == nil || reply.MessageType != dhcpv6.MessageTypeReply {
+		if reply == nil || reply.kind != dhcpv6.MessageTypeReply {
 			return verdict{}
 		}
-		lease, err := leaseFromV6(reply, s.IAID, true, p.from, time.Now())
+		lease, err := reply.lease(s.IAID, true, p.from, time.Now())
 		if err != nil {
 			return verdict{}
 		}
@@ -300,18 +300,18 @@ func serverID(duid []byte) dhcpv6.Option {
 	return &dhcpv6.OptionGeneric{OptionCode: dhcpv6.OptionServerID, OptionData: duid}
 }
 
-// reply decodes p when it is a server's answer to request, or returns nil (RFC 8415 §16).
-func (s *session) reply(p datagram, request *dhcpv6.Message) *dhcpv6.Message {
+// reply decodes p when it is a server's answer to request, or returns nil (RFC 8415 §16). An answer to a message with a
+// client identifier has the same.
+func (s *session) reply(p datagram, request *dhcpv6.Message) *message6 {
 	if len(p.data) < 4 || !bytes.Equal(p.data[1:4], request.TransactionID[:]) {
 		return nil
 	}
-	m, err := dhcpv6.MessageFromBytes(p.data)
+	m, err := parseV6(p.data)
 	if err != nil {
 		logger(s.Logger).Debug("ignored a malformed DHCPv6 message", "from", p.from, "error", err)
 		return nil
 	}
-	if id := m.Options.ClientID(); id == nil || !bytes.Equal(id.ToBytes(), s.DUID) {
-		// Servers may leave it out only when an information request came without one, which ours never do.
+	if !bytes.Equal(m.clientID, s.DUID) {
 		return nil
 	}
 	return m

@@ -1,6 +1,7 @@
 package dhcp
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -13,95 +14,228 @@ import (
 	"github.com/insomniacslk/dhcp/iana"
 )
 
+// message6 is what this client uses of a server's DHCPv6 message. It is read here and not by the library, which decodes
+// every option of every kind: 4 KiB of compressed names cost it more than half a second, and one odd option that nobody
+// asked for makes it refuse the message.
+type message6 struct {
+	kind               dhcpv6.MessageType
+	clientID, serverID []byte
+	preference         uint8
+	status             status6
+	associations       []association
+	dns                []byte
+	domains            []byte
+	redirects          [][]byte // each instance of option 136
+}
+
+// association is an IA_NA option.
+type association struct {
+	iaid      [4]byte
+	t1, t2    time.Duration
+	status    status6
+	addresses []leased6
+}
+
+// leased6 is an IA address option.
+type leased6 struct {
+	address          netip.Addr
+	preferred, valid time.Duration
+}
+
+// status6 is a status code option; the zero value is success.
+type status6 struct {
+	code iana.StatusCode
+	text []byte
+}
+
+func (s status6) err() error {
+	switch s.code {
+	case iana.StatusSuccess:
+		return nil
+	case iana.StatusNoAddrsAvail:
+		return errNoAddress
+	}
+	return fmt.Errorf("status %v (%.80q)", s.code, s.text)
+}
+
+// Bounds on what a message may hold.
+const (
+	maxAssociations = 8
+	maxRedirects    = 4
+)
+
+var errMalformed = errors.New("malformed message")
+
+// parseV6 reads a message from a server (RFC 8415 §8, §21). Options that are not used are not looked into; those that are
+// and have a wrong length make the message malformed.
+func parseV6(b []byte) (*message6, error) {
+	if len(b) < 4 {
+		return nil, errMalformed
+	}
+	m := &message6{kind: dhcpv6.MessageType(b[0])}
+	err := options6(b[4:], func(code dhcpv6.OptionCode, v []byte) bool {
+		switch code {
+		case dhcpv6.OptionClientID:
+			m.clientID = v
+		case dhcpv6.OptionServerID:
+			m.serverID = v
+		case dhcpv6.OptionPreference:
+			if len(v) != 1 {
+				return false
+			}
+			m.preference = v[0]
+		case dhcpv6.OptionStatusCode:
+			return m.status.parse(v)
+		case dhcpv6.OptionIANA:
+			return m.associate(v)
+		case dhcpv6.OptionDNSRecursiveNameServer:
+			m.dns = v
+		case dhcpv6.OptionDomainSearchList:
+			m.domains = v
+		case dhcpv6.OptionV6SZTPRedirect:
+			if len(m.redirects) < maxRedirects {
+				m.redirects = append(m.redirects, v)
+			}
+		}
+		return true
+	})
+	return m, err
+}
+
+// options6 shows each option to use, which reports whether it is well-formed.
+func options6(b []byte, use func(dhcpv6.OptionCode, []byte) bool) error {
+	for len(b) > 0 {
+		if len(b) < 4 {
+			return errMalformed
+		}
+		code, n := dhcpv6.OptionCode(binary.BigEndian.Uint16(b)), int(binary.BigEndian.Uint16(b[2:]))
+		if n > len(b)-4 || !use(code, b[4:4+n]) {
+			return fmt.Errorf("%w: option %d", errMalformed, code)
+		}
+		b = b[4+n:]
+	}
+	return nil
+}
+
+func (s *status6) parse(v []byte) bool {
+	if len(v) < 2 {
+		return false
+	}
+	s.code, s.text = iana.StatusCode(binary.BigEndian.Uint16(v)), v[2:]
+	return true
+}
+
+func (m *message6) associate(v []byte) bool {
+	if len(v) < 12 || len(m.associations) == maxAssociations {
+		return len(v) >= 12
+	}
+	ia := association{iaid: [4]byte(v), t1: seconds6(v[4:]), t2: seconds6(v[8:])}
+	err := options6(v[12:], func(code dhcpv6.OptionCode, v []byte) bool {
+		switch code {
+		case dhcpv6.OptionStatusCode:
+			return ia.status.parse(v)
+		case dhcpv6.OptionIAAddr:
+			if len(v) < 24 {
+				return false
+			}
+			if len(ia.addresses) < maxAssociations {
+				ia.addresses = append(ia.addresses, leased6{netip.AddrFrom16([16]byte(v)), seconds6(v[16:]), seconds6(v[20:])})
+			}
+		}
+		return true
+	})
+	m.associations = append(m.associations, ia)
+	return err == nil
+}
+
+func seconds6(b []byte) time.Duration { return time.Duration(binary.BigEndian.Uint32(b)) * time.Second }
+
 // errNoAddress says that a server has configuration but no address for this interface.
 var errNoAddress = errors.New("the server has no address for this interface")
 
-// leaseFromV6 reads the lease for iaid, or the configuration alone when inform is set, from an advertisement or reply.
-func leaseFromV6(m *dhcpv6.Message, iaid [4]byte, inform bool, from net.Addr, now time.Time) (*Lease, error) {
-	l := &Lease{Obtained: now, DNS: v6Addresses(m.Options.DNS(), maxDNS)}
+// lease reads the lease for iaid, or the configuration alone when inform is set, from an advertisement or reply.
+func (m *message6) lease(iaid [4]byte, inform bool, from net.Addr, now time.Time) (*Lease, error) {
+	l := &Lease{Obtained: now, DNS: v6Addresses(m.dns, maxDNS), Domains: domains6(m.domains), serverID: m.serverID}
 	if udp, ok := from.(*net.UDPAddr); ok {
 		l.Server = udp.AddrPort().Addr()
 	}
-	id := m.Options.ServerID()
-	if id == nil {
+	if len(m.serverID) == 0 {
 		return nil, errors.New("no server identifier")
 	}
-	l.serverID = id.ToBytes()
-	if s := m.Options.Status(); s != nil && s.StatusCode != iana.StatusSuccess {
-		if s.StatusCode == iana.StatusNoAddrsAvail {
-			return nil, errNoAddress
-		}
-		return nil, fmt.Errorf("status %v (%.80q)", s.StatusCode, s.StatusMessage)
+	if err := m.status.err(); err != nil {
+		return nil, err
 	}
-	if search := m.Options.DomainSearchList(); search != nil {
-		for _, name := range search.Labels {
-			if name = strings.TrimSuffix(name, "."); isName(name) && len(l.Domains) < maxDomains {
-				l.Domains = append(l.Domains, name)
-			}
-		}
+	// The option is a singleton (RFC 8572 §8.2): of several the first is used.
+	if len(m.redirects) > 0 {
+		l.readServers(m.redirects[0])
 	}
-	l.readOption136(m)
+	if len(m.redirects) > 1 {
+		l.warn("the server sent option %d more than once; used the first", OptionV6Redirect)
+	}
 	if inform {
 		return l, nil
 	}
-	return l, l.readAddress(m, iaid)
+	return l, l.takeAddress(m, iaid)
 }
 
-// readOption136 reads the bootstrap servers. The option is a singleton (RFC 8572 §8.2): of several the first is used.
-func (l *Lease) readOption136(m *dhcpv6.Message) {
-	options := m.GetOption(dhcpv6.OptionV6SZTPRedirect)
-	if len(options) == 0 {
-		return
-	}
-	l.readServers(options[0].ToBytes())
-	if len(options) > 1 {
-		l.warn("the server sent option %d %d times; used the first", OptionV6Redirect, len(options))
-	}
-}
-
-func (l *Lease) readAddress(m *dhcpv6.Message, iaid [4]byte) error {
-	for _, ia := range m.Options.IANA() {
-		if ia.IaId != iaid {
+func (l *Lease) takeAddress(m *message6, iaid [4]byte) error {
+	for _, ia := range m.associations {
+		if ia.iaid != iaid {
 			continue
 		}
-		if s := ia.Options.Status(); s != nil && s.StatusCode != iana.StatusSuccess {
-			if s.StatusCode == iana.StatusNoAddrsAvail {
-				return errNoAddress
-			}
-			return fmt.Errorf("status %v (%.80q)", s.StatusCode, s.StatusMessage)
+		if err := ia.status.err(); err != nil {
+			return err
 		}
-		for _, a := range ia.Options.Addresses() {
-			addr, ok := netip.AddrFromSlice(a.IPv6Addr)
-			if !ok || !assignable(addr) || addr.IsLinkLocalUnicast() || addr.Is4In6() || a.PreferredLifetime > a.ValidLifetime {
-				continue
+		for _, a := range ia.addresses {
+			if assignable(a.address) && !a.address.IsLinkLocalUnicast() && !a.address.Is4In6() && a.preferred <= a.valid {
+				return l.take(ia, a)
 			}
-			return l.takeAddress(addr, ia, a)
 		}
 	}
 	return errNoAddress
 }
 
-func (l *Lease) takeAddress(addr netip.Addr, ia *dhcpv6.OptIANA, a *dhcpv6.OptIAAddress) error {
-	l.Address = netip.PrefixFrom(addr, 128)
-	if a.ValidLifetime == infinite*time.Second {
+func (l *Lease) take(ia association, a leased6) error {
+	l.Address = netip.PrefixFrom(a.address, 128)
+	if a.valid == infinite*time.Second {
 		return nil
 	}
-	if a.ValidLifetime < minLease {
-		return fmt.Errorf("a lease of %v is too short to use", a.ValidLifetime)
+	if a.valid < minLease {
+		return fmt.Errorf("a lease of %v is too short to use", a.valid)
 	}
-	l.Valid, l.Preferred = a.ValidLifetime, a.PreferredLifetime
-	l.Renew, l.Rebind = ia.T1, ia.T2
-	l.boundTimes(ia.T1 > 0 && ia.T2 > 0)
+	l.Valid, l.Preferred = a.valid, a.preferred
+	l.Renew, l.Rebind = ia.t1, ia.t2
+	l.boundTimes(ia.t1 > 0 && ia.t2 > 0)
 	return nil
 }
 
-func v6Addresses(ips []net.IP, limit int) []netip.Addr {
+func v6Addresses(b []byte, limit int) []netip.Addr {
 	var addrs []netip.Addr
-	for _, ip := range ips {
-		a, ok := netip.AddrFromSlice(ip)
-		if ok && assignable(a) && !slices.Contains(addrs, a) && len(addrs) < limit {
+	for ; len(b) >= 16 && len(addrs) < limit; b = b[16:] {
+		if a := netip.AddrFrom16([16]byte(b)); assignable(a) && !slices.Contains(addrs, a) {
 			addrs = append(addrs, a)
 		}
 	}
 	return addrs
+}
+
+// domains6 reads names in the uncompressed form of RFC 1035 §3.1, up to the first fault.
+func domains6(b []byte) []string {
+	var domains []string
+	var labels []string
+	for len(b) > 0 && len(domains) < maxDomains {
+		n := int(b[0])
+		if n > 63 || n >= len(b) || len(labels) > 127 {
+			break
+		}
+		if n > 0 {
+			labels = append(labels, string(b[1:1+n]))
+		} else if name := strings.Join(labels, "."); isName(name) {
+			domains, labels = append(domains, name), nil
+		} else {
+			labels = nil
+		}
+		b = b[1+n:]
+	}
+	return domains
 }

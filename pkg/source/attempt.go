@@ -39,14 +39,15 @@ type attempt struct {
 }
 
 // run gets on the network, visits what that led to, and leaves nothing behind. It reports whether there was a visit; then
-// err is the visitor's.
-func (a *attempt) run(ctx context.Context) (visited bool, err error) {
+// err is the visitor's. plugged ends with the interface's carrier and concerns only what comes before the visit: a visit
+// may outlast an interruption, which its own configuration of the network can well cause.
+func (a *attempt) run(ctx, plugged context.Context) (visited bool, err error) {
 	defer a.cleanUp()
-	a.show(func(i *state.Interface) { i.State, i.Managed = "acquiring", a.link.Managed })
-	lease, applied, err := a.connect(ctx)
+	a.show(func(i *state.Interface) { i.State, i.Managed, i.Detail = "acquiring", a.link.Managed, "" })
+	lease, applied, err := a.connect(plugged)
 	if err != nil {
-		if ctx.Err() != nil {
-			err = a.lost(ctx)
+		if plugged.Err() != nil {
+			err = errEnded
 		}
 		a.show(func(i *state.Interface) { i.State, i.Detail = "unbound", err.Error() })
 		return false, err
@@ -57,48 +58,39 @@ func (a *attempt) run(ctx context.Context) (visited bool, err error) {
 		a.show(func(i *state.Interface) { i.Detail = err.Error() })
 		return false, err
 	}
-	return a.follow(ctx, lead, lease, applied)
+	stop := a.keep(ctx, lease, applied)
+	defer stop() // the client must be idle when the lease is released
+	a.visiting.Lock()
+	defer a.visiting.Unlock()
+	if plugged.Err() != nil || a.won {
+		return false, errEnded
+	}
+	err = a.visit(ctx, lead)
+	a.won = err == nil
+	return true, err
 }
 
-// follow visits the lead while the lease is kept alive.
-func (a *attempt) follow(ctx context.Context, lead Lead, lease *dhcp.Lease, applied *link.Lease) (visited bool, err error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+// keep extends the lease in the background. A lease that is lost takes its address along; what that means for the visit,
+// its connections will tell.
+func (a *attempt) keep(ctx context.Context, lease *dhcp.Lease, applied *link.Lease) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
 	kept := make(chan struct{})
 	go func() {
 		defer close(kept)
 		err := dhcp.Keep(ctx, a.client, lease, func(next *dhcp.Lease) error {
 			*lease = *next
-			a.show(func(i *state.Interface) { i.LeaseEnds = next.Ends().UTC() })
+			a.show(func(i *state.Interface) { i.LeaseEnds = next.Ends() })
 			return applied.Extend(next)
 		})
 		if err != nil {
-			cancel(err)
+			a.Logger.Warn("the lease is lost", "interface", a.link.Name, "error", err)
+			a.show(func(i *state.Interface) { i.State, i.Detail, i.Addresses = "unbound", err.Error(), nil })
+			if err := applied.Remove(); err != nil {
+				a.Logger.Warn("the lease could not be removed from the interface", "interface", a.link.Name, "error", err)
+			}
 		}
 	}()
-	defer func() { // the client must be idle when the lease is released
-		cancel(nil)
-		<-kept
-	}()
-	a.visiting.Lock()
-	defer a.visiting.Unlock()
-	if ctx.Err() != nil || a.won {
-		return false, a.lost(ctx)
-	}
-	err = a.visit(ctx, lead)
-	a.won = err == nil
-	if err != nil && ctx.Err() != nil {
-		err = errors.Join(context.Cause(ctx), err)
-	}
-	return true, err
-}
-
-// lost explains the end of the attempt's context: from outside, or because of the interface.
-func (a *attempt) lost(ctx context.Context) error {
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-		return cause
-	}
-	return &reason.Error{Code: LinkLost, Msg: "the attempt ended early, because the interface lost its carrier or it was not needed any more"}
+	return func() { cancel(); <-kept }
 }
 
 // connect gets a lease or, where somebody else configures the interface, what DHCP has to say besides.
@@ -200,7 +192,7 @@ func (a *attempt) giveBack(lease *dhcp.Lease, applied *link.Lease) {
 		a.Logger.Warn("the lease could not be removed from the interface", "interface", a.link.Name, "error", err)
 	}
 	a.show(func(i *state.Interface) {
-		i.State, i.Addresses, i.RoutesRemoved = "unbound", nil, routes
+		i.State, i.Addresses, i.RoutesRemoved, i.LeaseEnds = "unbound", nil, routes, time.Time{}
 		if i.Detail == "" {
 			i.Detail = "the lease was released"
 		}

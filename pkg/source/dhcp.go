@@ -231,8 +231,8 @@ func (r *round) run(ctx context.Context, cancel context.CancelFunc) error {
 	return explain(failures)
 }
 
-// adjust starts attempts on newly usable interfaces, cancels those on interfaces that no longer are, and returns how many it
-// started.
+// adjust starts attempts on newly usable interfaces, ends those on interfaces that no longer are unless they have come to a
+// visit, and returns how many it started.
 func (r *round) adjust(ctx context.Context, links []link.Link) (started int) {
 	usable := map[int]bool{}
 	for _, l := range links {
@@ -249,14 +249,14 @@ func (r *round) adjust(ctx context.Context, links []link.Link) (started int) {
 			continue
 		}
 		drain(r.wake)
-		attemptCtx, cancel := context.WithCancel(ctx)
+		plugged, cancel := context.WithCancel(ctx)
 		t.begun, t.cancel = t.begun+1, cancel
 		for _, f := range []family{ipv4, ipv6} {
 			t.active++
 			started++
 			go func() {
 				a := &attempt{round: r, link: l, family: f}
-				visited, err := a.run(attemptCtx)
+				visited, err := a.run(ctx, plugged)
 				r.results <- result{l, f, visited, err}
 			}()
 		}

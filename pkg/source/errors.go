@@ -12,7 +12,7 @@ import (
 // Reason codes of this package. Those of package dhcp appear as well.
 const (
 	NoLink    reason.Code = "no-link"                    // no interface can be used
-	LinkLost  reason.Code = "link-lost"                  // the interface lost its carrier or vanished
+	LinkLost  reason.Code = "link-lost"                  // the interface lost its carrier or vanished too early
 	NoAddress reason.Code = "no-address"                 // the interface has no address of the family
 	NoOption  reason.Code = "no-bootstrap-server-option" // DHCP works but names no bootstrap server
 	NoServer  reason.Code = "no-server"                  // a list of servers is empty
@@ -20,6 +20,9 @@ const (
 
 var errNoLink = &reason.Error{Code: NoLink, Msg: "no network interface that the agent may use has a carrier",
 	Fix: "plug a cable in, or look at [discovery] include and exclude in the configuration"}
+
+// errEnded is the end of an attempt from outside. When the reason was another one's success, nobody sees it.
+var errEnded = &reason.Error{Code: LinkLost, Msg: "the interface lost its carrier or vanished", Fix: "check the cable and the port at its other end"}
 
 // attemptError says where an attempt failed.
 type attemptError struct {

@@ -73,10 +73,7 @@ func (a *attempt) show(change func(*state.Interface)) {
 func (a *attempt) showLease(lease *dhcp.Lease, applied *link.Lease) {
 	a.show(func(i *state.Interface) {
 		*i = state.Interface{Name: a.link.Name, Family: string(a.family), State: "bound", Managed: a.link.Managed,
-			LeaseEnds: lease.Ends().UTC(), RoutesAdded: applied.Routes()}
-		if lease.Ends().IsZero() {
-			i.LeaseEnds = lease.Ends()
-		}
+			LeaseEnds: lease.Ends(), RoutesAdded: applied.Routes()}
 		if lease.Server.IsValid() {
 			i.Server = lease.Server.String()
 		}

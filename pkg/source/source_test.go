@@ -300,19 +300,48 @@ func TestCancelledDuringVisit(t *testing.T) {
 	log.Await(t, "DHCP4_RELEASE ")
 }
 
+// TestCableUnpluggedDuringVisit interrupts the cable for a moment, which a visit has to survive.
 func TestCableUnpluggedDuringVisit(t *testing.T) {
 	n := netlab.NewNetwork(t, nil, "192.0.2.1/24")
 	c := kea4
-	c.Redirect = redirect(t, "https://192.0.2.1")
+	c.Redirect = redirect(t, "https://192.0.2.1:8443")
 	n.Kea4(t, c)
+	serve(t, n, "192.0.2.1:8443")
 	r := newRig(t, 10*time.Second, n)
 	err := discover(t, r, func(ctx context.Context, lead source.Lead) error {
+		carrier := func(want bool) {
+			err := r.System.Await(ctx, func(links []link.Link) bool {
+				return slices.ContainsFunc(links, func(l link.Link) bool { return l.Name == n.Device && l.Carrier == want })
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		}
 		n.Unplug(t)
-		<-ctx.Done()
-		return ctx.Err()
+		carrier(false)
+		n.Plug(t)
+		carrier(true)
+		return reach(ctx, lead)
 	})
-	if err == nil {
-		t.Error("no error")
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCableUnpluggedBeforeLease(t *testing.T) {
+	n := netlab.NewNetwork(t, nil)
+	r := newRig(t, time.Minute, n)
+	done := make(chan error, 1)
+	go func() {
+		done <- r.Discover(t.Context(), func(context.Context, source.Lead) error { t.Error("visited"); return nil })
+	}()
+	acquiring := func(s state.Status) bool {
+		return slices.ContainsFunc(s.Interfaces, func(i state.Interface) bool { return i.State == "acquiring" })
+	}
+	r.board.await(t, acquiring)
+	n.Unplug(t)
+	if code, hint := reason.Of(<-done); code != source.LinkLost || hint == "" {
+		t.Errorf("code %q, hint %q", code, hint)
 	}
 	r.board.await(t, func(s state.Status) bool {
 		return len(s.Interfaces) > 0 && s.Interfaces[len(s.Interfaces)-1].State == "no-carrier"
