@@ -74,7 +74,7 @@ func (d *DHCP) follow(ctx context.Context) {
 	for {
 		links, changed := d.System.Links()
 		d.System.Raise()
-		d.showLinks(links)
+		d.showLinks()
 		for _, l := range links {
 			news = news || l.Usable() && !known[l.Index]
 			known[l.Index] = l.Usable()
@@ -211,6 +211,7 @@ func (r *round) run(ctx context.Context, cancel context.CancelFunc) error {
 		case res := <-r.results:
 			active--
 			r.running[res.link.Index].active--
+			r.showLinks()
 			switch {
 			case res.visited && res.err == nil:
 				succeeded = true

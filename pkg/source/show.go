@@ -13,8 +13,9 @@ import (
 const maxShown = 256
 
 // showLinks lists the interfaces without a lease and forgets those that are gone.
-func (d *DHCP) showLinks(links []link.Link) {
+func (d *DHCP) showLinks() {
 	d.Board.Update(func(s *state.Status) {
+		links, _ := d.System.Links() // here, so that what is shown last is the latest
 		var shown []state.Interface
 		for i := range links {
 			l := &links[i]
