@@ -135,9 +135,14 @@ func locked(t testing.TB, f func() error) {
 	}
 }
 
-// Start starts cmd inside the namespace and kills it when the test ends.
+// Start starts cmd inside the namespace and kills it when the test ends, or dies.
 func (n *Namespace) Start(t testing.TB, cmd *exec.Cmd) {
 	t.Helper()
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	// The signal comes when the thread ends, which those of the runtime do with the process only.
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	n.Do(t, cmd.Start)
 	t.Cleanup(func() {
 		cmd.Process.Kill()
