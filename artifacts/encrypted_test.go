@@ -2,10 +2,12 @@ package artifacts_test
 
 import (
 	"crypto"
+	"encoding/asn1"
 	"testing"
 
 	"github.com/xpu-sztp/ztp/artifacts"
 	"github.com/xpu-sztp/ztp/artifacts/internal/opensslpki"
+	"github.com/xpu-sztp/ztp/test/lab/cms"
 )
 
 func TestEncryptedArtifacts(t *testing.T) {
@@ -51,6 +53,25 @@ func TestEncryptedArtifacts(t *testing.T) {
 		})
 	}
 	t.Run("unsigned", func(t *testing.T) {
+		for name, contentType := range map[string]asn1.ObjectIdentifier{"labelled-json": cms.ConveyedJSON, "labelled-data": cms.Data} {
+			t.Run(name, func(t *testing.T) { // R3-03: OpenSSL labels everything id-data
+				plain, err := cms.Unsigned(contentType, redirectDocument)
+				if err != nil {
+					t.Fatal(err)
+				}
+				sealed, err := cms.Encrypt(plain, w.device.Certificate, cms.Typed)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var d artifacts.Device
+				withEC(&d)
+				conveyed, _, err := artifacts.Validate(artifacts.Bundle{ConveyedInformation: sealed}, nil, d, artifacts.Policy{})
+				refused(t, err, "", "")
+				if err == nil && conveyed.Redirect == nil {
+					t.Errorf("conveyed %+v", conveyed)
+				}
+			})
+		}
 		for name, plaintext := range map[string][]byte{"document": redirectDocument, "content-info": opensslpki.Data(typeJSON, redirectDocument)} {
 			t.Run(name, func(t *testing.T) {
 				var d artifacts.Device

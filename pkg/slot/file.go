@@ -22,7 +22,17 @@ const (
 	fileNext    = "next"
 )
 
-// File is the back end "file": a folder in the format that the package comment states.
+// File is the back end "file". Its folder holds:
+//
+//	a.img, b.img        the contents of the slots
+//	a.sha256, b.sha256  the digest of a complete, verified image, as sha256sum writes it; absent while a slot is written
+//	running             the slot that the boot loader started, "a" or "b"
+//	good                the slot that is started unless next says otherwise
+//	next                the slot to try once at the next boot; absent when there is none
+//
+// A text file holds one line and is replaced as a whole. Where running or good is absent it reads as "a": a folder that
+// holds only a.img is a device fresh from the factory. The slot that good names is never written to, so that at every
+// instant one complete image is bootable. The boot loader (Boot) removes next before it starts the slot that it names.
 type File struct{ dir string }
 
 var _ Backend = (*File)(nil)

@@ -3,18 +3,6 @@
 // to be good are never written to, an image is bootable only after what the storage holds was read back and found equal
 // to what was demanded, and a new slot is tried once: unless it is marked good while it runs, the boot loader returns to
 // the good one by itself.
-//
-// The back end "file" keeps its slots in a folder:
-//
-//	a.img, b.img        the contents of the slots
-//	a.sha256, b.sha256  the digest of a complete, verified image, as sha256sum writes it; absent while a slot is written
-//	running             the slot that the boot loader started, "a" or "b"
-//	good                the slot that is started unless next says otherwise
-//	next                the slot to try once at the next boot; absent when there is none
-//
-// A text file holds one line and is replaced as a whole. Where running or good is absent it reads as "a": a folder that
-// holds only a.img is a device fresh from the factory. The slot that good names is never written to, so that at every
-// instant one complete image is bootable. The boot loader (Boot) removes next before it starts the slot that it names.
 package slot
 
 import (

@@ -10,12 +10,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	_ "github.com/xpu-sztp/ztp/pkg/daemon" // of which the agent is built: a cached result must not outlive a change
 	"github.com/xpu-sztp/ztp/pkg/state"
 	"github.com/xpu-sztp/ztp/test/lab"
 	"github.com/xpu-sztp/ztp/test/lab/artifact"
@@ -207,8 +207,4 @@ func within(t *testing.T, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeoutCause(t.Context(), d, fmt.Errorf("not done within %v", d))
 	t.Cleanup(cancel)
 	return ctx
-}
-
-func has(lines []string, part string) bool {
-	return slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, part) })
 }

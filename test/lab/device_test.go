@@ -13,8 +13,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/xpu-sztp/ztp/pkg/progress"
-	"github.com/xpu-sztp/ztp/pkg/slot"
 	"github.com/xpu-sztp/ztp/test/lab"
 	"github.com/xpu-sztp/ztp/test/lab/artifact"
 	"github.com/xpu-sztp/ztp/test/lab/device"

@@ -123,6 +123,7 @@ func plaintext(artifact []byte, style Style) (asn1.ObjectIdentifier, []byte, err
 func recipientInfo(key []byte, to *x509.Certificate) (der []byte, version int, err error) {
 	switch pub := to.PublicKey.(type) {
 	case *rsa.PublicKey:
+		//lint:ignore SA1019 PKCS #1 v1.5 is what OpenSSL uses for RSA recipients, and what devices must read
 		encrypted, err := rsa.EncryptPKCS1v15(rand.Reader, pub, key)
 		if err != nil {
 			return nil, 0, err
