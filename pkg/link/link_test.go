@@ -18,10 +18,10 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/xpu-sztp/ztp/dhcp"
 	"github.com/xpu-sztp/ztp/pkg/link"
-	"github.com/xpu-sztp/ztp/test/netlab"
+	"github.com/xpu-sztp/ztp/test/nettest"
 )
 
-func TestMain(m *testing.M) { os.Exit(netlab.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(nettest.Main(m)) }
 
 func open(t *testing.T, o link.Options) *link.System {
 	t.Helper()
@@ -64,7 +64,7 @@ func usable(l *link.Link) bool { return l.Usable() }
 
 func TestFollowsInterfaces(t *testing.T) {
 	s := open(t, link.Options{})
-	n := netlab.NewNetwork(t, nil)
+	n := nettest.NewNetwork(t, nil)
 	await(t, s, n.Device, func(l *link.Link) bool { return !l.Up && l.Skip == "" })
 	n.Up(t)
 	await(t, s, n.Device, usable)
@@ -85,7 +85,7 @@ func TestFollowsInterfaces(t *testing.T) {
 }
 
 func TestSkips(t *testing.T) {
-	a, b, c := netlab.NewNetwork(t, nil), netlab.NewNetwork(t, nil), netlab.NewNetwork(t, nil)
+	a, b, c := nettest.NewNetwork(t, nil), nettest.NewNetwork(t, nil), nettest.NewNetwork(t, nil)
 	a.Inside.Run(t, "ip", "link", "add", "br0", "type", "bridge")
 	t.Cleanup(func() { a.Inside.Run(t, "ip", "link", "del", "br0") })
 	a.Inside.Run(t, "ip", "link", "set", a.Device, "master", "br0")
@@ -110,7 +110,7 @@ func TestManagedBySomebodyElse(t *testing.T) {
 		}
 	}
 	s := open(t, link.Options{Run: run})
-	n := netlab.NewNetwork(t, nil)
+	n := nettest.NewNetwork(t, nil)
 	n.Up(t)
 	index := fmt.Sprint(await(t, s, n.Device, usable).Index)
 	write := func(dir, content string) {
@@ -139,8 +139,8 @@ func TestManagedBySomebodyElse(t *testing.T) {
 }
 
 func TestRaise(t *testing.T) {
-	n := netlab.NewNetwork(t, nil)
-	excluded := netlab.NewNetwork(t, nil)
+	n := nettest.NewNetwork(t, nil)
+	excluded := nettest.NewNetwork(t, nil)
 	s := open(t, link.Options{Include: []string{n.Device}})
 	s.Raise()
 	await(t, s, n.Device, usable)
@@ -156,7 +156,7 @@ func TestRaise(t *testing.T) {
 }
 
 func TestRaiseKeepsWhatOthersUse(t *testing.T) {
-	n := netlab.NewNetwork(t, nil)
+	n := nettest.NewNetwork(t, nil)
 	s := open(t, link.Options{Include: []string{n.Device}})
 	s.Raise()
 	await(t, s, n.Device, usable)
@@ -179,13 +179,13 @@ var lease4 = &dhcp.Lease{
 }
 
 // shown is the addresses and routes of an interface.
-func shown(t *testing.T, n *netlab.Network) string {
+func shown(t *testing.T, n *nettest.Network) string {
 	return n.Inside.Run(t, "ip", "-o", "addr", "show", "dev", n.Device, "scope", "global") +
 		n.Inside.Run(t, "ip", "route", "show", "dev", n.Device)
 }
 
 func TestApplyAndRemove(t *testing.T) {
-	n := netlab.NewNetwork(t, nil)
+	n := nettest.NewNetwork(t, nil)
 	n.Up(t)
 	record := filepath.Join(t.TempDir(), "network.json")
 	s := open(t, link.Options{Record: record})
@@ -227,7 +227,7 @@ func TestApplyAndRemove(t *testing.T) {
 }
 
 func TestApplyLeavesForeignThingsAlone(t *testing.T) {
-	n := netlab.NewNetwork(t, nil)
+	n := nettest.NewNetwork(t, nil)
 	n.Up(t)
 	s := open(t, link.Options{})
 	l := await(t, s, n.Device, usable)
@@ -247,7 +247,7 @@ func TestApplyLeavesForeignThingsAlone(t *testing.T) {
 
 // TestAddressTakenOver checks that configuration which makes our address permanent keeps it.
 func TestAddressTakenOver(t *testing.T) {
-	n := netlab.NewNetwork(t, nil)
+	n := nettest.NewNetwork(t, nil)
 	n.Up(t)
 	s := open(t, link.Options{})
 	applied, err := s.Apply(t.Context(), await(t, s, n.Device, usable), lease4)
@@ -264,7 +264,7 @@ func TestAddressTakenOver(t *testing.T) {
 }
 
 func TestRecoversFromCrash(t *testing.T) {
-	n := netlab.NewNetwork(t, nil)
+	n := nettest.NewNetwork(t, nil)
 	record := filepath.Join(t.TempDir(), "network.json")
 	before := shown(t, n)
 	s := open(t, link.Options{Record: record, Include: []string{n.Device}})
@@ -304,7 +304,7 @@ func TestDamagedRecordIsNoObstacle(t *testing.T) {
 
 // TestDuplicateAddress leases an address that another host of the link has.
 func TestDuplicateAddress(t *testing.T) {
-	n := netlab.NewNetwork(t, nil, "2001:db8::50/64")
+	n := nettest.NewNetwork(t, nil, "2001:db8::50/64")
 	n.Up(t)
 	s := open(t, link.Options{})
 	l := await(t, s, n.Device, func(l *link.Link) bool { return l.LinkLocal().IsValid() })
@@ -332,10 +332,10 @@ func TestDuplicateAddress(t *testing.T) {
 }
 
 func TestRouterAdvertisement(t *testing.T) {
-	tests := []netlab.Router{{Managed: true, Other: true}, {Other: true}, {Prefix: "2001:db8:5::/64", Autonomous: true}}
+	tests := []nettest.Router{{Managed: true, Other: true}, {Other: true}, {Prefix: "2001:db8:5::/64", Autonomous: true}}
 	for _, r := range tests {
 		t.Run(fmt.Sprintf("M=%v,O=%v,A=%v", r.Managed, r.Other, r.Autonomous), func(t *testing.T) {
-			n := netlab.NewNetwork(t, nil)
+			n := nettest.NewNetwork(t, nil)
 			n.Up(t)
 			s := open(t, link.Options{})
 			n.Advertise(t, r)
@@ -353,7 +353,7 @@ func TestRouterAdvertisement(t *testing.T) {
 
 // TestRouterSolicitation has dnsmasq, which answers solicitations at once and otherwise advertises every few minutes.
 func TestRouterSolicitation(t *testing.T) {
-	n := netlab.NewNetwork(t, nil, "2001:db8:7::1/64")
+	n := nettest.NewNetwork(t, nil, "2001:db8:7::1/64")
 	n.Up(t)
 	s := open(t, link.Options{})
 	l := await(t, s, n.Device, func(l *link.Link) bool { return l.LinkLocal().IsValid() })
@@ -369,7 +369,7 @@ func TestRouterSolicitation(t *testing.T) {
 }
 
 func TestAwaitDefaultRouteEndsWithContext(t *testing.T) {
-	n := netlab.NewNetwork(t, nil)
+	n := nettest.NewNetwork(t, nil)
 	n.Up(t)
 	s := open(t, link.Options{})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -383,7 +383,7 @@ func TestAwaitDefaultRouteEndsWithContext(t *testing.T) {
 func TestTwoNetworksWithOneAddress(t *testing.T) {
 	s := open(t, link.Options{})
 	for i := range 2 {
-		n := netlab.NewNetwork(t, nil, "192.0.2.1/24")
+		n := nettest.NewNetwork(t, nil, "192.0.2.1/24")
 		n.Up(t)
 		greeting := fmt.Sprintf("server %d", i)
 		var listener net.Listener
@@ -431,7 +431,7 @@ func TestTwoNetworksWithOneAddress(t *testing.T) {
 
 // TestDialLinkLocal reaches a server that has nothing but a link-local address.
 func TestDialLinkLocal(t *testing.T) {
-	n := netlab.NewNetwork(t, nil)
+	n := nettest.NewNetwork(t, nil)
 	n.Up(t)
 	s := open(t, link.Options{})
 	await(t, s, n.Device, func(l *link.Link) bool { return l.LinkLocal().IsValid() })

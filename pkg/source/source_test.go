@@ -3,13 +3,8 @@ package source_test
 import (
 	"context"
 	"errors"
-	"net"
-	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,144 +15,11 @@ import (
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/source"
 	"github.com/xpu-sztp/ztp/pkg/state"
-	"github.com/xpu-sztp/ztp/test/netlab"
+	"github.com/xpu-sztp/ztp/test/nettest"
 )
 
-func TestMain(m *testing.M) { os.Exit(netlab.Main(m)) }
-
-// board is the status in memory.
-type board struct {
-	mu      sync.Mutex
-	status  state.Status
-	changed chan struct{}
-}
-
-func (b *board) Update(f func(*state.Status)) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	f(&b.status)
-	close(b.changed)
-	b.changed = make(chan struct{})
-}
-
-// await blocks until the status fulfils cond.
-func (b *board) await(t *testing.T, cond func(state.Status) bool) {
-	t.Helper()
-	limit := time.After(10 * time.Second)
-	for {
-		b.mu.Lock()
-		ok, changed, now := cond(b.status), b.changed, b.status
-		b.mu.Unlock()
-		if ok {
-			return
-		}
-		select {
-		case <-changed:
-		case <-limit:
-			t.Fatalf("the status never came: %+v", now)
-		}
-	}
-}
-
-func (b *board) entry(name, family string) state.Interface {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, i := range b.status.Interfaces {
-		if i.Name == name && i.Family == family {
-			return i
-		}
-	}
-	return state.Interface{}
-}
-
-// rig is a DHCP source that sees only the given networks.
-type rig struct {
-	*source.DHCP
-	board *board
-	run   string
-}
-
-func newRig(t *testing.T, timeout time.Duration, networks ...*netlab.Network) *rig {
-	t.Helper()
-	r := &rig{board: &board{changed: make(chan struct{})}, run: t.TempDir()}
-	var include []string
-	for _, n := range networks {
-		include = append(include, n.Device)
-	}
-	system, err := link.Open(link.Options{Include: include, Record: filepath.Join(r.run, "network.json"), Run: r.run})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.DHCP = source.NewDHCP(source.DHCPOptions{System: system, Serial: "SN-" + t.Name(), Timeout: timeout, Board: r.board})
-	t.Cleanup(func() {
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
-		for _, n := range networks {
-			if out := configured(t, n); out != "" {
-				t.Errorf("left on %s: %s", n.Device, out)
-			}
-		}
-	})
-	return r
-}
-
-// configured is the global addresses and the IPv4 routes of the device's interface.
-func configured(t *testing.T, n *netlab.Network) string {
-	return n.Inside.Run(t, "ip", "-o", "addr", "show", "dev", n.Device, "scope", "global", "permanent") +
-		n.Inside.Run(t, "ip", "-4", "-o", "addr", "show", "dev", n.Device) + n.Inside.Run(t, "ip", "-4", "route", "show", "dev", n.Device)
-}
-
-func redirect(t *testing.T, uris ...string) []byte {
-	t.Helper()
-	b, err := dhcp.EncodeServerList(uris)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-// serve accepts connections among the servers of n.
-func serve(t *testing.T, n *netlab.Network, address string) {
-	t.Helper()
-	var l net.Listener
-	n.Servers.Do(t, func() (err error) { l, err = net.Listen("tcp", address); return err })
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			c.Close()
-		}
-	}()
-}
-
-// reach connects to the first server of a lead as an agent would.
-func reach(ctx context.Context, lead source.Lead) error {
-	addrs, err := lead.Network.LookupNetIP(ctx, "ip", lead.Servers[0].Address)
-	if err != nil {
-		return err
-	}
-	conn, err := lead.Network.DialContext(ctx, "tcp", netip.AddrPortFrom(addrs[0], lead.Servers[0].Port).String())
-	if err != nil {
-		return err
-	}
-	return conn.Close()
-}
-
-func discover(t *testing.T, s source.Source, visit func(context.Context, source.Lead) error) error {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	return s.Discover(ctx, visit)
-}
-
-var kea4 = netlab.DHCP{Subnet: "192.0.2.0/24", Pool: "192.0.2.50-192.0.2.60", Router: "192.0.2.1", DNS: "192.0.2.1", Domain: "lab.test"}
-
 func TestDHCPv4WithKea(t *testing.T) {
-	n := netlab.NewNetwork(t, nil, "192.0.2.1/24")
+	n := nettest.NewNetwork(t, nil, "192.0.2.1/24")
 	c := kea4
 	c.Redirect = redirect(t, "https://192.0.2.1:8443", "https://[2001:db8::7]")
 	log := n.Kea4(t, c)
@@ -194,10 +56,10 @@ func TestDHCPv4WithKea(t *testing.T) {
 }
 
 func TestDHCPv6WithKea(t *testing.T) {
-	n := netlab.NewNetwork(t, nil, "2001:db8:6::1/64")
-	log := n.Kea6(t, netlab.DHCP{Subnet: "2001:db8:6::/64", Pool: "2001:db8:6::100-2001:db8:6::1ff", DNS: "2001:db8:6::1",
+	n := nettest.NewNetwork(t, nil, "2001:db8:6::1/64")
+	log := n.Kea6(t, nettest.DHCP{Subnet: "2001:db8:6::/64", Pool: "2001:db8:6::100-2001:db8:6::1ff", DNS: "2001:db8:6::1",
 		Domain: "lab.test", Redirect: redirect(t, "https://[2001:db8:6::1]:8443")})
-	n.Advertise(t, netlab.Router{Prefix: "2001:db8:6::/64", Managed: true, Other: true})
+	n.Advertise(t, nettest.Router{Prefix: "2001:db8:6::/64", Managed: true, Other: true})
 	serve(t, n, "[2001:db8:6::1]:8443")
 	r := newRig(t, 10*time.Second, n)
 	err := discover(t, r, func(ctx context.Context, lead source.Lead) error {
@@ -228,8 +90,8 @@ func TestDnsmasq(t *testing.T) {
 		"stateless": {"dhcp-range=2001:db8:8::,ra-stateless"},
 	} {
 		t.Run(form, func(t *testing.T) {
-			n := netlab.NewNetwork(t, nil, "192.0.2.1/24", "2001:db8:8::1/64")
-			option := netlab.HexOption(redirect(t, "https://bs:8443"))
+			n := nettest.NewNetwork(t, nil, "192.0.2.1/24", "2001:db8:8::1/64")
+			option := nettest.HexOption(redirect(t, "https://bs:8443"))
 			log := n.Dnsmasq(t, append(args, "enable-ra", "dhcp-range=192.0.2.50,192.0.2.60,1h", "dhcp-option=143,"+option,
 				"dhcp-option=option6:136,"+option, "dhcp-option=option6:dns-server,[2001:db8:8::1]", "domain=lab.test",
 				"dhcp-option=option6:domain-search,lab.test", "address=/bs.lab.test/192.0.2.1", "address=/bs.lab.test/2001:db8:8::1")...)
@@ -255,9 +117,9 @@ func TestDnsmasq(t *testing.T) {
 }
 
 func TestFirstSuccessEndsTheRound(t *testing.T) {
-	var networks []*netlab.Network
+	var networks []*nettest.Network
 	for range 2 {
-		n := netlab.NewNetwork(t, nil, "192.0.2.1/24")
+		n := nettest.NewNetwork(t, nil, "192.0.2.1/24")
 		c := kea4
 		c.Redirect = redirect(t, "https://192.0.2.1")
 		n.Kea4(t, c)
@@ -279,7 +141,7 @@ func TestFirstSuccessEndsTheRound(t *testing.T) {
 }
 
 func TestCancelledDuringVisit(t *testing.T) {
-	n := netlab.NewNetwork(t, nil, "192.0.2.1/24")
+	n := nettest.NewNetwork(t, nil, "192.0.2.1/24")
 	c := kea4
 	c.Redirect = redirect(t, "https://192.0.2.1")
 	log := n.Kea4(t, c)
@@ -302,7 +164,7 @@ func TestCancelledDuringVisit(t *testing.T) {
 
 // TestCableUnpluggedDuringVisit interrupts the cable for a moment, which a visit has to survive.
 func TestCableUnpluggedDuringVisit(t *testing.T) {
-	n := netlab.NewNetwork(t, nil, "192.0.2.1/24")
+	n := nettest.NewNetwork(t, nil, "192.0.2.1/24")
 	c := kea4
 	c.Redirect = redirect(t, "https://192.0.2.1:8443")
 	n.Kea4(t, c)
@@ -329,7 +191,7 @@ func TestCableUnpluggedDuringVisit(t *testing.T) {
 }
 
 func TestCableUnpluggedBeforeLease(t *testing.T) {
-	n := netlab.NewNetwork(t, nil)
+	n := nettest.NewNetwork(t, nil)
 	r := newRig(t, time.Minute, n)
 	done := make(chan error, 1)
 	go func() {
@@ -350,10 +212,10 @@ func TestCableUnpluggedBeforeLease(t *testing.T) {
 
 // TestManagedInterface has an address by hand: the agent asks for the option only and changes nothing.
 func TestManagedInterface(t *testing.T) {
-	n := netlab.NewNetwork(t, nil, "192.0.2.1/24", "2001:db8:9::1/64")
+	n := nettest.NewNetwork(t, nil, "192.0.2.1/24", "2001:db8:9::1/64")
 	n.Up(t)
 	n.Inside.Run(t, "ip", "addr", "add", "192.0.2.7/24", "dev", n.Device)
-	option := netlab.HexOption(redirect(t, "https://192.0.2.1:8443"))
+	option := nettest.HexOption(redirect(t, "https://192.0.2.1:8443"))
 	log := n.Dnsmasq(t, "dhcp-range=192.0.2.50,192.0.2.60,1h", "dhcp-option=143,"+option, "dhcp-range=2001:db8:9::,ra-stateless",
 		"dhcp-option=option6:136,"+option)
 	serve(t, n, "192.0.2.1:8443")
@@ -400,7 +262,7 @@ func TestReasons(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel() // each takes its whole time-out
-			n := netlab.NewNetwork(t, nil, "192.0.2.1/24")
+			n := nettest.NewNetwork(t, nil, "192.0.2.1/24")
 			if tt.serve {
 				c := kea4
 				c.Redirect = tt.redirect
@@ -418,7 +280,7 @@ func TestReasons(t *testing.T) {
 
 // TestToleratedOption has a server that sends a plain URL with a path, as servers in the field do.
 func TestToleratedOption(t *testing.T) {
-	n := netlab.NewNetwork(t, nil, "192.0.2.1/24")
+	n := nettest.NewNetwork(t, nil, "192.0.2.1/24")
 	c := kea4
 	c.Redirect = []byte("https://192.0.2.1:8443/restconf")
 	n.Kea4(t, c)
@@ -437,7 +299,7 @@ func TestToleratedOption(t *testing.T) {
 
 // TestWaitsForLink begins without any carrier.
 func TestWaitsForLink(t *testing.T) {
-	n := netlab.NewNetwork(t, nil, "192.0.2.1/24")
+	n := nettest.NewNetwork(t, nil, "192.0.2.1/24")
 	c := kea4
 	c.Redirect = redirect(t, "https://192.0.2.1")
 	n.Kea4(t, c)
@@ -459,7 +321,7 @@ func TestWaitsForLink(t *testing.T) {
 
 // TestLinkDuringRound plugs a cable in while another interface is being tried.
 func TestLinkDuringRound(t *testing.T) {
-	silent, late := netlab.NewNetwork(t, nil), netlab.NewNetwork(t, nil, "192.0.2.1/24")
+	silent, late := nettest.NewNetwork(t, nil), nettest.NewNetwork(t, nil, "192.0.2.1/24")
 	c := kea4
 	c.Redirect = redirect(t, "https://192.0.2.1")
 	late.Kea4(t, c)
@@ -484,7 +346,7 @@ func TestLinkDuringRound(t *testing.T) {
 }
 
 func TestWakesWhenLinkComesUp(t *testing.T) {
-	n := netlab.NewNetwork(t, nil)
+	n := nettest.NewNetwork(t, nil)
 	n.Unplug(t)
 	r := newRig(t, time.Second, n)
 	select {
@@ -501,7 +363,7 @@ func TestWakesWhenLinkComesUp(t *testing.T) {
 }
 
 func TestStatusOfUnusedInterfaces(t *testing.T) {
-	used, unplugged, skipped := netlab.NewNetwork(t, nil), netlab.NewNetwork(t, nil), netlab.NewNetwork(t, nil)
+	used, unplugged, skipped := nettest.NewNetwork(t, nil), nettest.NewNetwork(t, nil), nettest.NewNetwork(t, nil)
 	unplugged.Unplug(t)
 	r := newRig(t, time.Second, used, unplugged)
 	want := map[string]string{unplugged.Device: "no-carrier", skipped.Device: "skipped"}
@@ -519,7 +381,7 @@ func TestStatusOfUnusedInterfaces(t *testing.T) {
 func TestWellKnown(t *testing.T) {
 	servers := []artifacts.BootstrapServer{{Address: "192.0.2.1", Port: 8443}}
 	t.Run("by-dhcp-where-nobody-configures", func(t *testing.T) {
-		n := netlab.NewNetwork(t, nil, "192.0.2.1/24")
+		n := nettest.NewNetwork(t, nil, "192.0.2.1/24")
 		n.Kea4(t, kea4) // without option 143
 		serve(t, n, "192.0.2.1:8443")
 		r := newRig(t, 10*time.Second, n)
@@ -534,7 +396,7 @@ func TestWellKnown(t *testing.T) {
 		}
 	})
 	t.Run("by-the-configured-network", func(t *testing.T) {
-		n := netlab.NewNetwork(t, nil, "192.0.2.1/24")
+		n := nettest.NewNetwork(t, nil, "192.0.2.1/24")
 		n.Up(t)
 		n.Inside.Run(t, "ip", "addr", "add", "192.0.2.7/24", "dev", n.Device)
 		serve(t, n, "192.0.2.1:8443")

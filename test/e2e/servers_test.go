@@ -17,7 +17,7 @@ import (
 	"github.com/xpu-sztp/ztp/test/lab/dhcpd"
 	"github.com/xpu-sztp/ztp/test/lab/netlab"
 	"github.com/xpu-sztp/ztp/test/lab/pki"
-	servers "github.com/xpu-sztp/ztp/test/netlab"
+	"github.com/xpu-sztp/ztp/test/nettest"
 )
 
 // TestKea4 and TestKea6 are the main story with servers that are not ours: Kea leases the address and hands out option
@@ -26,7 +26,7 @@ func TestKea4(t *testing.T) {
 	ctx := within(t, time.Minute)
 	l := newLab(t, lab.Options{Family: lab.IPv4, NoDHCP: true})
 	network := real(t, l)
-	kea := network.Kea4(t, servers.DHCP{Subnet: "192.0.2.0/24", Pool: "192.0.2.100-192.0.2.110", Router: "192.0.2.1",
+	kea := network.Kea4(t, nettest.DHCP{Subnet: "192.0.2.0/24", Pool: "192.0.2.100-192.0.2.110", Router: "192.0.2.1",
 		DNS: "192.0.2.1", Redirect: option(t, l.RedirectAt.URL())})
 	access := provisionWithNginx(t, l, network)
 	d := newDevice(t, l, device.Options{})
@@ -45,7 +45,7 @@ func TestKea6(t *testing.T) {
 	ctx := within(t, time.Minute)
 	l := newLab(t, lab.Options{Family: lab.IPv6, NoDHCP: true})
 	network := real(t, l)
-	kea := network.Kea6(t, servers.DHCP{Subnet: "2001:db8:1::/64", Pool: "2001:db8:1::100-2001:db8:1::110",
+	kea := network.Kea6(t, nettest.DHCP{Subnet: "2001:db8:1::/64", Pool: "2001:db8:1::100-2001:db8:1::110",
 		DNS: "2001:db8:1::1", Redirect: option(t, l.RedirectAt.URL())})
 	router := &dhcpd.Advertiser{Interface: lab.Bridge, LinkLocal: netip.MustParseAddr("fe80::1"), Prefix: lab.Router6.Masked(), Log: l.Log}
 	if err := router.Start(); err != nil {
@@ -67,7 +67,7 @@ func TestKea6(t *testing.T) {
 
 // real gives the lab's own namespace and bridge to servers that are not the lab's. The bridge gets a neighbour, without
 // which it would have no carrier, and Kea no socket on it, until the device is there.
-func real(t *testing.T, l *lab.Lab) *servers.Network {
+func real(t *testing.T, l *lab.Lab) *nettest.Network {
 	t.Helper()
 	ns, err := netlab.New()
 	if err != nil {
@@ -84,7 +84,7 @@ func real(t *testing.T, l *lab.Lab) *servers.Network {
 	if err := cable.Plug(); err != nil {
 		t.Fatal(err)
 	}
-	return &servers.Network{Server: lab.Bridge}
+	return &nettest.Network{Server: lab.Bridge}
 }
 
 func option(t *testing.T, urls ...string) []byte {
@@ -98,7 +98,7 @@ func option(t *testing.T, urls ...string) []byte {
 
 // provisionWithNginx lets the owner's onboarding information name an image that a real nginx serves over HTTPS, and returns
 // how to read nginx's access log.
-func provisionWithNginx(t *testing.T, l *lab.Lab, network *servers.Network) (access func() string) {
+func provisionWithNginx(t *testing.T, l *lab.Lab, network *nettest.Network) (access func() string) {
 	t.Helper()
 	const port = 9443
 	dir := t.TempDir()

@@ -35,6 +35,9 @@ func New() (*Namespace, error) {
 // Close gives the namespace up.
 func (n *Namespace) Close() error { return n.file.Close() }
 
+// FD is a file descriptor of the namespace, which stays the Namespace's own.
+func (n *Namespace) FD() int { return int(n.file.Fd()) }
+
 // Path names the namespace for other processes, such as nsenter --net=PATH, as long as this process lives.
 func (n *Namespace) Path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.file.Fd()) }
 

@@ -1,4 +1,4 @@
-package netlab
+package nettest
 
 import (
 	"bufio"
@@ -49,7 +49,7 @@ func (l *Log) Await(t testing.TB, text string) {
 		select {
 		case <-more:
 		case <-limit:
-			t.Fatalf("netlab: no %q in what the server printed:\n%s", text, l)
+			t.Fatalf("nettest: no %q in what the server printed:\n%s", text, l)
 		}
 	}
 }

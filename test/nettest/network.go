@@ -1,70 +1,37 @@
-// Package netlab builds small networks for tests from network namespaces, veth pairs and real DHCP servers. Main moves the
+// Package nettest builds small networks for tests from network namespaces, veth pairs and real DHCP servers. Main moves the
 // whole test process into a namespace of its own, so that nothing a test does can reach the machine's network; whatever it
 // makes vanishes with the process, also when that is killed.
-package netlab
+package nettest
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
-	"runtime"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
+
+	"github.com/xpu-sztp/ztp/test/lab/netlab"
 )
 
-const inside = "NETLAB_INSIDE"
-
-// Main runs the tests of a package in a new network namespace. Call it from TestMain: os.Exit(netlab.Main(m)). Without
-// root it uses a user namespace as well, where the kernel allows that.
+// Main runs the tests of a package in a new network namespace. Call it from TestMain: os.Exit(nettest.Main(m)).
 func Main(m *testing.M) int {
-	if os.Getenv(inside) != "" {
+	if netlab.Inside() {
 		return prepared(m)
 	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Args[0] = os.Args[0]
-	cmd.Env = append(os.Environ(), inside+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	if uid := os.Geteuid(); uid != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: uid, Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}}
-	}
-	// The kernel ends the child when the thread that started it ends, so this thread must stay.
-	runtime.LockOSThread()
-	interrupts := make(chan os.Signal, 1)
-	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
-	if err := cmd.Start(); err != nil {
-		fmt.Fprintf(os.Stderr, "netlab: cannot make a network namespace (root, or unprivileged user namespaces, are needed): %v\n", err)
+	status, err := netlab.Enter()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "nettest:", err)
 		return 1
 	}
-	go func() {
-		for s := range interrupts {
-			cmd.Process.Signal(s)
-		}
-	}()
-	err := cmd.Wait()
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &exit) && exit.ExitCode() > 0:
-		return exit.ExitCode()
-	}
-	fmt.Fprintln(os.Stderr, "netlab:", err)
-	return 1
+	return status
 }
 
 func prepared(m *testing.M) int {
 	if err := quicken(); err != nil {
-		fmt.Fprintln(os.Stderr, "netlab:", err)
+		fmt.Fprintln(os.Stderr, "nettest:", err)
 		return 1
 	}
 	return m.Run()
@@ -83,67 +50,45 @@ func quicken() error {
 	return netlink.LinkSetUp(lo)
 }
 
-// Namespace is a network namespace without a name. It vanishes when the test ends.
-type Namespace struct{ handle netns.NsHandle }
+// Namespace is a network namespace that vanishes when the test ends; nil is the one of the test itself.
+type Namespace struct{ *netlab.Namespace }
 
 // NewNamespace makes a namespace in which loopback is up.
 func NewNamespace(t testing.TB) *Namespace {
 	t.Helper()
-	n := &Namespace{}
-	locked(t, func() error {
-		handle, err := netns.New() // also enters it
-		if err != nil {
-			return err
-		}
-		n.handle = handle
-		return quicken()
-	})
-	t.Cleanup(func() { n.handle.Close() })
+	ns, err := netlab.New()
+	if err != nil {
+		t.Fatal("nettest:", err)
+	}
+	t.Cleanup(func() { ns.Close() })
+	n := &Namespace{ns}
+	n.Do(t, quicken)
 	return n
 }
 
-// Do runs f on a thread inside the namespace; a nil Namespace is the one of the test itself. Goroutines that f starts are
-// outside of it, but sockets that it opens stay inside.
+// Do runs f on a thread inside the namespace. Goroutines that f starts are outside of it, but sockets that it opens stay
+// inside.
 func (n *Namespace) Do(t testing.TB, f func() error) {
 	t.Helper()
-	locked(t, func() error {
-		if n != nil {
-			if err := netns.Set(n.handle); err != nil {
-				return err
-			}
-		}
-		return f()
-	})
-}
-
-// locked runs f on a thread of its own and takes the thread back to its namespace afterwards.
-func locked(t testing.TB, f func() error) {
-	t.Helper()
-	runtime.LockOSThread()
-	home, err := netns.Get()
-	if err != nil {
-		t.Fatal("netlab:", err)
+	enter := func(f func() error) error { return f() }
+	if n != nil {
+		enter = n.Namespace.Do
 	}
-	defer home.Close()
-	err = f()
-	if back := netns.Set(home); back != nil {
-		t.Fatal("netlab: cannot leave a namespace:", back) // the thread stays locked and ends with its goroutine
-	}
-	runtime.UnlockOSThread()
-	if err != nil {
-		t.Fatal("netlab:", err)
+	if err := enter(f); err != nil {
+		t.Fatal("nettest:", err)
 	}
 }
 
-// Start starts cmd inside the namespace and kills it when the test ends, or dies.
+// Start starts cmd inside the namespace and kills it when the test ends.
 func (n *Namespace) Start(t testing.TB, cmd *exec.Cmd) {
 	t.Helper()
-	if cmd.SysProcAttr == nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	start := netlab.Start
+	if n != nil {
+		start = n.Namespace.Start
 	}
-	// The signal comes when the thread ends, which those of the runtime do with the process only.
-	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
-	n.Do(t, cmd.Start)
+	if err := start(cmd); err != nil {
+		t.Fatal("nettest:", err)
+	}
 	t.Cleanup(func() {
 		cmd.Process.Kill()
 		cmd.Wait()
@@ -158,7 +103,7 @@ func (n *Namespace) Run(t testing.TB, name string, args ...string) string {
 	cmd.Stdout, cmd.Stderr = &out, &out
 	n.Do(t, cmd.Start)
 	if err := cmd.Wait(); err != nil {
-		t.Fatalf("netlab: %s %s: %v\n%s", name, strings.Join(args, " "), err, &out)
+		t.Fatalf("nettest: %s %s: %v\n%s", name, strings.Join(args, " "), err, &out)
 	}
 	return out.String()
 }
@@ -204,7 +149,7 @@ func (n *Network) cable(t testing.TB, host *Namespace, name, port string) {
 	t.Helper()
 	host.Do(t, func() error {
 		return netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: port,
-			PeerNamespace: netlink.NsFd(n.switches.handle)})
+			PeerNamespace: netlink.NsFd(n.switches.FD())})
 	})
 }
 

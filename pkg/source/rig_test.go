@@ -1,0 +1,151 @@
+package source_test
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/xpu-sztp/ztp/dhcp"
+	"github.com/xpu-sztp/ztp/pkg/link"
+	"github.com/xpu-sztp/ztp/pkg/source"
+	"github.com/xpu-sztp/ztp/pkg/state"
+	"github.com/xpu-sztp/ztp/test/nettest"
+)
+
+func TestMain(m *testing.M) { os.Exit(nettest.Main(m)) }
+
+// board is the status in memory.
+type board struct {
+	mu      sync.Mutex
+	status  state.Status
+	changed chan struct{}
+}
+
+func (b *board) Update(f func(*state.Status)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f(&b.status)
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// await blocks until the status fulfils cond.
+func (b *board) await(t *testing.T, cond func(state.Status) bool) {
+	t.Helper()
+	limit := time.After(10 * time.Second)
+	for {
+		b.mu.Lock()
+		ok, changed, now := cond(b.status), b.changed, b.status
+		b.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-changed:
+		case <-limit:
+			t.Fatalf("the status never came: %+v", now)
+		}
+	}
+}
+
+func (b *board) entry(name, family string) state.Interface {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, i := range b.status.Interfaces {
+		if i.Name == name && i.Family == family {
+			return i
+		}
+	}
+	return state.Interface{}
+}
+
+// rig is a DHCP source that sees only the given networks.
+type rig struct {
+	*source.DHCP
+	board *board
+	run   string
+}
+
+func newRig(t *testing.T, timeout time.Duration, networks ...*nettest.Network) *rig {
+	t.Helper()
+	r := &rig{board: &board{changed: make(chan struct{})}, run: t.TempDir()}
+	var include []string
+	for _, n := range networks {
+		include = append(include, n.Device)
+	}
+	system, err := link.Open(link.Options{Include: include, Record: filepath.Join(r.run, "network.json"), Run: r.run})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.DHCP = source.NewDHCP(source.DHCPOptions{System: system, Serial: "SN-" + t.Name(), Timeout: timeout, Board: r.board})
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		for _, n := range networks {
+			if out := configured(t, n); out != "" {
+				t.Errorf("left on %s: %s", n.Device, out)
+			}
+		}
+	})
+	return r
+}
+
+// configured is the global addresses and the IPv4 routes of the device's interface.
+func configured(t *testing.T, n *nettest.Network) string {
+	return n.Inside.Run(t, "ip", "-o", "addr", "show", "dev", n.Device, "scope", "global", "permanent") +
+		n.Inside.Run(t, "ip", "-4", "-o", "addr", "show", "dev", n.Device) + n.Inside.Run(t, "ip", "-4", "route", "show", "dev", n.Device)
+}
+
+func redirect(t *testing.T, uris ...string) []byte {
+	t.Helper()
+	b, err := dhcp.EncodeServerList(uris)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// serve accepts connections among the servers of n.
+func serve(t *testing.T, n *nettest.Network, address string) {
+	t.Helper()
+	var l net.Listener
+	n.Servers.Do(t, func() (err error) { l, err = net.Listen("tcp", address); return err })
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c.Close()
+		}
+	}()
+}
+
+// reach connects to the first server of a lead as an agent would.
+func reach(ctx context.Context, lead source.Lead) error {
+	addrs, err := lead.Network.LookupNetIP(ctx, "ip", lead.Servers[0].Address)
+	if err != nil {
+		return err
+	}
+	conn, err := lead.Network.DialContext(ctx, "tcp", netip.AddrPortFrom(addrs[0], lead.Servers[0].Port).String())
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+func discover(t *testing.T, s source.Source, visit func(context.Context, source.Lead) error) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	return s.Discover(ctx, visit)
+}
+
+var kea4 = nettest.DHCP{Subnet: "192.0.2.0/24", Pool: "192.0.2.50-192.0.2.60", Router: "192.0.2.1", DNS: "192.0.2.1", Domain: "lab.test"}
