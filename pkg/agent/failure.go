@@ -13,6 +13,8 @@ const (
 	CodeNameNotFound  reason.Code = "name-not-found"    // a server's host name has no address
 	CodeRedirectLoop  reason.Code = "redirect-loop"     // a redirect led back to where it came from
 	CodeRedirectDepth reason.Code = "redirect-too-deep" // more than maxRedirects redirects in a row
+	CodeBadAddress    reason.Code = "address-refused"   // a list from the network names an address that cannot be a server's
+	CodeSearchTooLong reason.Code = "search-too-long"   // one server led to too many others, or a search took too long
 )
 
 // Stage is how far a lead got before it failed. The furthest failure of a round is the one worth showing first.

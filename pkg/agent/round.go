@@ -52,7 +52,7 @@ func (r *round) followLead(ctx context.Context, lead source.Lead) error {
 	for _, w := range lead.Warnings {
 		r.showWarning(w)
 	}
-	v := &visit{round: r, lead: lead, shown: -1}
+	v := &visit{round: r, lead: lead, ends: time.Now().Add(leadTime), shown: -1}
 	var err error
 	if lead.Bundle != nil {
 		err = v.process(ctx, reply{bundle: *lead.Bundle})

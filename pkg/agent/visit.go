@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
+	"time"
 
 	"github.com/xpu-sztp/ztp/artifacts"
 	"github.com/xpu-sztp/ztp/pkg/reason"
@@ -23,6 +25,9 @@ type visit struct {
 	*round
 	lead source.Lead
 	hops []hop
+	ends time.Time // when the search for data along this lead is given up
+	// budget is what is left for the server of the lead that led here.
+	budget *budget
 	// shown is the place of the server being visited in the status; -1 when it is not listed.
 	shown int
 }
@@ -41,6 +46,12 @@ type hop struct {
 func (v *visit) tryServers(ctx context.Context, servers []artifacts.BootstrapServer, trusted bool, from string) error {
 	var errs []error
 	for _, server := range servers {
+		if len(v.hops) == 0 {
+			v.budget = newBudget(v.ends)
+		}
+		if err := v.budget.check(); err != nil {
+			return errors.Join(append(errs, v.fail(StageObtain, err))...)
+		}
 		if !trusted {
 			server.Anchors = nil
 		}
@@ -50,6 +61,9 @@ func (v *visit) tryServers(ctx context.Context, servers []artifacts.BootstrapSer
 			return err
 		}
 		errs = append(errs, err)
+	}
+	if len(errs) == 0 { // nothing tried is no success
+		return v.fail(StageDiscover, &reason.Error{Code: CodeNoServer, Msg: "the list of bootstrap servers is empty"})
 	}
 	return errors.Join(errs...)
 }
@@ -67,6 +81,10 @@ func (v *visit) tryServer(ctx context.Context, server artifacts.BootstrapServer,
 	}
 	var errs []error
 	for _, addr := range addresses {
+		if err := next.budget.take(); err != nil {
+			errs = append(errs, v.fail(StageObtain, err))
+			break
+		}
 		got, session, err := next.ask(ctx, server, addr, from)
 		if err != nil {
 			errs = append(errs, err)
@@ -96,15 +114,24 @@ func (v *visit) follow(server artifacts.BootstrapServer) (*visit, error) {
 			Msg: fmt.Sprintf("more than %d redirects in a row, the last one to %s", maxRedirects, hostPort(server)),
 			Fix: "shorten the chain of redirects; RFC 8572 limits it to ten"}
 	}
-	return &visit{round: v.round, lead: v.lead, shown: -1, hops: append(v.hops[:len(v.hops):len(v.hops)], h)}, nil
+	hops := append(v.hops[:len(v.hops):len(v.hops)], h)
+	return &visit{round: v.round, lead: v.lead, ends: v.ends, budget: v.budget, shown: -1, hops: hops}, nil
 }
 
-// resolve returns the addresses of host in the order to try them.
+// resolve returns the addresses of host in the order to try them, not more than maxAddresses.
 func (v *visit) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
 	if ip, err := netip.ParseAddr(host); err == nil {
+		if v.ownAddress(ip) {
+			return nil, &reason.Error{Code: CodeBadAddress, Msg: ip.String() + " is no address of a bootstrap server",
+				Fix: "correct the list of bootstrap servers; it points the device at itself or at nobody"}
+		}
 		return []netip.Addr{ip}, nil
 	}
-	addresses, err := v.lead.Network.LookupNetIP(ctx, "ip", host)
+	limited, cancel := context.WithTimeout(ctx, resolveTime)
+	defer cancel()
+	addresses, err := v.lead.Network.LookupNetIP(limited, "ip", host)
+	addresses = slices.DeleteFunc(addresses, v.ownAddress)
+	addresses = addresses[:min(len(addresses), maxAddresses)]
 	if err == nil && len(addresses) == 0 {
 		err = errors.New("the answer holds no address")
 	}
@@ -113,6 +140,14 @@ func (v *visit) resolve(ctx context.Context, host string) ([]netip.Addr, error) 
 			Fix: "check the name server that DHCP hands out, and that it knows this name"}
 	}
 	return addresses, nil
+}
+
+// ownAddress reports whether the network that the lead came from could only name addr to have the device talk to itself,
+// where other programs may take a connection for that of a local user, or to nobody. Servers that a person named, or that
+// were found without the network's help, may be anywhere.
+func (v *visit) ownAddress(addr netip.Addr) bool {
+	addr = addr.Unmap()
+	return v.lead.Interface != "" && (addr.IsLoopback() || addr.IsUnspecified() || addr.IsMulticast())
 }
 
 // reply is bootstrapping data together with the session it came over; session is nil for data that no server sent.
@@ -126,6 +161,8 @@ type reply struct {
 // ask connects to one address of a server and obtains bootstrapping data. The caller closes the session.
 func (v *visit) ask(ctx context.Context, server artifacts.BootstrapServer, addr netip.Addr, from string) (reply, Session, error) {
 	shown := v.showVisit(server, from, nil)
+	ctx, cancel := v.budget.limit(ctx)
+	defer cancel()
 	session, err := v.Connect(ctx, Target{Host: server.Address, Port: server.Port, Address: addr,
 		Anchors: server.Anchors, Clock: v.Clock(), Network: v.lead.Network})
 	if err != nil {
