@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/xpu-sztp/ztp/artifacts/cms"
 	"github.com/xpu-sztp/ztp/artifacts/strictjson"
@@ -116,12 +117,12 @@ func (d *decoder) redirectInformation(v strictjson.Value) []listedServer {
 
 func (d *decoder) bootstrapServer(path string, v strictjson.Value) listedServer {
 	o := d.object(path, v, conveyedModule, false, "address", "port", "trust-anchor")
-	s := listedServer{address: o.text("address"), port: 443, anchor: o.binary("trust-anchor")}
+	s := listedServer{address: d.withoutZone(o), port: 443, anchor: o.binary("trust-anchor")}
 	switch {
 	case !o.has("address"):
 		d.fail(o.at("address"), "missing")
 	case !isHost(s.address):
-		d.fail(o.at("address"), "%q is neither an IP address nor a host name", cms.Printable(s.address))
+		d.fail(o.at("address"), "%q is neither an IP address nor a host name", cms.Printable(o.text("address")))
 	}
 	if v, ok := o.take("port", strictjson.Number); ok {
 		port, err := strconv.ParseUint(v.Text, 10, 16)
@@ -131,6 +132,27 @@ func (d *decoder) bootstrapServer(path string, v strictjson.Value) listedServer 
 		s.port = uint16(port)
 	}
 	return s
+}
+
+// withoutZone returns the address of a server, without the zone that an IPv6 address may have: the name of an interface
+// means nothing to another host, and must not choose by which interface this one connects.
+func (d *decoder) withoutZone(o object) string {
+	text := o.text("address")
+	address, err := netip.ParseAddr(text)
+	if err != nil || address.Zone() == "" {
+		return text
+	}
+	if !isZone(address.Zone()) {
+		return ""
+	}
+	d.warn(o.at("address"), "the zone of %s is ignored", text)
+	return address.WithZone("").String()
+}
+
+// isZone follows the pattern of ip-address in RFC 6991, which net/netip is more generous than, within the length of an
+// interface's name.
+func isZone(s string) bool {
+	return len(s) <= 15 && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsNumber(r) })
 }
 
 func (d *decoder) onboardingInformation(v strictjson.Value) *Onboarding {

@@ -127,6 +127,17 @@ func TestRedirectInformation(t *testing.T) {
 	}
 }
 
+// TestZoneIsDropped keeps a server from choosing the interface by which the device connects.
+func TestZoneIsDropped(t *testing.T) {
+	conveyed, err := unsigned(nil, typeJSON, redirectPrefix+`{"bootstrap-server":[{"address":"fe80::1%eth1"}]}}`, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := conveyed.Redirect.Servers[0].Address; got != "fe80::1" || len(conveyed.Warnings) != 1 {
+		t.Errorf("address %q, warnings %q", got, conveyed.Warnings)
+	}
+}
+
 func TestConveyedInformationRules(t *testing.T) {
 	server := trusted(t)
 	image := func(inner string) string { return onboardingPrefix + `{"boot-image":{` + inner + `}}}` }
@@ -213,6 +224,8 @@ func TestConveyedInformationRules(t *testing.T) {
 		"address/ipv4":                      {host(`"192.0.2.1"`), true, true},
 		"address/ipv6":                      {host(`"2001:db8::1"`), true, true},
 		"address/ipv6-zone":                 {host(`"fe80::1%eth0"`), true, true},
+		"address/ipv6-zone-with-escape":     {host(`"fe80::1%\u001b[2J"`), false, false},
+		"address/ipv6-zone-of-kilobytes":    {host(`"fe80::1%` + strings.Repeat("a", 5000) + `"`), false, false},
 		"address/brackets":                  {host(`"[2001:db8::1]"`), false, false},
 		"address/with-port":                 {host(`"bs1.example.net:443"`), false, false},
 		"address/url":                       {host(`"https://bs1.example.net"`), false, false},

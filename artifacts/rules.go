@@ -37,11 +37,8 @@ func (v *validation) voucherSignature(ov *cms.SignedData) (string, error) {
 }
 
 func (v *validation) signedVoucher(ov *cms.SignedData, signer *x509.Certificate) *Error {
-	// The maker's certificates for devices may chain to the same anchor as its voucher service's. A key out of some other
-	// device must not be able to give this one away.
-	if sameKeyID(signer.AuthorityKeyId, v.device.AuthorityKeyID) && signer.Subject.SerialNumber != "" {
-		return refuse(CodeVoucherUntrusted, fmt.Sprintf("the voucher is signed by a device, %s", subject(signer)),
-			"get a voucher from the device's maker", nil)
+	if refusal := v.otherPurpose(signer); refusal != nil {
+		return refusal
 	}
 	_, err := pathQuery{
 		leaf:   signer,
@@ -64,6 +61,29 @@ func (v *validation) signedVoucher(ov *cms.SignedData, signer *x509.Certificate)
 			"get the voucher anew from the device's maker", err)
 	}
 	return nil
+}
+
+// otherPurpose refuses certificates that were not issued to sign vouchers. What a maker gives its devices, of whatever
+// product line, and its web servers may chain to the same anchor as its voucher service's: a key out of another device, or
+// of a redirect server, must not be able to give this device away. Devices have a serialNumber in their subject
+// (IEEE 802.1AR §8.6); an extended key usage excludes every purpose it does not name (RFC 5280 §4.2.1.12). A certificate
+// that is itself an anchor was chosen by a person for this very purpose.
+func (v *validation) otherPurpose(signer *x509.Certificate) *Error {
+	if slices.ContainsFunc(v.policy.VoucherAnchors, signer.Equal) {
+		return nil
+	}
+	const fix = "get a voucher from the device's maker, or configure the certificate of its voucher service itself as trust anchor"
+	if signer.Subject.SerialNumber != "" {
+		return refuse(CodeVoucherUntrusted, fmt.Sprintf("the voucher is signed by a device, %s", subject(signer)), fix, nil)
+	}
+	if len(signer.ExtKeyUsage) > 0 && len(signer.UnknownExtKeyUsage) == 0 && !slices.ContainsFunc(signer.ExtKeyUsage, notTLS) {
+		return refuse(CodeVoucherUntrusted, fmt.Sprintf("the voucher is signed by %s, whose certificate is for TLS only", subject(signer)), fix, nil)
+	}
+	return nil
+}
+
+func notTLS(u x509.ExtKeyUsage) bool {
+	return u != x509.ExtKeyUsageServerAuth && u != x509.ExtKeyUsageClientAuth
 }
 
 // voucherContents decodes a voucher whose signature holds.

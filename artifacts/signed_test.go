@@ -56,6 +56,9 @@ func TestVoucherSignature(t *testing.T) {
 	w := shared()
 	selfMade := w.Issue(nil, "/O=Acme/CN=Acme root", opensslpki.Authority...)
 	forged := w.Issue(selfMade, "/O=Acme/CN=Acme MASA", opensslpki.Signer...)
+	otherLineCA := w.Issue(w.makerRoot, "/O=Acme/CN=Acme X200 IDevID CA", opensslpki.Authority...)
+	otherLine := w.Issue(otherLineCA, "/O=Acme/CN=X200/serialNumber=AC-000777", "basicConstraints=critical,CA:FALSE")
+	webServer := w.Issue(w.makerRoot, "/O=Acme/CN=redirect.acme.example", append([]string{"extendedKeyUsage=serverAuth"}, opensslpki.Signer...)...)
 	weak := w.IssueKey([]string{"rsa:1024"}, w.makerRoot, "/CN=weak MASA", opensslpki.Signer...)
 	for name, test := range map[string]struct {
 		signedCase
@@ -67,8 +70,15 @@ func TestVoucherSignature(t *testing.T) {
 		"signer-certificate-missing": {signedCase{ovArgs: []string{"-nocerts"}}, artifacts.CodeVoucherUntrusted},
 		"no-anchors": {signedCase{policy: func(p *artifacts.Policy) { p.VoucherAnchors = nil }},
 			artifacts.CodeVoucherUntrusted},
-		"another-device":  {signedCase{masa: w.otherDevice, masaChain: entities{w.idevidCA}}, artifacts.CodeVoucherUntrusted},
-		"this-device":     {signedCase{masa: w.device, masaChain: entities{w.idevidCA}}, artifacts.CodeVoucherUntrusted},
+		"another-device":         {signedCase{masa: w.otherDevice, masaChain: entities{w.idevidCA}}, artifacts.CodeVoucherUntrusted},
+		"this-device":            {signedCase{masa: w.device, masaChain: entities{w.idevidCA}}, artifacts.CodeVoucherUntrusted},
+		"device-of-another-line": {signedCase{masa: otherLine, masaChain: entities{otherLineCA}}, artifacts.CodeVoucherUntrusted},
+		"device-of-another-line-without-own-issuer": {signedCase{masa: otherLine, masaChain: entities{otherLineCA},
+			device: func(d *artifacts.Device) { d.AuthorityKeyID = nil }}, artifacts.CodeVoucherUntrusted},
+		"maker's-web-server": {signedCase{masa: webServer}, artifacts.CodeVoucherUntrusted},
+		"for-TLS-but-configured": {signedCase{masa: webServer, policy: func(p *artifacts.Policy) {
+			p.VoucherAnchors = append(p.VoucherAnchors, webServer.Certificate)
+		}}, ""},
 		"weak-key":        {signedCase{masa: weak}, artifacts.CodeVoucherUntrusted},
 		"sha1":            {signedCase{ovArgs: []string{"-md", "sha1"}}, artifacts.CodeAlgorithmRefused},
 		"changed-content": {signedCase{bundle: replaceInVoucher(serial, "AC-000124")}, artifacts.CodeVoucherSignature},
