@@ -157,10 +157,13 @@ func (v *validation) open(der []byte, malformed Code, plausible func(*cms.Messag
 	switch {
 	case errors.Is(err, cms.ErrNotRecipient):
 		return nil, "", refuse(CodeNotForDevice, "encrypted, but not for a key of this device",
-			"encrypt for the certificate that `ztp identity show` prints", nil)
+			"encrypt for the identity certificate that this device presents", nil)
+	case errors.Is(err, cms.ErrNoKey):
+		return nil, "", refuse(CodeCannotDecrypt, "encrypted for this device, whose identity key can only sign",
+			"send it unencrypted to this kind of device; keys made to the TCG's templates for an IDevID do not decrypt", nil)
 	case errors.Is(err, cms.ErrDecrypt), err == nil && !plausible(m):
 		return nil, "", refuse(CodeUnreadable, "encrypted for this device, but it does not decrypt to an artifact",
-			"encrypt for the certificate that `ztp identity show` prints", nil)
+			"encrypt anew for the identity certificate that this device presents", nil)
 	case err != nil:
 		return nil, "", container(malformed, err)
 	}

@@ -74,11 +74,18 @@ func (k *tpmKey) rsaDecrypt(ciphertext []byte, scheme tpm2.TPMTRSADecrypt) (plai
 	return plain, err
 }
 
-func (k *tpmKey) ecdh(peer *ecdh.PublicKey) (secret []byte, err error) {
-	pub, ok := k.public.(*ecdsa.PublicKey)
-	if !ok || !k.area.ObjectAttributes.Decrypt || k.scheme != tpm2.TPMAlgNull {
-		return nil, unusable(noDecrypt, "the key in %s may not agree on a secret", k.where)
+func (k *tpmKey) mayAgree() error {
+	if _, ok := k.public.(*ecdsa.PublicKey); !ok || !k.area.ObjectAttributes.Decrypt || k.scheme != tpm2.TPMAlgNull {
+		return unusable(noDecrypt, "the key in %s may not agree on a secret", k.where)
 	}
+	return nil
+}
+
+func (k *tpmKey) ecdh(peer *ecdh.PublicKey) (secret []byte, err error) {
+	if err := k.mayAgree(); err != nil {
+		return nil, err
+	}
+	pub := k.public.(*ecdsa.PublicKey)
 	own, err := pub.ECDH()
 	if err != nil || peer == nil || peer.Curve() != own.Curve() {
 		return nil, unusable("", "the peer's key is not on the curve of the key in %s", k.where)

@@ -93,12 +93,18 @@ func (k *fileKey) decrypter() (crypto.Decrypter, error) {
 	return nil, unusable("", "the key in %s is not RSA and cannot decrypt", k.where)
 }
 
-func (k *fileKey) ecdh(peer *ecdh.PublicKey) ([]byte, error) {
-	key, ok := k.Signer.(*ecdsa.PrivateKey)
-	if !ok {
-		return nil, unusable("", "the key in %s is not an ECC key and cannot agree on a secret", k.where)
+func (k *fileKey) mayAgree() error {
+	if _, ok := k.Signer.(*ecdsa.PrivateKey); !ok {
+		return unusable("", "the key in %s is not an ECC key and cannot agree on a secret", k.where)
 	}
-	private, err := key.ECDH()
+	return nil
+}
+
+func (k *fileKey) ecdh(peer *ecdh.PublicKey) ([]byte, error) {
+	if err := k.mayAgree(); err != nil {
+		return nil, err
+	}
+	private, err := k.Signer.(*ecdsa.PrivateKey).ECDH()
 	if err == nil {
 		var secret []byte
 		if secret, err = private.ECDH(peer); err == nil {

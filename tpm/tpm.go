@@ -95,6 +95,7 @@ type privateKey interface {
 	capabilities(context.Context) (capabilities, error)
 	decrypter() (crypto.Decrypter, error)
 	ecdh(*ecdh.PublicKey) ([]byte, error)
+	mayAgree() error
 }
 
 // Signer returns the private key. It supports ECDSA, RSA PKCS#1 v1.5 and, where the TPM can, RSA PSS.
@@ -114,6 +115,9 @@ func (id *Identity) Decrypter() (crypto.Decrypter, error) { return id.key.decryp
 // ECDH returns the x-coordinate of the shared point of the private key and peer, whose curve must be the key's own
 // (NIST SP 800-56A, 5.7.1.2). Keys that cannot give an *Error with code identity-key-unusable.
 func (id *Identity) ECDH(peer *ecdh.PublicKey) ([]byte, error) { return id.key.ecdh(peer) }
+
+// MayAgree returns nil when ECDH can be used, and otherwise the *Error with which it would refuse.
+func (id *Identity) MayAgree() error { return id.key.mayAgree() }
 
 // Close releases the TPM and interrupts a signature in progress. The identity cannot sign afterwards when its key is
 // in the TPM.

@@ -40,6 +40,7 @@ var (
 	ErrNotSigner    = errors.New("no signature names this certificate")
 	ErrSignature    = errors.New("signature does not verify")
 	ErrNotRecipient = errors.New("not encrypted for this device")
+	ErrNoKey        = errors.New("encrypted for this device, whose key cannot decrypt")
 	ErrDecrypt      = errors.New("decryption failed")
 )
 

@@ -12,7 +12,7 @@ import (
 )
 
 // Open decrypts e and reads the plaintext, which is a document or a SignedData; further encryption is refused. The errors
-// are ErrNotRecipient when no recipient information names r or r has not the key for it, errors wrapping ErrUnsupported
+// are ErrNotRecipient when no recipient information names r, ErrNoKey when one does but r has not the key for it, errors wrapping ErrUnsupported
 // for algorithms outside the allow-list, and else ErrDecrypt itself: whether the key, the padding or the plaintext was
 // wrong is not told, since a peer could learn the plaintext of a recorded message from the difference.
 func (e *EnvelopedData) Open(r Recipient) (*Message, error) {
@@ -41,21 +41,24 @@ func (e *EnvelopedData) contentKey(r Recipient, size int) ([]byte, error) {
 	if r.Certificate == nil {
 		return nil, ErrNotRecipient
 	}
-	if r.Decrypter != nil {
-		for _, k := range e.transport {
-			if k.recipient.names(r.Certificate) {
+	refusal := ErrNotRecipient
+	for _, k := range e.transport {
+		if k.recipient.names(r.Certificate) {
+			if r.Decrypter != nil {
 				return k.unwrap(r.Decrypter, size)
 			}
+			refusal = ErrNoKey
 		}
 	}
-	if r.KeyAgreement != nil {
-		for _, k := range e.agreement {
-			if k.recipient.names(r.Certificate) {
+	for _, k := range e.agreement {
+		if k.recipient.names(r.Certificate) {
+			if r.KeyAgreement != nil {
 				return k.unwrap(r, size)
 			}
+			refusal = ErrNoKey
 		}
 	}
-	return nil, ErrNotRecipient
+	return nil, refusal
 }
 
 // parsePlaintext reads what was encrypted. Strictly it is the content without its ContentInfo (RFC 5652 §6.1), but the

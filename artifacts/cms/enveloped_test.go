@@ -156,11 +156,15 @@ func TestRecipients(t *testing.T) {
 	}
 	for name, r := range map[string]cms.Recipient{
 		"another":        recipient(t, other),
-		"without-keys":   {Certificate: rsa.Certificate},
 		"no-certificate": {Decrypter: recipient(t, rsa).Decrypter},
 	} {
 		if _, err := open(t, both, r); err != cms.ErrNotRecipient {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, e := range []*opensslpki.Entity{rsa, ec} { // T-14: a key that can only sign
+		if _, err := open(t, both, cms.Recipient{Certificate: e.Certificate}); err != cms.ErrNoKey {
+			t.Errorf("without keys: %v", err)
 		}
 	}
 }

@@ -32,6 +32,10 @@ func (d *daemon) compose(ctx context.Context, cfg *config.Config, plan leads, id
 		d.Logger.Debug("encrypted artifacts cannot be read", "error", err)
 		decrypter = nil
 	}
+	var agreement artifacts.KeyAgreement
+	if id.MayAgree() == nil {
+		agreement = id
+	}
 	clock := func() artifacts.Clock { return cfg.ClockAt(time.Now(), leaf.NotBefore) }
 	connect := func(ctx context.Context, t agent.Target) (agent.Session, error) {
 		session, err := restconf.Connect(ctx, restconf.Options{
@@ -55,7 +59,7 @@ func (d *daemon) compose(ctx context.Context, cfg *config.Config, plan leads, id
 				AuthorityKeyID: leaf.AuthorityKeyId,
 				Certificate:    leaf,
 				Decrypter:      decrypter,
-				KeyAgreement:   id,
+				KeyAgreement:   agreement,
 			},
 			HWModel: device.HWModel, OSName: device.OSName, OSVersion: device.OSVersion,
 			Presented: describe(leaf),

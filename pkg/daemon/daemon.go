@@ -226,7 +226,7 @@ func (d *daemon) disabled() bool {
 // journal, by the executor; here only failure is.
 func (d *daemon) remember(status state.Status) error {
 	return d.store.Update(func(r *state.Record) error {
-		r.Last = &status
+		r.Last = status.Abridged()
 		if status.Outcome == state.OutcomeFailed {
 			r.Outcome, r.Reason, r.Session = state.OutcomeFailed, status.Reason, nil
 		}
