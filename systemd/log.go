@@ -23,7 +23,26 @@ func NewLogger(stderr *os.File, level slog.Level) *slog.Logger {
 	if _, err := unix.IoctlGetTermios(int(stderr.Fd()), unix.TCGETS); err == nil {
 		return slog.New(&TerminalHandler{Level: level, Out: stderr})
 	}
-	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level, ReplaceAttr: shortened}))
+}
+
+// longest bounds one value of a record in bytes. Values come from the network, and a log must not be filled from there.
+const longest = 4 << 10
+
+func shorten(s string) string {
+	if len(s) <= longest {
+		return s
+	}
+	return strings.ToValidUTF8(s[:longest], "") + "…"
+}
+
+func shortened(_ []string, a slog.Attr) slog.Attr {
+	if k := a.Value.Kind(); k == slog.KindString || k == slog.KindAny {
+		if s := a.Value.String(); len(s) > longest {
+			a.Value = slog.StringValue(shorten(s))
+		}
+	}
+	return a
 }
 
 // JournalHandler writes records to the journal. MESSAGE is the whole record in one line; in addition every attribute is
@@ -133,7 +152,7 @@ func flatten(list []attribute, prefix string, a slog.Attr) []attribute {
 		if a.Equal(slog.Attr{}) {
 			return list
 		}
-		return append(list, attribute{prefix + a.Key, value.String()})
+		return append(list, attribute{prefix + a.Key, shorten(value.String())})
 	}
 	if a.Key != "" {
 		prefix += a.Key + "."
@@ -147,7 +166,7 @@ func flatten(list []attribute, prefix string, a slog.Attr) []attribute {
 // line puts a record into one line. Values come from the network: what could move a cursor or forge a line is quoted.
 func line(message string, attrs []attribute) string {
 	var b strings.Builder
-	b.WriteString(printable(message, false))
+	b.WriteString(printable(shorten(message), false))
 	for _, a := range attrs {
 		b.WriteString(" " + a.name + "=" + printable(a.value, true))
 	}

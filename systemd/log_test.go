@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/slogtest"
@@ -61,6 +63,32 @@ func TestTerminalLine(t *testing.T) {
 	}
 	if got, want := out.String(), "10:11:12 warn: \"odd\\nmessage\" a=1 b=\"x=y\"\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestLongRecordsAreCut: what a stranger sends must not fill the log.
+func TestLongRecordsAreCut(t *testing.T) {
+	long := strings.Repeat("\x1b", 1<<20)
+	var got []sent
+	var terminal bytes.Buffer
+	file, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for _, h := range []slog.Handler{
+		journalTo(&got, slog.LevelInfo).Handler(), &systemd.TerminalHandler{Out: &terminal}, systemd.NewLogger(file, slog.LevelInfo).Handler(),
+	} {
+		slog.New(h).Info(long, "error", errors.New(long), "text", long)
+	}
+	written, err := os.ReadFile(file.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, size := range map[string]int{"journal": len(got[0].Message) + len(got[0].Fields["ZTP_ERROR"]), "terminal": terminal.Len(), "file": len(written)} {
+		if size < 1000 || size > 100_000 {
+			t.Errorf("%s: %d bytes", name, size)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
 	"sync"
 	"time"
 )
@@ -32,12 +33,13 @@ func NewBoard(path string, initial Status) *Board {
 }
 
 // Update changes the status and publishes it: readers see the old one or the new one. It costs one small file; callers
-// coalesce changes that come more often than a person can read. A file that cannot be written does not stop the agent;
-// see Err.
+// coalesce changes that come more often than a person can read. Texts are shortened and made printable. A file that cannot
+// be written does not stop the agent; see Err.
 func (b *Board) Update(change func(*Status)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	change(&b.status)
+	tidy(reflect.ValueOf(&b.status))
 	b.status.Schema = StatusSchema
 	b.status.Updated = b.now().UTC()
 	data, err := json.Marshal(&b.status)

@@ -13,7 +13,7 @@ import (
 )
 
 // maxStatus bounds the live status that is read.
-const maxStatus = 4 << 20
+const maxStatus = 16 << 20
 
 // Read returns what `ztp status` shows, from the run folder and the state folder: the live status while the daemon that
 // writes it is alive, otherwise how the last session ended, otherwise that nothing was started yet. It changes nothing
