@@ -47,7 +47,7 @@ func (a *attempt) run(ctx, plugged context.Context) (visited bool, err error) {
 	lease, applied, err := a.connect(plugged)
 	if err != nil {
 		if plugged.Err() != nil {
-			err = errEnded
+			err = ended(ctx)
 		}
 		a.show(func(i *state.Interface) { i.State, i.Detail = "unbound", err.Error() })
 		return false, err
@@ -62,12 +62,23 @@ func (a *attempt) run(ctx, plugged context.Context) (visited bool, err error) {
 	defer stop() // the client must be idle when the lease is released
 	a.visiting.Lock()
 	defer a.visiting.Unlock()
-	if plugged.Err() != nil || a.won {
-		return false, errEnded
+	if a.won {
+		return false, errOver
+	}
+	if plugged.Err() != nil {
+		return false, ended(ctx)
 	}
 	err = a.visit(ctx, lead)
 	a.won = err == nil
 	return true, err
+}
+
+// ended is why an attempt is over before its visit: with the round, whose context is ctx, or with the interface.
+func ended(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return errOver
+	}
+	return errEnded
 }
 
 // keep extends the lease in the background. A lease that is lost takes its address along; what that means for the visit,

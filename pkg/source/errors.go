@@ -22,7 +22,11 @@ var errNoLink = &reason.Error{Code: NoLink, Msg: "no network interface that the 
 	Fix: "plug a cable in, or look at [discovery] include and exclude in the configuration"}
 
 // errEnded is the end of an attempt from outside. When the reason was another one's success, nobody sees it.
-var errEnded = &reason.Error{Code: LinkLost, Msg: "the interface lost its carrier or vanished", Fix: "check the cable and the port at its other end"}
+// Why an attempt is over before its visit: with its round, or with its interface.
+var (
+	errOver  = &reason.Error{Code: reason.Cancelled, Msg: "no longer needed"}
+	errEnded = &reason.Error{Code: LinkLost, Msg: "the interface lost its carrier or vanished", Fix: "check the cable and the port at its other end"}
+)
 
 // attemptError says where an attempt failed.
 type attemptError struct {

@@ -137,6 +137,9 @@ func TestFirstSuccessEndsTheRound(t *testing.T) {
 		if out := configured(t, n); out != "" {
 			t.Errorf("left on %s: %s", n.Device, out)
 		}
+		if i := r.board.entry(n.Device, "ipv6"); strings.Contains(i.Detail, "carrier") {
+			t.Errorf("an attempt that was no longer needed says %q", i.Detail)
+		}
 	}
 }
 
