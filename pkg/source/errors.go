@@ -21,7 +21,6 @@ const (
 var errNoLink = &reason.Error{Code: NoLink, Msg: "no network interface that the agent may use has a carrier",
 	Fix: "plug a cable in, or look at [discovery] include and exclude in the configuration"}
 
-// errEnded is the end of an attempt from outside. When the reason was another one's success, nobody sees it.
 // Why an attempt is over before its visit: with its round, or with its interface.
 var (
 	errOver  = &reason.Error{Code: reason.Cancelled, Msg: "no longer needed"}
