@@ -252,6 +252,26 @@ func TestRecoverKillsScripts(t *testing.T) {
 	}
 }
 
+// TestKillSessionDuringExec looks for processes of a session in the moment in which they are about to become another
+// program, when the kernel does not show the environment that marks them.
+func TestKillSessionDuringExec(t *testing.T) {
+	const id = "TESTKILLSESSIONDURINGEXEC"
+	for range 100 {
+		cmd := exec.Command("/bin/sleep", "1000")
+		cmd.Env = []string{sessionVariable + "=" + id}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		killSession(id)
+		escaped := !dies(cmd.Process.Pid)
+		cmd.Process.Kill()
+		cmd.Wait()
+		if escaped {
+			t.Fatal("a process escaped")
+		}
+	}
+}
+
 // TestRecoverStopped leaves what it did not finish to the next start.
 func TestRecoverStopped(t *testing.T) {
 	r := newRig(t)

@@ -204,16 +204,21 @@ func killSession(id string) {
 	}
 	mark := []byte(sessionVariable + "=" + id)
 	for range 50 { // new ones may be born while the old ones are being killed
-		if killMarked(mark) == 0 {
+		killed, unknown := killMarked(mark)
+		if killed == 0 && unknown == 0 {
 			return
+		}
+		if killed == 0 {
+			time.Sleep(time.Millisecond) // an execve(2) takes less
 		}
 	}
 }
 
-func killMarked(mark []byte) (killed int) {
+// killMarked tells how many processes it killed, and of how many it cannot know whether they carry the mark.
+func killMarked(mark []byte) (killed, unknown int) {
 	proc, err := os.Open("/proc")
 	if err != nil {
-		return 0
+		return 0, 0
 	}
 	defer proc.Close()
 	names, _ := proc.Readdirnames(-1)
@@ -222,15 +227,28 @@ func killMarked(mark []byte) (killed int) {
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		environ, err := os.ReadFile(filepath.Join("/proc", name, "environ"))
-		if err != nil || !hasVariable(environ, mark) {
-			continue
-		}
-		if syscall.Kill(pid, syscall.SIGKILL) == nil {
+		folder := filepath.Join("/proc", name)
+		environ, err := os.ReadFile(filepath.Join(folder, "environ"))
+		switch {
+		case err != nil:
+		case len(environ) == 0 && inExec(folder):
+			unknown++
+		case hasVariable(environ, mark) && syscall.Kill(pid, syscall.SIGKILL) == nil:
 			killed++
 		}
 	}
-	return killed
+	return killed, unknown
+}
+
+// inExec tells of a process without environment, by its folder in /proc, whether it is in the middle of execve(2), when
+// neither environment nor arguments can be seen. Kernel threads and zombies look like that too but have no program.
+func inExec(folder string) bool {
+	arguments, err := os.ReadFile(filepath.Join(folder, "cmdline"))
+	if err != nil || len(arguments) > 0 {
+		return false
+	}
+	_, err = os.Readlink(filepath.Join(folder, "exe"))
+	return err == nil
 }
 
 func hasVariable(environ, variable []byte) bool {

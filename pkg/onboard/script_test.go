@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
 
 	"github.com/xpu-sztp/ztp/pkg/config"
@@ -121,14 +121,20 @@ func TestScriptIsKilledWithItsChildren(t *testing.T) {
 	}
 }
 
-// dies waits, not for long, for a process that was killed to be dead.
+// dies waits for the end of a process, which need not be a child.
 func dies(pid int) bool {
-	for end := time.Now().Add(time.Second); time.Now().Before(end); runtime.Gosched() {
-		if dead(pid) {
-			return true
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return err == unix.ESRCH
+	}
+	defer unix.Close(fd)
+	ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(ended, int(10*time.Second/time.Millisecond))
+		if err != unix.EINTR {
+			return n == 1
 		}
 	}
-	return false
 }
 
 // dead tells whether a process is gone, or a zombie that nobody has reaped yet.
