@@ -248,6 +248,7 @@ func TestOutput(t *testing.T) {
 		{"base64 with loose bits", json, output(`"conveyed-information":"eB=="`), "bad-reply", "bad-reply", 0, 0},
 		{"base64 folded", json, output(`"conveyed-information":"aGVsbG8g\nd29ybGQ=\n"`), "bad-reply", "", 0, 1},
 		{"unknown member", json, output(aGVsbG8 + `,"colour":"red"`), "bad-reply", "", 0, 1},
+		{"members without end", json, output(aGVsbG8 + members(100)), "bad-reply", "bad-reply", 0, 0},
 		{"trailing data", json, output(aGVsbG8) + "{}", "bad-reply", "bad-reply", 0, 0},
 		{"broken off", json, output(aGVsbG8)[:60], "bad-reply", "bad-reply", 0, 0},
 		{"a list", json, "[]", "bad-reply", "bad-reply", 0, 0},
@@ -283,6 +284,15 @@ func TestOutput(t *testing.T) {
 			}
 		})
 	}
+}
+
+// members are n members that another module may have added.
+func members(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `,"acme:m%d":%d`, i, i)
+	}
+	return b.String()
 }
 
 func TestOutputArtifacts(t *testing.T) {

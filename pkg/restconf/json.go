@@ -16,6 +16,10 @@ type member struct {
 	value []byte
 }
 
+// maxMembers bounds the members of an object that are looked at. A reply has half a dozen; millions of tiny ones would take
+// twenty times the memory of the document.
+const maxMembers = 64
+
 // checkDocument makes sure that document is what members may be used on.
 func checkDocument(document []byte) error {
 	switch {
@@ -40,6 +44,9 @@ func members(value []byte) ([]member, error) {
 	seen := map[string]bool{}
 	rest := bytes.TrimSpace(value[1:])
 	for rest[0] != '}' {
+		if len(list) == maxMembers {
+			return nil, fmt.Errorf("more than %d members", maxMembers)
+		}
 		end := valueEnd(rest)
 		name, err := text(rest[:end])
 		if err != nil {
