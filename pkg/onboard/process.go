@@ -228,10 +228,11 @@ func killMarked(mark []byte) (killed, unknown int) {
 			continue
 		}
 		folder := filepath.Join("/proc", name)
+		has := hasEnvironment(folder)
 		environ, err := os.ReadFile(filepath.Join(folder, "environ"))
 		switch {
 		case err != nil:
-		case len(environ) == 0 && inExec(folder):
+		case len(environ) == 0 && has:
 			unknown++
 		case hasVariable(environ, mark) && syscall.Kill(pid, syscall.SIGKILL) == nil:
 			killed++
@@ -240,12 +241,21 @@ func killMarked(mark []byte) (killed, unknown int) {
 	return killed, unknown
 }
 
-// inExec tells of a process without environment, by its folder in /proc, whether it is in the middle of execve(2), when
-// neither environment nor arguments can be seen. Kernel threads and zombies look like that too but have no program.
-func inExec(folder string) bool {
-	arguments, err := os.ReadFile(filepath.Join(folder, "cmdline"))
-	if err != nil || len(arguments) > 0 {
+// hasEnvironment tells whether the process with this folder in /proc has an environment, even though one cannot be read in
+// the middle of execve(2). The kernel's threads, zombies and processes with an empty environment have none.
+func hasEnvironment(folder string) bool {
+	stat, err := os.ReadFile(filepath.Join(folder, "stat"))
+	if err != nil {
 		return false
+	}
+	// Fields of proc_pid_stat(5), counted from the one after the program's name, which may hold parentheses and spaces.
+	const start, end = 50 - 3, 51 - 3
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) <= end {
+		return false
+	}
+	if string(fields[end]) != "0" {
+		return !bytes.Equal(fields[start], fields[end])
 	}
 	_, err = os.Readlink(filepath.Join(folder, "exe"))
 	return err == nil
