@@ -15,6 +15,9 @@ import (
 const (
 	// maxImages bounds the history; the image that was touched longest ago is forgotten first.
 	maxImages = 64
+	// refusedFor is how long a refused image is not tried. Who keeps the device from its servers, or replays what an owner
+	// once signed, can make a good image look as if it never came up; that must not last until a person comes.
+	refusedFor = 24 * time.Hour
 	// maxDownloads bounds the transfers in the status.
 	maxDownloads = 32
 )
@@ -25,10 +28,12 @@ func (s *session) imageKey() string { return hex.EncodeToString(s.boot.SHA256) }
 // otherwise than the server does would be installed and booted for ever (RFC 8572 only compares names and versions).
 func (s *session) refusal(known state.ImageRecord, d slot.Description) error {
 	switch {
-	case known.State == state.ImageRefused:
+	case known.State == state.ImageRefused && s.Now().Sub(known.Updated).Abs() < refusedFor:
 		return s.refusedError(known)
 	case holds(d, d.Running, s.boot.SHA256):
 		return s.refuse(fmt.Sprintf("it is running, and says that it is %s instead of %s", s.running(), describe(s.boot)))
+	case known.State == state.ImageRefused:
+		return nil // one more chance
 	case known.Reboots >= 2*s.Image.Attempts:
 		return s.refuse(fmt.Sprintf("the device rebooted for it %d times and never came up with it", known.Reboots))
 	}
@@ -56,7 +61,8 @@ func (s *session) refusedError(known state.ImageRecord) error {
 	return &reason.Error{
 		Code: ReasonImageRefused,
 		Msg:  fmt.Sprintf("the image with SHA-256 %s is refused: %s", s.imageKey(), why),
-		Fix:  "publish a corrected image or correct os-name and os-version in boot-image; `ztp run` tries the same image again",
+		Fix: "publish a corrected image or correct os-name and os-version in boot-image; the same image is tried again after a day, " +
+			"or by `ztp run` at once",
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -40,6 +41,38 @@ func TestImageThatNeverComesUp(t *testing.T) {
 	}
 	r.boot(t)
 	r.installs(t, p)
+}
+
+// TestRefusalDoesNotLast gives the image one more chance after a day: whoever keeps the device from its servers until it was
+// rebooted often enough must not shut it out for good.
+func TestRefusalDoesNotLast(t *testing.T) {
+	r, m := imageRig(t), newMirror(t, newImage)
+	p := plan{boot: demand(newImage, "2", m.URL+"/image")}
+	later := time.Duration(0)
+	r.opts.Now = func() time.Time { return time.Now().Add(later) }
+	for range r.opts.Image.Attempts {
+		r.installs(t, p)
+		r.boot(t)
+		r.boot(t)
+	}
+	r.fails(t, p, ReasonImageRefused)
+	for range 2 {
+		later += 23 * time.Hour
+		r.server = &server{}
+		r.fails(t, p, ReasonImageRefused)
+		later += 2 * time.Hour
+		r.installs(t, p)
+		r.boot(t)
+		r.boot(t)
+		r.fails(t, p, ReasonImageRefused) // one chance a day
+	}
+	later += 25 * time.Hour
+	r.installs(t, p)
+	r.boot(t)
+	r.opts.Device.OSVersion = "2"
+	if outcome, err := r.run(progress.Minimal, p); outcome != Complete {
+		t.Fatal(err)
+	}
 }
 
 // TestImageThatComesUpIsNotBlamed has the power go off every time the new image runs but the rest does not succeed.

@@ -91,7 +91,7 @@ func (s *session) install(ctx context.Context) error {
 		return &trialError{running: d.Running, good: d.Good}
 	}
 	if !written || known.State != state.ImageWritten {
-		if known.Attempts >= s.Image.Attempts {
+		if known.Attempts >= s.Image.Attempts && known.State != state.ImageRefused {
 			return s.refuse(fmt.Sprintf("installed %d times, and the device never came up with it", known.Attempts))
 		}
 		if err := s.write(ctx); err != nil {

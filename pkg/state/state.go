@@ -79,7 +79,7 @@ type FileBackup struct {
 // ImageState is how far a boot image got.
 type ImageState string
 
-// The states of an image. A refused image is never installed again.
+// The states of an image. A refused image is not installed again for a day.
 const (
 	ImageWritten   ImageState = "written"   // verified bytes are in Slot; the boot loader does not know yet
 	ImageActivated ImageState = "activated" // the boot loader was told to start Slot next
