@@ -348,11 +348,6 @@ func TestCancellationEndsTheWait(t *testing.T) { // R5.2-03
 	})
 }
 
-type askedToWait struct{ time.Duration }
-
-func (askedToWait) Error() string               { return "503" }
-func (a askedToWait) RetryAfter() time.Duration { return a.Duration }
-
 func TestRetryAfterIsHonouredWithinBounds(t *testing.T) {
 	for asked, want := range map[time.Duration]time.Duration{
 		30 * time.Second: 35 * time.Second,
@@ -361,7 +356,7 @@ func TestRetryAfterIsHonouredWithinBounds(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			w, s := scriptedWorld(t, 2)
-			w.servers["192.0.2.3"] = &serverThere{fail: askedToWait{asked}}
+			w.servers["192.0.2.3"] = &serverThere{fail: &restconf.Error{RetryAfter: asked}}
 			busy := leads{w.lead(false, at("192.0.2.3"))}
 			if _, err := w.agent(busy, s).Run(t.Context()); err != nil {
 				t.Fatal(err)

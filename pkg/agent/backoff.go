@@ -3,6 +3,8 @@ package agent
 import (
 	"errors"
 	"time"
+
+	"github.com/xpu-sztp/ztp/pkg/restconf"
 )
 
 // Backoff bounds the waits between rounds.
@@ -34,9 +36,9 @@ func retryAfter(err error) time.Duration {
 	}
 	longest := time.Duration(0)
 	for _, f := range failed.Failures {
-		var asked interface{ RetryAfter() time.Duration }
-		if errors.As(f.Err, &asked) {
-			longest = max(longest, asked.RetryAfter())
+		var refused *restconf.Error
+		if errors.As(f.Err, &refused) {
+			longest = max(longest, refused.RetryAfter)
 		}
 	}
 	return longest

@@ -49,8 +49,11 @@ func (e *RoundError) Furthest() Failure {
 // Error names the furthest failure and counts the others.
 func (e *RoundError) Error() string {
 	msg := e.Furthest().Err.Error()
-	if n := len(e.Failures) - 1; n > 0 {
-		msg += fmt.Sprintf(" (and %d more)", n)
+	switch n := len(e.Failures) - 1; {
+	case n == 1:
+		msg += " (and 1 more failure)"
+	case n > 1:
+		msg += fmt.Sprintf(" (and %d more failures)", n)
 	}
 	return msg
 }
@@ -69,6 +72,15 @@ func (e *RoundError) Unwrap() []error {
 	}
 	return errs
 }
+
+// serverError names the server that a failure is about, which the failure itself does not know.
+type serverError struct {
+	url string
+	err error
+}
+
+func (e *serverError) Error() string { return e.url + ": " + e.err.Error() }
+func (e *serverError) Unwrap() error { return e.err }
 
 // finalError ends the processing of a lead at once instead of moving on to the next server: RFC 8572 §5.3 leaves to the
 // boot sequence after onboarding information was met, whether it was executed or refused.

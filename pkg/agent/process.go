@@ -5,7 +5,6 @@ import (
 
 	"github.com/xpu-sztp/ztp/artifacts"
 	"github.com/xpu-sztp/ztp/pkg/onboard"
-	"github.com/xpu-sztp/ztp/pkg/state"
 )
 
 // process judges bootstrapping data and acts on it: a redirect leads to more servers, onboarding information is executed
@@ -38,7 +37,7 @@ func (v *visit) process(ctx context.Context, got reply) error {
 // information that nobody vouched for, or a failure at a trusted server, ends the lead (R5.3-09, R5.6-07); anything else
 // leaves the next server its chance, since whoever can spoil one answer must not be able to spoil the list.
 func (v *visit) refuse(ctx context.Context, got reply, evidence *artifacts.ServerEvidence, err error) error {
-	v.fail(StageValidate, err)
+	v.failHere(StageValidate, err)
 	if evidence.Valid() {
 		v.Onboarder.ReportParsingError(ctx, got.session, got.output.Level, err)
 		return finalError{err}
@@ -56,7 +55,7 @@ func (v *visit) onboard(ctx context.Context, got reply, evidence *artifacts.Serv
 	if evidence.Valid() {
 		request.Reporter, request.Level = got.session, got.output.Level
 	}
-	v.showPhase(state.PhaseOnboarding)
+	v.showOnboarding()
 	outcome, err := v.Onboarder.Execute(ctx, request)
 	if err != nil {
 		return finalError{v.fail(StageOnboard, err)}

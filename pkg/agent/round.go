@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/xpu-sztp/ztp/pkg/onboard"
@@ -59,6 +60,9 @@ func (r *round) followLead(ctx context.Context, lead source.Lead) error {
 	} else {
 		err = v.tryServers(ctx, lead.Servers, lead.Trusted, lead.Source)
 	}
+	if err != nil {
+		r.showPhase(state.PhaseDiscovering) // the source may have more leads, or wait for them
+	}
 	var final finalError
 	if errors.As(err, &final) {
 		return final.error
@@ -71,8 +75,11 @@ func (r *round) fail(stage Stage, err error) error {
 	r.failures = append(r.failures, Failure{Stage: stage, Err: err})
 	furthest := &RoundError{Failures: r.failures}
 	r.Board.Update(func(s *state.Status) { s.Reason = Explain(furthest) })
-	code, _ := reason.Of(err)
-	r.Log.Warn("failed", "reason", string(code), "error", err)
+	level := slog.LevelWarn
+	if reasonOf(err) == string(reason.Cancelled) {
+		level = slog.LevelInfo
+	}
+	r.Log.Log(context.Background(), level, "failed", "reason", reasonOf(err), "error", oneLine(err))
 	return err
 }
 

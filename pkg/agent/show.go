@@ -1,13 +1,16 @@
 package agent
 
 import (
+	"log/slog"
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/xpu-sztp/ztp/artifacts"
 	"github.com/xpu-sztp/ztp/pkg/reason"
+	"github.com/xpu-sztp/ztp/pkg/restconf"
 	"github.com/xpu-sztp/ztp/pkg/state"
 )
 
@@ -26,6 +29,11 @@ func (a *Agent) showRound(attempt int) {
 	})
 }
 
+// showOnboarding says that a lead has come this far; what failed on the way to it no longer explains anything.
+func (a *Agent) showOnboarding() {
+	a.Board.Update(func(s *state.Status) { s.Phase, s.Reason = state.PhaseOnboarding, nil })
+}
+
 func (a *Agent) showPhase(p state.Phase) {
 	a.Board.Update(func(s *state.Status) { s.Phase = p })
 }
@@ -33,7 +41,7 @@ func (a *Agent) showPhase(p state.Phase) {
 // showBackOff says why nothing worked and when the next round begins.
 func (a *Agent) showBackOff(delay time.Duration, cause error) {
 	why := Explain(cause)
-	a.Log.Warn("nothing worked, waiting", "reason", why.Code, "error", why.Message, "to_do", why.Hint, "retry_in", delay.Round(time.Millisecond).String())
+	a.Log.Warn("nothing worked, waiting", "retry_in", delay.Round(time.Millisecond).String(), Attributes(why))
 	a.Board.Update(func(s *state.Status) {
 		s.Phase = state.PhaseBackingOff
 		s.NextAttempt = now().Add(delay)
@@ -44,13 +52,25 @@ func (a *Agent) showBackOff(delay time.Duration, cause error) {
 // Explain makes an error plain for the status.
 func Explain(err error) *state.Reason {
 	code, hint := reason.Of(err)
-	return &state.Reason{Code: string(code), Message: err.Error(), Hint: hint, At: now()}
+	return &state.Reason{Code: string(code), Message: oneLine(err), Hint: hint, At: now()}
+}
+
+// oneLine is the text of an error that may have been joined of several.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
+// Attributes tells a reason in a log record.
+func Attributes(r *state.Reason) slog.Attr {
+	attrs := []any{"reason", r.Code, "error", r.Message}
+	if r.Hint != "" {
+		attrs = append(attrs, "to_do", r.Hint)
+	}
+	return slog.Group("", attrs...)
 }
 
 func (a *Agent) showSource(name string, err error) {
 	entry := state.Source{Name: name, Tried: now(), Result: "success"}
 	if err != nil {
-		entry.Result, entry.Detail = reasonOf(err), err.Error()
+		entry.Result, entry.Detail = reasonOf(err), oneLine(err)
 	}
 	a.Board.Update(func(s *state.Status) { s.Sources = append(s.Sources, entry) })
 }
@@ -69,17 +89,19 @@ func (a *Agent) showWarning(text string) {
 	})
 }
 
-// showVisit adds a server to the round's list and returns its place there. A nil err means that the visit begins.
+// showVisit adds a server to the round's list and returns its place there. A nil err means that the visit begins; what
+// comes of the connection, showConnected adds.
 func (v *visit) showVisit(server artifacts.BootstrapServer, from string, err error) int {
-	entry := state.Server{URL: "https://" + hostPort(server), Source: from, Interface: v.lead.Interface, Visited: now(),
-		Trust: "provisional", Presented: v.Device.Presented}
-	if len(server.Anchors) > 0 {
-		entry.Trust = "authenticated"
+	entry := state.Server{URL: "https://" + hostPort(server), Source: from, Interface: v.lead.Interface, Visited: now()}
+	authenticate := len(server.Anchors) > 0
+	if !authenticate {
+		entry.Trust = "provisional"
 	}
 	if err != nil {
 		entry.Result, entry.Detail = reasonOf(err), err.Error()
+	} else {
+		v.Log.Info("visiting bootstrap server", "url", entry.URL, "authenticate", authenticate, "source", from)
 	}
-	v.Log.Info("visiting bootstrap server", "url", entry.URL, "trust", entry.Trust, "source", from)
 	place := -1
 	v.Board.Update(func(s *state.Status) {
 		s.Phase = state.PhaseVisiting
@@ -95,14 +117,20 @@ func (v *visit) showVisit(server artifacts.BootstrapServer, from string, err err
 func (v *visit) showConnected(place int, addr netip.Addr, port uint16, session Session) {
 	v.updateServer(place, func(s *state.Server) {
 		s.Address = net.JoinHostPort(addr.String(), strconv.Itoa(int(port)))
-		s.Certificate = session.Certificate()
+		s.Certificate, s.Presented = session.Certificate(), v.Device.Presented
+		if session.Evidence() != nil {
+			s.Trust = "authenticated"
+		}
 	})
 }
 
-func (v *visit) showVisitFailed(place int, addr netip.Addr, err error) {
+func (v *visit) showVisitFailed(place int, addr netip.Addr, port uint16, err error) {
 	v.updateServer(place, func(s *state.Server) {
-		s.Address = addr.String()
+		s.Address = net.JoinHostPort(addr.String(), strconv.Itoa(int(port)))
 		s.Result, s.Detail = reasonOf(err), err.Error()
+		if s.Result == string(restconf.CodeCertificateRefused) {
+			s.Presented = v.Device.Presented
+		}
 	})
 }
 

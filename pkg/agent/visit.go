@@ -15,6 +15,7 @@ import (
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/restconf"
 	"github.com/xpu-sztp/ztp/pkg/source"
+	"github.com/xpu-sztp/ztp/pkg/state"
 )
 
 // maxRedirects bounds how many redirects may follow one another (R5.3-06).
@@ -74,6 +75,7 @@ func (v *visit) tryServer(ctx context.Context, server artifacts.BootstrapServer,
 	if err != nil {
 		return v.fail(StageObtain, err)
 	}
+	v.showPhase(state.PhaseVisiting)
 	addresses, err := v.resolve(ctx, server.Address)
 	if err != nil {
 		v.showVisit(server, from, err)
@@ -118,6 +120,14 @@ func (v *visit) follow(server artifacts.BootstrapServer) (*visit, error) {
 	return &visit{round: v.round, lead: v.lead, ends: v.ends, budget: v.budget, shown: -1, hops: hops}, nil
 }
 
+// failHere is fail for what the server at the end of the path is the cause of.
+func (v *visit) failHere(stage Stage, err error) error {
+	if n := len(v.hops); n > 0 {
+		err = &serverError{"https://" + net.JoinHostPort(v.hops[n-1].host, strconv.Itoa(int(v.hops[n-1].port))), err}
+	}
+	return v.fail(stage, err)
+}
+
 // resolve returns the addresses of host in the order to try them, not more than maxAddresses.
 func (v *visit) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
 	if ip, err := netip.ParseAddr(host); err == nil {
@@ -137,7 +147,7 @@ func (v *visit) resolve(ctx context.Context, host string) ([]netip.Addr, error) 
 	}
 	if err != nil {
 		return nil, &reason.Error{Code: CodeNameNotFound, Msg: "cannot resolve " + host, Err: err,
-			Fix: "check the name server that DHCP hands out, and that it knows this name"}
+			Fix: "check the name, and the name server that DHCP hands out (or /etc/resolv.conf, where DHCP hands out none)"}
 	}
 	return addresses, nil
 }
@@ -166,20 +176,20 @@ func (v *visit) ask(ctx context.Context, server artifacts.BootstrapServer, addr 
 	session, err := v.Connect(ctx, Target{Host: server.Address, Port: server.Port, Address: addr,
 		Anchors: server.Anchors, Clock: v.Clock(), Network: v.lead.Network})
 	if err != nil {
-		v.showVisitFailed(shown, addr, err)
-		return reply{}, nil, v.fail(StageConnect, err)
+		v.showVisitFailed(shown, addr, server.Port, err)
+		return reply{}, nil, v.failHere(StageConnect, err)
 	}
 	v.showConnected(shown, addr, server.Port, session)
 	input, err := v.input(session.Evidence() != nil)
 	if err != nil {
 		session.Close()
-		return reply{}, nil, v.fail(StageObtain, err)
+		return reply{}, nil, v.failHere(StageObtain, err)
 	}
 	output, err := session.GetBootstrappingData(ctx, input)
 	if err != nil {
 		session.Close()
-		v.showVisitFailed(shown, addr, err)
-		return reply{}, nil, v.fail(StageObtain, err)
+		v.showVisitFailed(shown, addr, server.Port, err)
+		return reply{}, nil, v.failHere(StageObtain, err)
 	}
 	for _, w := range output.Warnings {
 		v.showWarning(hostPort(server) + ": " + w)

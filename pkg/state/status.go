@@ -117,7 +117,7 @@ type Server struct {
 	Address     string    `json:"address,omitempty"` // the IP address and port that answered
 	Source      string    `json:"source"`            // "dhcp4", "redirect", …
 	Interface   string    `json:"interface,omitempty"`
-	Trust       string    `json:"trust"`                 // "authenticated" or "provisional"
+	Trust       string    `json:"trust"`                 // "authenticated" or "provisional"; empty until one or the other is known
 	Certificate string    `json:"certificate,omitempty"` // the server's, subject and issuer
 	Presented   string    `json:"presented,omitempty"`   // the identity the device presented
 	Visited     time.Time `json:"visited"`
@@ -153,7 +153,7 @@ type Image struct {
 	OSVersion string `json:"os_version,omitempty"`
 	SHA256    string `json:"sha256,omitempty"`
 	Slot      string `json:"slot,omitempty"`
-	State     string `json:"state"` // "satisfied", "fetching", "installed", "refused"
+	State     string `json:"state"` // "satisfied", "fetching", "failed", "installed", "refused"
 	Attempts  int    `json:"attempts,omitempty"`
 }
 
