@@ -37,6 +37,8 @@ func (f *fetch) newClient() *http.Client {
 
 // checkRedirect keeps redirects on the origin that the onboarding information named.
 func (f *fetch) checkRedirect(next *http.Request, via []*http.Request) error {
+	// Otherwise net/http reads on in the body of the redirect, for as long as a server cares to send it.
+	next.Response.Body.Close()
 	from := via[len(via)-1].URL
 	sameOrigin := next.URL.Scheme == from.Scheme && strings.EqualFold(hostPort(next.URL), hostPort(from))
 	bothTLS := next.URL.Scheme == "https" && from.Scheme == "https"

@@ -41,7 +41,7 @@ type Request struct {
 	Files   fs.FS // what file URIs are looked up in; nil refuses them. Only for leads from removable storage.
 
 	MaxSize   int64         // bytes; default 16 GiB
-	Timeout   time.Duration // for all mirrors together; default 1 h
+	Timeout   time.Duration // for all mirrors together, of which each takes half of what is left at most; default 1 h
 	MinRate   int64         // bytes per second; a transfer slower than that over Stall is given up; default 1 KiB/s
 	Stall     time.Duration // default 30 s; also the longest wait for a reply's header
 	Dial      time.Duration // for one address; default 10 s
@@ -118,8 +118,14 @@ func Fetch(ctx context.Context, r Request, sink Sink) (Result, error) {
 	defer f.client.CloseIdleConnections()
 
 	var failures []error
-	for _, uri := range r.URIs {
-		result, err := f.mirror(limited, uri)
+	for i, uri := range r.URIs {
+		// One that drips or never ends must leave time for the next.
+		share, cancel := limited, func() {}
+		if end, ok := limited.Deadline(); ok && i < len(r.URIs)-1 {
+			share, cancel = context.WithTimeoutCause(limited, time.Until(end)/2, errTooLong)
+		}
+		result, err := f.mirror(share, uri)
+		cancel()
 		if err == nil {
 			return result, nil
 		}

@@ -2,10 +2,12 @@ package image_test
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -90,6 +92,57 @@ func TestSlow(t *testing.T) {
 				started := time.Now()
 				_, err := image.Fetch(t.Context(), r, tt.sink)
 				wantCode(t, err, tt.code)
+				if took := time.Since(started); took > tt.most {
+					t.Errorf("took %v, want at most %v", took, tt.most)
+				}
+			})
+		})
+	}
+}
+
+// TestHostileMirrorLeavesTimeForTheNext has the first mirror do what it can to hold the device without being called slow.
+func TestHostileMirrorLeavesTimeForTheNext(t *testing.T) {
+	b := content(100_000)
+	pour := func(w http.ResponseWriter, piece string, every time.Duration) {
+		for {
+			if _, err := io.WriteString(w, piece); err != nil {
+				return
+			}
+			w.(http.Flusher).Flush()
+			time.Sleep(every)
+		}
+	}
+	tests := []struct {
+		name string
+		bad  http.HandlerFunc
+		most time.Duration
+	}{
+		{"never ends", func(w http.ResponseWriter, r *http.Request) { pour(w, strings.Repeat("x", 2<<10), time.Second) }, 31 * time.Minute},
+		{"redirect that drips", func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/bad/next" {
+				http.NotFound(w, r)
+				return
+			}
+			w.Header().Set("Location", "/bad/next")
+			w.WriteHeader(http.StatusFound)
+			pour(w, "x", time.Minute)
+		}, 2 * time.Minute},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				network := &pipes{server: make(chan net.Conn), closed: make(chan struct{})}
+				mux := http.NewServeMux()
+				mux.HandleFunc("/bad/", tt.bad)
+				mux.HandleFunc("/good", func(w http.ResponseWriter, r *http.Request) { w.Write(b) })
+				server := &http.Server{Handler: mux}
+				go server.Serve(network)
+				defer server.Shutdown(context.Background()) // waits for the handlers
+				r := request(b, "http://mirror.example/bad/os.bin", "http://mirror.example/good")
+				r.Network = network
+				started := time.Now()
+				_, err := image.Fetch(t.Context(), r, &memory{})
+				wantCode(t, err, "")
 				if took := time.Since(started); took > tt.most {
 					t.Errorf("took %v, want at most %v", took, tt.most)
 				}
