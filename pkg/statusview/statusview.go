@@ -4,6 +4,7 @@
 package statusview
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -24,20 +25,28 @@ func Short(s *state.Status, now time.Time) string {
 	}
 	p.some("interface", len(s.Interfaces), func(i int) string { return interfaceLine(&s.Interfaces[i]) })
 	if n := len(s.Servers); n > 0 {
-		p.fact("server", serverLine(&s.Servers[n-1]))
-		for _, v := range s.Servers[n-1].Verdicts {
+		server := s.Servers[n-1]
+		server.Detail = untold(s, server.Detail)
+		p.fact("server", serverLine(&server))
+		for _, v := range server.Verdicts {
 			if !v.OK {
-				p.fact("refused", join(": ", v.Step, v.Detail))
+				p.fact("refused", join(": ", v.Step, untold(s, v.Detail)))
 			}
 		}
 	}
 	if n := len(s.Downloads); n > 0 {
-		p.fact("download", downloadLine(&s.Downloads[n-1]))
+		download := s.Downloads[n-1]
+		download.Detail = untold(s, download.Detail)
+		p.fact("download", downloadLine(&download))
 	}
 	if s.Image != nil {
 		p.fact("image", imageLine(s.Image))
 	}
-	p.some("step", len(s.Steps), func(i int) string { return stepLine(&s.Steps[i]) })
+	p.some("step", len(s.Steps), func(i int) string {
+		step := s.Steps[i]
+		step.Detail = untold(s, step.Detail)
+		return stepLine(&step)
+	})
 	p.some("warning", len(s.Warnings), func(i int) string { return s.Warnings[i].Text })
 	return p.String()
 }
@@ -46,7 +55,11 @@ func Short(s *state.Status, now time.Time) string {
 func (p *page) summary(s *state.Status) {
 	p.fact("state", Headline(s))
 	if r := s.Reason; r != nil {
-		p.fact("reason", fmt.Sprintf("%s [%s]", r.Message, r.Code))
+		name, when := "reason", ""
+		if s.Phase == state.PhaseDiscovering || s.Phase == state.PhaseVisiting { // it goes on all the same
+			name, when = "last failure", p.ago(r.At)
+		}
+		p.fact(name, fmt.Sprintf("%s [%s]%s", r.Message, r.Code, led(", ", when)))
 		p.fact("to do", r.Hint)
 	}
 	if s.Phase == state.PhaseBackingOff || s.Phase == state.PhaseStarting {
@@ -54,6 +67,8 @@ func (p *page) summary(s *state.Status) {
 	}
 	switch {
 	case s.Started.IsZero():
+	case s.Phase == state.PhaseNotStarted: // what else there is to show is left of it
+		p.fact("last session", "begun "+p.moment(s.Started))
 	case s.Ended.IsZero():
 		p.fact("started", p.moment(s.Started))
 	default:
@@ -69,11 +84,18 @@ func Headline(s *state.Status) string {
 	case state.ExitFailed:
 		return "failed"
 	case state.ExitDisabled:
+		if s.PID != 0 && s.Phase != state.PhaseNotStarted && s.Phase != state.PhaseDone {
+			return "disabled, but a session still runs: " + progressing(s)
+		}
 		return "disabled"
 	case state.ExitNotStarted:
 		return "not started"
 	}
-	text := "in progress: " + strings.ReplaceAll(string(s.Phase), "-", " ")
+	return "in progress: " + progressing(s)
+}
+
+func progressing(s *state.Status) string {
+	text := strings.ReplaceAll(string(s.Phase), "-", " ")
 	if s.Attempts > 0 {
 		text += fmt.Sprintf(", attempt %d", s.Attempts)
 	}
@@ -88,7 +110,7 @@ func identityKind(id *state.Identity) string {
 }
 
 func interfaceLine(i *state.Interface) string {
-	return join(", ", words(i.Name, i.State), i.Detail, led("managed by ", i.Managed), strings.Join(i.Addresses, " "),
+	return join(", ", words(i.Name, i.Family, i.State), i.Detail, led("managed by ", i.Managed), strings.Join(i.Addresses, " "),
 		led("bootstrap servers ", strings.Join(i.Options, " ")))
 }
 
@@ -105,11 +127,22 @@ func imageLine(i *state.Image) string {
 }
 
 func stepLine(s *state.Step) string {
-	exit := ""
-	if s.Exit != nil {
-		exit = fmt.Sprintf("exit status %d", *s.Exit)
+	return join(", ", words(s.Name, s.Result), cmp.Or(s.Detail, exitStatus(s)))
+}
+
+func exitStatus(s *state.Step) string {
+	if s.Exit == nil {
+		return ""
 	}
-	return join(", ", words(s.Name, s.Result), exit, s.Detail)
+	return fmt.Sprintf("exit status %d", *s.Exit)
+}
+
+// untold is a detail, unless the reason has told it already.
+func untold(s *state.Status, detail string) string {
+	if s.Reason != nil && strings.Contains(s.Reason.Message, detail) {
+		return ""
+	}
+	return detail
 }
 
 func progress(d *state.Download) string {
@@ -164,9 +197,17 @@ func (p *page) moment(t time.Time) string {
 	case d > 0:
 		return stamp + " (in " + duration(d) + ")"
 	case d > -24*time.Hour:
-		return stamp + " (" + duration(-d) + " ago)"
+		return stamp + " (" + p.ago(t) + ")"
 	}
 	return stamp
+}
+
+// ago is how long a moment has passed; empty for one that is not known.
+func (p *page) ago(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return duration(max(p.now.Sub(t), 0)) + " ago"
 }
 
 func duration(d time.Duration) string {

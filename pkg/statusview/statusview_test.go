@@ -38,6 +38,10 @@ func examples() map[string]*state.Status {
 		URL: "https://boot.example:443", Address: "192.0.2.9:443", Source: "dhcp4", Interface: "eth0", Trust: "provisional",
 		Certificate: "CN=boot.example, issued by CN=Site CA", Presented: "CN=SN-1234", Visited: at(-30), Result: "redirect",
 	}
+	refused := &state.Reason{
+		Code: "http-unauthorized", Message: "https://boot.example:443: the server does not let this device in (HTTP 401) (and 1 more failure)",
+		Hint: "check that the device's serial number is registered at the server", At: at(-30),
+	}
 	forever := *identity
 	forever.NotAfter = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 	return map[string]*state.Status{
@@ -75,6 +79,24 @@ func examples() map[string]*state.Status {
 			},
 			Reports:  []state.Report{{Type: "bootstrap-initiated", At: at(-400), Accepted: true}, {Type: "bootstrap-complete", At: at(-300)}},
 			Warnings: []state.Warning{{Text: "the DHCP server sent option 143 as raw text", At: at(-590)}},
+		},
+		// The next attempt is under way; what failed is of the one before.
+		"retrying": {
+			Schema: 1, Version: "1.0", PID: 77, Enabled: true, Phase: state.PhaseDiscovering, Started: at(-100), Attempts: 2,
+			Updated: at(-1), Reason: refused, Interfaces: []state.Interface{{Name: "eth0", Family: "ipv6", State: "acquiring"}},
+			Servers: []state.Server{{URL: "https://boot.example:443", Trust: "provisional", Visited: at(-35), Result: refused.Code,
+				Detail: "the server does not let this device in (HTTP 401)"}},
+		},
+		// `ztp disable` undoes a session, which may take a while.
+		"stopping": {
+			Schema: 1, Version: "1.0", PID: 77, Phase: state.PhaseOnboarding, Started: at(-100), Attempts: 1, Updated: at(-1),
+			Steps: []state.Step{{Name: "pre-script", Result: "cancelled", Detail: "it was stopped", Started: at(-30), Ended: at(-2)}},
+		},
+		"stopped": {
+			Schema: 1, Version: "1.0", Enabled: true, Phase: state.PhaseNotStarted, Started: at(-100), Updated: at(-1),
+			Reason: &state.Reason{Code: "cancelled", Message: "the session was stopped", Hint: "`ztp run` starts a new one", At: at(-1)},
+			Steps: []state.Step{{Name: "pre-script", Result: "script-failed", Exit: &exit, Started: at(-30), Ended: at(-20),
+				Detail: "pre-script failed with exit code 10"}},
 		},
 		"disabled": {Schema: 1, Version: "1.0", Phase: state.PhaseNotStarted},
 		"starting": {

@@ -18,7 +18,7 @@ func Verbose(s *state.Status, now time.Time) string {
 		p.fact("process", fmt.Sprint(s.PID))
 	}
 	p.fact("updated", p.moment(s.Updated))
-	if !s.Ended.IsZero() {
+	if !s.Ended.IsZero() && s.Phase != state.PhaseNotStarted {
 		p.fact("started", p.moment(s.Started))
 	}
 	p.fact("attempts", fmt.Sprint(s.Attempts))
@@ -152,17 +152,13 @@ func (p *page) image(i *state.Image) {
 		p.fact("sha-256", i.SHA256)
 		p.fact("slot", i.Slot)
 		p.fact("state", i.State)
-		p.fact("installs", fmt.Sprint(i.Attempts))
+		p.fact("install", count(i.Attempts))
 	})
 }
 
 func (p *page) step(s *state.Step) {
 	p.section("step", s.Name, func() {
-		exit := ""
-		if s.Exit != nil {
-			exit = fmt.Sprintf("exit status %d", *s.Exit)
-		}
-		p.fact("result", join(", ", s.Result, exit, s.Detail))
+		p.fact("result", join(", ", s.Result, exitStatus(s), s.Detail))
 		p.times(s.Started, s.Ended)
 	})
 }
