@@ -179,7 +179,7 @@ func (c *Control) Wait(ctx context.Context) (*state.Status, error) {
 			return s, nil
 		}
 		if err := pause(ctx); err != nil {
-			return nil, err
+			return nil, &reason.Error{Code: reason.Cancelled, Msg: "no longer waiting; the session goes on", Fix: "`ztp status --watch` follows it", Err: err}
 		}
 	}
 }

@@ -76,7 +76,7 @@ func locked(ctx context.Context, o Options, paths config.Paths) (*state.Status, 
 		return nil, err
 	}
 	if !record.Enabled || record.Outcome == state.OutcomeProvisioned {
-		d.Logger.Info("nothing to do", "enabled", record.Enabled, "outcome", string(record.Outcome))
+		d.leaveAlone(record, invalid)
 		return nil, broken
 	}
 	d.board = &board{Board: state.NewBoard(paths.Status, initial(o.Version, record))}
@@ -102,8 +102,19 @@ func (d *daemon) recover(ctx context.Context, cfg *config.Config, invalid error)
 	case len(record.Journal) > 0:
 		return invalid
 	}
-	d.Logger.Warn("the configuration is invalid", "error", invalid)
 	return nil
+}
+
+// leaveAlone says why there is nothing to do.
+func (d *daemon) leaveAlone(record *state.Record, invalid error) {
+	if invalid != nil {
+		d.Logger.Warn("the configuration is invalid", agent.Attributes(agent.Explain(invalid)))
+	}
+	if record.Outcome == state.OutcomeProvisioned {
+		d.Logger.Info("nothing to do: the device is provisioned; `ztp run` provisions it anew", "enabled", record.Enabled)
+		return
+	}
+	d.Logger.Info("nothing to do: provisioning is disabled on this device; `ztp enable` turns it on")
 }
 
 // begin opens a session in the record, or finds the one that a reboot interrupted.
@@ -208,10 +219,10 @@ func (d *daemon) end(ctx context.Context, outcome onboard.Outcome, err error) (*
 		d.Logger.Info("stopped")
 	case d.Once:
 		status, err = final(state.PhaseDone, agent.Explain(err)), nil
-		d.Logger.Error("failed", "reason", status.Reason.Code, "error", status.Reason.Message, "to_do", status.Reason.Hint)
+		d.Logger.Error("failed", agent.Attributes(status.Reason))
 	default:
 		status = final(state.PhaseNotStarted, agent.Explain(err))
-		d.Logger.Error("cannot run", "reason", status.Reason.Code, "error", err)
+		d.Logger.Error("cannot run", agent.Attributes(status.Reason))
 	}
 	return &status, errors.Join(err, d.remember(status))
 }

@@ -15,11 +15,16 @@ import (
 	"github.com/xpu-sztp/ztp/tpm"
 )
 
-// identityTimeout bounds one attempt to find the identity: some dozens of TPM commands, of which slow ones take seconds.
-const identityTimeout = 2 * time.Minute
+const (
+	// identityTimeout bounds one attempt to find the identity: some dozens of TPM commands, of which slow ones take seconds.
+	identityTimeout = 2 * time.Minute
+	// maxIdentityWait is the longest wait for the next attempt. Nobody but this device's own TPM is asked, so that it need
+	// not be spared like a server.
+	maxIdentityWait = time.Minute
+)
 
 // openIdentity finds the device's identity. A TPM may need time to appear, and a person time to repair what is wrong with
-// it, so this goes on until it works, except in a session of one round.
+// it, so this goes on until it works, except in a session of one round. What stays the same is logged once.
 func (d *daemon) openIdentity(ctx context.Context, cfg *config.Config) (*tpm.Identity, error) {
 	options := tpm.Options{
 		TPM:          cfg.Identity.TPM,
@@ -31,6 +36,8 @@ func (d *daemon) openIdentity(ctx context.Context, cfg *config.Config) (*tpm.Ide
 		options.SerialPattern = regexp.MustCompile(cfg.Device.SerialPattern) // compiled once before, when it was read
 	}
 	retry := backoff(cfg)
+	retry.Max = min(retry.Max, maxIdentityWait)
+	logged := ""
 	for attempt := 1; ; attempt++ {
 		bounded, cancel := context.WithTimeout(ctx, identityTimeout)
 		identity, err := tpm.Open(bounded, options)
@@ -40,7 +47,11 @@ func (d *daemon) openIdentity(ctx context.Context, cfg *config.Config) (*tpm.Ide
 		}
 		delay := retry.Delay(attempt, 0, rand.Float64())
 		why := agent.Explain(err)
-		d.Logger.Error("no identity, waiting", "reason", why.Code, "error", why.Message, "retry_in", delay.Round(time.Millisecond).String())
+		if why.Message != logged {
+			logged = why.Message
+			d.Logger.Error("no identity, trying again until there is one", agent.Attributes(why))
+		}
+		d.Logger.Debug("no identity, waiting", "reason", why.Code, "retry_in", delay.Round(time.Millisecond).String())
 		d.board.Update(func(s *state.Status) { s.Reason, s.NextAttempt = why, time.Now().UTC().Add(delay) })
 		select {
 		case <-time.After(delay):

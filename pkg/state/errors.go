@@ -12,5 +12,6 @@ const (
 	ReasonTooLarge    reason.Code = "state-too-large"   // a record beyond MaxRecord was not written
 	ReasonRunning     reason.Code = "already-running"   // another daemon runs
 	ReasonInterrupted reason.Code = "interrupted"       // the daemon ended in the middle of a session
+	ReasonNoReboot    reason.Code = "reboot-overdue"    // the reboot that was asked for has not happened
 	ReasonStatus      reason.Code = "status-unreadable" // the live status cannot be read
 )

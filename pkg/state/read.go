@@ -69,6 +69,7 @@ func daemonOf(runDir string, live *Status) (pid int, alive bool, err error) {
 // behind, or nil.
 func atRest(r *Record, left *Status) *Status {
 	s := &Status{Schema: StatusSchema, Phase: PhaseNotStarted}
+	thisBoot := left != nil // the run folder does not survive a reboot
 	switch {
 	case r != nil && r.Last != nil && (left == nil || !left.Updated.After(r.Last.Updated)):
 		s, left = r.Last, nil
@@ -87,6 +88,9 @@ func atRest(r *Record, left *Status) *Status {
 		s.Phase, s.Reason = PhaseDone, nil
 	case s.Phase == PhaseRebooting && (r == nil || r.Session != nil):
 		// The daemon ended on purpose; its session goes on after the reboot.
+		if waited := time.Since(s.Updated); thisBoot && waited > rebootPatience {
+			s.Reason = rebootOverdue(waited)
+		}
 	case left != nil && left.Phase != PhaseDone && left.Phase != PhaseNotStarted:
 		markInterrupted(s)
 	case r != nil && r.Outcome == OutcomeNone:
@@ -95,6 +99,18 @@ func atRest(r *Record, left *Status) *Status {
 		s.Phase = PhaseDone
 	}
 	return s
+}
+
+// rebootPatience is how long a device may take to shut down.
+const rebootPatience = 5 * time.Minute
+
+func rebootOverdue(waited time.Duration) *Reason {
+	return &Reason{
+		Code:    string(ReasonNoReboot),
+		Message: fmt.Sprintf("the device was told to reboot %v ago and still runs", waited.Round(time.Second)),
+		Hint:    "reboot it by hand and check reboot.command; `systemctl list-jobs` tells what a shutdown waits for",
+		At:      time.Now().UTC(),
+	}
 }
 
 // markInterrupted turns the status of a daemon that is gone into one that says so.

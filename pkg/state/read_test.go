@@ -71,7 +71,7 @@ func TestBoardGoesOnWithoutAFile(t *testing.T) {
 }
 
 func TestRead(t *testing.T) {
-	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	now := time.Now().UTC()
 	before := now.Add(-time.Hour)
 	session := &Session{ID: "S"}
 	last := func(o Outcome, at time.Time) *Status {
@@ -110,6 +110,8 @@ func TestRead(t *testing.T) {
 			Reason: &Reason{Code: "x"}}, nil, false, shown{PhaseDone, "last", "x", ExitFailed}},
 		{"rebooting", &Record{Enabled: true, Session: session, Last: &Status{Schema: 1, Phase: PhaseRebooting, Updated: now}},
 			live(PhaseRebooting), false, shown{PhaseRebooting, "", "", ExitInProgress}},
+		{"told to reboot an hour ago", &Record{Enabled: true, Session: session, Last: &Status{Schema: 1, Phase: PhaseRebooting, Updated: before}},
+			&Status{Schema: 1, Phase: PhaseRebooting, Updated: before}, false, shown{PhaseRebooting, "", "reboot-overdue", ExitInProgress}},
 		{"rebooted and not yet started", &Record{Enabled: true, Session: session, Last: &Status{Schema: 1, Phase: PhaseRebooting}},
 			nil, false, shown{PhaseRebooting, "", "", ExitInProgress}},
 		{"started over after a reboot", &Record{Enabled: true, Last: &Status{Schema: 1, Phase: PhaseRebooting}},

@@ -118,6 +118,9 @@ func (r *Record) SetEnabled(on bool, session string) {
 		r.Session.FlagCleared = byScript && !on && (r.Enabled || r.Session.FlagCleared)
 	}
 	r.Enabled = on
+	if on && r.Outcome == OutcomeNone {
+		r.Reason = nil // it told why the device was disabled
+	}
 }
 
 // StartOver forgets how the last session ended, and which images were refused, so that a new session begins with every

@@ -36,6 +36,21 @@ func TestSetEnabled(t *testing.T) {
 	}
 }
 
+// TestSetEnabledEndsTheReason: what a device was disabled for says nothing any more once a person has enabled it.
+func TestSetEnabledEndsTheReason(t *testing.T) {
+	why := &Reason{Code: "state-corrupt"}
+	for outcome, want := range map[Outcome]*Reason{OutcomeNone: nil, OutcomeFailed: why} {
+		r := NewRecord()
+		r.Outcome, r.Reason = outcome, why
+		if r.SetEnabled(false, ""); r.Reason != why {
+			t.Errorf("%q: disabling leaves %+v", outcome, r.Reason)
+		}
+		if r.SetEnabled(true, ""); r.Reason != want {
+			t.Errorf("%q: enabling leaves %+v", outcome, r.Reason)
+		}
+	}
+}
+
 func TestStartOver(t *testing.T) {
 	for _, journal := range [][]Entry{nil, {{Step: StepPreScript}}} {
 		r := NewRecord()
