@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"syscall"
 	"time"
@@ -64,6 +65,10 @@ func (c *Control) Enable(ctx context.Context) error {
 		return err
 	}
 	if err := unit.Enable(ctx); err != nil {
+		return err
+	}
+	// systemd would only say that the unit failed.
+	if _, err := config.Load(c.paths.Root); err != nil {
 		return err
 	}
 	return unit.Start(ctx)
@@ -159,6 +164,10 @@ func (c *Control) Restart(ctx context.Context) error {
 		return err
 	}
 	if err := c.store.Update(func(r *state.Record) error { r.StartOver(); return nil }); err != nil {
+		return err
+	}
+	// The new daemon is alive before it has a status. Until then nobody may take the old one for its end.
+	if err := os.Remove(c.paths.Status); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return unit.Start(ctx)

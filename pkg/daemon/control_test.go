@@ -1,0 +1,79 @@
+package daemon_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/xpu-sztp/ztp/pkg/config"
+	"github.com/xpu-sztp/ztp/pkg/daemon"
+	"github.com/xpu-sztp/ztp/pkg/reason"
+	"github.com/xpu-sztp/ztp/pkg/state"
+)
+
+// TestRestart plays a new daemon that is alive but has no status yet: the end of the session before, which `ztp status`
+// still showed, is not taken for the end of the new one.
+func TestRestart(t *testing.T) {
+	d := newDevice(t, func(r *state.Record) { r.Outcome = state.OutcomeProvisioned })
+	state.NewBoard(d.paths.Status, state.Status{Enabled: true, Phase: state.PhaseDone, Outcome: state.OutcomeProvisioned})
+	bin := t.TempDir()
+	if err := os.WriteFile(filepath.Join(bin, "systemctl"), []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	control, err := daemon.NewControl(d.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := control.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := state.LockDaemon(d.paths.Runtime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Unlock()
+
+	s, err := daemon.Status(d.root)
+	if err != nil || s.ExitCode() != state.ExitInProgress {
+		t.Errorf("status %+v, %v", s, err)
+	}
+	given := errors.New("given up")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(given)
+	if s, err := control.Wait(ctx); !errors.Is(err, given) {
+		t.Errorf("waited until %+v, %v", s, err)
+	}
+}
+
+// TestRestartKeeps what a device has when no session could run.
+func TestRestartKeeps(t *testing.T) {
+	tests := map[string]struct {
+		change func(*state.Record)
+		config string
+		code   reason.Code
+	}{
+		"disabled": {func(r *state.Record) { r.Enabled = false }, "", daemon.CodeDisabled},
+		"invalid":  {func(*state.Record) {}, "colour = 1\n", config.Invalid},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			d := newDevice(t, func(r *state.Record) { r.Outcome = state.OutcomeProvisioned; tt.change(r) })
+			if tt.config != "" {
+				d.configure(t, tt.config)
+			}
+			control, err := daemon.NewControl(d.root)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if code, _ := reason.Of(control.Restart(t.Context())); code != tt.code {
+				t.Errorf("reason %q, want %q", code, tt.code)
+			}
+			if r := d.record(t); r.Outcome != state.OutcomeProvisioned {
+				t.Errorf("outcome %q", r.Outcome)
+			}
+		})
+	}
+}
