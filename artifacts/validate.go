@@ -105,7 +105,7 @@ func (v *validation) readConveyed(der []byte) (message *cms.Message, err error) 
 	err = v.step(StepConveyed, func() (string, error) {
 		if len(der) == 0 {
 			return "", refuse(CodeConveyedMissing, "there is no conveyed information",
-				"check what the bootstrap server sends, with `ztp inspect`", nil)
+				"check what the bootstrap server sends", nil)
 		}
 		var encrypted string
 		if message, encrypted, err = v.open(der, CodeConveyedMalformed, conveys); err != nil {
@@ -179,7 +179,7 @@ func container(malformed Code, err error) *Error {
 		return refuse(CodeAlgorithmRefused, "made in a way the device does not accept",
 			"use SHA-256 or better with ECDSA, Ed25519 or RSA of 2048 bits or more, and AES for encryption", err)
 	}
-	return refuse(malformed, "not a DER CMS artifact", "check the file with `ztp inspect`", err)
+	return refuse(malformed, "not a DER CMS artifact", "check how the artifact was made; `openssl cms -cmsout -print -inform DER` shows one", err)
 }
 
 // decodeConveyed tells the encoding and reads the document.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -34,6 +35,30 @@ func invalid(at origin, key string, err error, fix string) error {
 		msg += ": " + key
 	}
 	return &reason.Error{Code: Invalid, Msg: msg, Fix: fix, Err: err}
+}
+
+// maxMistakes bounds how many mistakes one error tells.
+const maxMistakes = 10
+
+// several makes one error of all mistakes, so that a person can correct them in one go; nil when there is none.
+func several(mistakes []error) error {
+	switch len(mistakes) {
+	case 0:
+		return nil
+	case 1:
+		return mistakes[0]
+	}
+	var texts, fixes []string
+	for _, err := range mistakes[:min(len(mistakes), maxMistakes)] {
+		texts = append(texts, err.Error())
+		if _, fix := reason.Of(err); !slices.Contains(fixes, fix) {
+			fixes = append(fixes, fix)
+		}
+	}
+	if more := len(mistakes) - maxMistakes; more > 0 {
+		texts = append(texts, fmt.Sprintf("and %d more", more))
+	}
+	return &reason.Error{Code: Invalid, Msg: strings.Join(texts, "; "), Fix: strings.Join(fixes, "; ")}
 }
 
 // unknown refuses a key that does not exist, with the key that was probably meant.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -32,7 +33,8 @@ const maxFile = 256 << 10
 // Load reads the configuration below root ("" is "/"): the vendor's file, the administrator's, and the drop-ins, each of
 // which may be absent. A key in a later file replaces the same key of an earlier one, lists as a whole. Every value is
 // checked in the file that sets it, also when a later file replaces it. Then paths are moved below root and trust anchors
-// are read. Errors are *reason.Error with the code Invalid and begin with "FILE:LINE: KEY: ".
+// are read. Errors are *reason.Error with the code Invalid and begin with "FILE:LINE: KEY: "; mistakes in the files are
+// told all at once.
 func Load(root string) (*Config, error) {
 	paths, err := NewPaths(root)
 	if err != nil {
@@ -46,9 +48,10 @@ func Load(root string) (*Config, error) {
 	c.Paths = paths
 	l := loader{config: &c, settings: settings(&c), origins: map[string]origin{}}
 	for _, file := range files {
-		if err := l.read(file); err != nil {
-			return nil, err
-		}
+		l.read(file)
+	}
+	if err := several(l.mistakes); err != nil {
+		return nil, err
 	}
 	if err := l.checkTogether(); err != nil {
 		return nil, err
@@ -101,47 +104,57 @@ type loader struct {
 	config   *Config
 	settings map[string]reflect.Value
 	origins  map[string]origin
+	mistakes []error
 }
 
-// read merges one file, if it exists.
-func (l *loader) read(file string) error {
+func (l *loader) mistake(err error) {
+	if !slices.ContainsFunc(l.mistakes, func(known error) bool { return known.Error() == err.Error() }) {
+		l.mistakes = append(l.mistakes, err)
+	}
+}
+
+// read merges one file, if it exists, and collects the mistakes in it.
+func (l *loader) read(file string) {
 	data, err := readBounded(file, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return
 	}
 	if err != nil {
-		return invalid(origin{File: file}, "", err, "make the file readable for root, or remove it")
+		l.mistake(invalid(origin{File: file}, "", err, "make the file readable for root, or remove it"))
+		return
 	}
 	l.config.Files = append(l.config.Files, file)
 
 	var top map[string]toml.Primitive
 	md, err := toml.Decode(string(data), &top)
 	if err != nil {
-		return syntaxError(file, err)
+		l.mistake(syntaxError(file, err))
+		return
 	}
 	tables := map[string]map[string]toml.Primitive{}
 	for _, key := range md.Keys() {
 		name := key[0]
 		at := origin{File: file, Line: lineOf(md, top, key)}
-		if !l.isTable(name) {
-			return l.unknown(at, name)
-		}
 		if tables[name] == nil {
 			table := map[string]toml.Primitive{}
-			if md.PrimitiveDecode(top[name], new(struct{})) != nil || md.PrimitiveDecode(top[name], &table) != nil {
-				return invalid(at, name, errors.New("is not a table"), "write ["+name+"] on a line of its own and its keys below it")
+			tables[name] = map[string]toml.Primitive{} // the keys of a mistaken table are not judged
+			switch {
+			case !l.isTable(name):
+				l.mistake(l.unknown(at, name))
+			case md.PrimitiveDecode(top[name], new(struct{})) != nil || md.PrimitiveDecode(top[name], &table) != nil:
+				l.mistake(invalid(at, name, errors.New("is not a table"), "write ["+name+"] on a line of its own and its keys below it"))
+			default:
+				tables[name] = table
 			}
-			tables[name] = table
 		}
-		if len(key) == 1 {
+		if len(key) == 1 || len(tables[name]) == 0 {
 			continue
 		}
 		key = key[:2] // what is below a setting is a value of the wrong type
 		if err := l.set(at, md, key, tables[name][key[1]]); err != nil {
-			return err
+			l.mistake(err)
 		}
 	}
-	return nil
 }
 
 // set decodes and checks one value.

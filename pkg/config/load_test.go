@@ -76,6 +76,43 @@ func TestShippedFileEqualsDefaults(t *testing.T) {
 	}
 }
 
+// TestMistakesAreToldTogether: nobody wants to restart the daemon once for each of them.
+func TestMistakesAreToldTogether(t *testing.T) {
+	root := write(t, map[string]string{
+		config.AdminFile:              "[identity]\ntmp = \"x\"\n[nonsense]\na = 1\nb = 2\n[trust]\nclock = \"maybe\"\n",
+		"/etc/ztp/ztp.toml.d/10.toml": "[image]\nattempts = 0\n",
+		"/etc/ztp/ztp.toml.d/20.toml": "[image\n",
+	})
+	_, err := config.Load(root)
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	want := []string{
+		"ztp.toml:2: identity.tmp: unknown key", "ztp.toml:3: nonsense: unknown key", "ztp.toml:7: trust.clock: ",
+		"10.toml:2: image.attempts: 0 is out of range, from 1 to 100", "20.toml:2: expected",
+	}
+	mistakes := strings.Split(err.Error(), "; ")
+	if len(mistakes) != len(want) {
+		t.Fatalf("got %q", mistakes)
+	}
+	for i, part := range want {
+		if !strings.Contains(mistakes[i], part) {
+			t.Errorf("got %q, want %q in it", mistakes[i], part)
+		}
+	}
+	if _, hint := reason.Of(err); !strings.HasPrefix(hint, "did you mean identity.tpm?; ") {
+		t.Errorf("hint %q", hint)
+	}
+
+	many := "[image]\n"
+	for i := range 30 {
+		many += fmt.Sprintf("x%d = 1\n", i)
+	}
+	if _, err := config.Load(write(t, map[string]string{config.AdminFile: many})); err == nil || !strings.HasSuffix(err.Error(), "; and 20 more") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestLayers(t *testing.T) {
 	got, root := load(t, map[string]string{
 		config.VendorFile:                 "[device]\nhw-model = \"vendor\"\nos-name = \"vendor\"\n[discovery]\nexclude = [\"a\", \"b\"]\n",

@@ -86,6 +86,10 @@ func (s *Session) dial(ctx context.Context) (net.Conn, error) {
 	defer cancel()
 	address := netip.AddrPortFrom(s.options.Address, s.options.Port).String()
 	tcp, err := s.options.Dial(limited, "tcp", address)
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err // without the address, which the message has
+	}
 	switch {
 	case err == nil:
 		return tcp, nil

@@ -5,10 +5,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"syscall"
 	"testing"
 	"time"
 
@@ -264,6 +266,18 @@ func TestConnectFailures(t *testing.T) {
 				t.Errorf("requests %v", l.paths())
 			}
 		})
+	}
+}
+
+func TestConnectFailureNamesTheAddressOnce(t *testing.T) {
+	o := newLab(t, good).options
+	o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		return nil, &net.OpError{Op: "dial", Net: network, Addr: net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address)), Err: syscall.ECONNREFUSED}
+	}
+	_, err := restconf.Connect(t.Context(), o)
+	want := fmt.Sprintf("no connection to %s: connection refused", netip.AddrPortFrom(o.Address, o.Port))
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }
 

@@ -350,7 +350,7 @@ func TestErrorReplies(t *testing.T) {
 		{"failed, HTML", 502, header("Content-Type", "text/html"), "<html>" + strings.Repeat("x", 1<<20), "server-error", "an HTML page", 0},
 		{"failed, malformed JSON", 500, header("Content-Type", json), `{"ietf-restconf:errors":{"error":[{"error-tag":"a","error-tag":"b"},3]}`, "server-error", "HTTP 500", 0},
 		{"failed, JSON of another kind", 500, header("Content-Type", "application/json"), `{"detail":"x"}`, "server-error", "HTTP 500", 0},
-		{"busy, seconds", 503, header("Retry-After", "30"), "", "server-error", "HTTP 503", 30 * time.Second},
+		{"busy, seconds", 503, header("Retry-After", "30"), "", "server-error", "HTTP 503, come back in 30s", 30 * time.Second},
 		{"busy, date", 503, header("Retry-After", "Sun, 22 Nov 2026 10:02:00 GMT", "Date", "Sun, 22 Nov 2026 10:00:30 GMT"), "", "server-error", "HTTP 503", 90 * time.Second},
 		{"busy, past date", 503, header("Retry-After", "Sun, 22 Nov 2026 10:00:00 GMT", "Date", "Sun, 22 Nov 2026 10:00:30 GMT"), "", "server-error", "HTTP 503", 0},
 		{"busy for ever", 503, header("Retry-After", "999999999"), "", "server-error", "HTTP 503", 24 * time.Hour},

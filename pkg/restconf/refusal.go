@@ -61,7 +61,11 @@ func destination(rep *reply) string {
 
 // refusal makes an error of a reply: what the device takes it for, the status, and what the server says about it.
 func refusal(rep *reply, code reason.Code, msg, fix string) *Error {
-	e := fail(code, fmt.Sprintf("%s (HTTP %d)", msg, rep.status), fix, nil)
+	wait := ""
+	if after := rep.retryAfter(); after > 0 {
+		wait = fmt.Sprintf(", come back in %v", after)
+	}
+	e := fail(code, fmt.Sprintf("%s (HTTP %d%s)", msg, rep.status, wait), fix, nil)
 	e.Status, e.RetryAfter = rep.status, rep.retryAfter()
 	switch {
 	case rep.encoded || len(rep.body) == 0:

@@ -68,7 +68,7 @@ func (s *Session) ReportProgress(ctx context.Context, r progress.Report) error {
 		s.log.WarnContext(ctx, "the server acknowledged a report with 200 instead of 204", "type", r.Type)
 		return nil
 	}
-	return refusal(rep, CodeReportRefused, fmt.Sprintf("the server did not acknowledge the report %s with 204", r.Type),
+	return refusal(rep, CodeReportRefused, "its answer was not 204 No Content",
 		"look at the bootstrap server's log")
 }
 
