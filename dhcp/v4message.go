@@ -102,10 +102,12 @@ func (l *Lease) readServers(list []byte) {
 	}
 }
 
+// readPrefix reads the subnet mask. One shorter than any class has is as good as none: it would draw traffic that is meant
+// for other interfaces.
 func (l *Lease) readPrefix(addr netip.Addr, mask []byte) {
 	if len(mask) == 4 {
 		m := binary.BigEndian.Uint32(mask)
-		for bits := 32; bits > 0; bits-- {
+		for bits := 32; bits >= 8; bits-- {
 			if m == ^uint32(0)<<(32-bits) {
 				l.Address = netip.PrefixFrom(addr, bits)
 				return

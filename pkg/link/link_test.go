@@ -245,6 +245,36 @@ func TestApplyLeavesForeignThingsAlone(t *testing.T) {
 	}
 }
 
+// TestLeaseTakesNoTrafficFromOthers: a DHCP server on an unmanaged port offers routes that would beat the default route of
+// the managed one.
+func TestLeaseTakesNoTrafficFromOthers(t *testing.T) {
+	managed, n := nettest.NewNetwork(t, nil), nettest.NewNetwork(t, nil)
+	managed.Up(t)
+	n.Up(t)
+	managed.Inside.Run(t, "ip", "addr", "add", "198.51.100.2/24", "dev", managed.Device)
+	managed.Inside.Run(t, "ip", "route", "add", "default", "via", "198.51.100.1")
+	s := open(t, link.Options{})
+	greedy := *lease4
+	gateway := netip.MustParseAddr("192.0.2.1")
+	greedy.Routes = nil
+	for _, dst := range []string{"0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/1", "198.51.100.128/25", "203.0.113.7/32"} {
+		greedy.Routes = append(greedy.Routes, dhcp.Route{Destination: netip.MustParsePrefix(dst), Gateway: gateway})
+	}
+	applied, err := s.Apply(t.Context(), await(t, s, n.Device, usable), &greedy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer applied.Remove()
+	if got := applied.Routes(); len(got) != 2 {
+		t.Errorf("routes %q, want the subnet and the default route that loses", got)
+	}
+	for _, dst := range []string{"203.0.113.7", "8.8.8.8", "198.51.100.200"} {
+		if out := n.Inside.Run(t, "ip", "route", "get", dst); !strings.Contains(out, "dev "+managed.Device) {
+			t.Errorf("the way to %s is now %s", dst, out)
+		}
+	}
+}
+
 // TestAddressTakenOver checks that configuration which makes our address permanent keeps it.
 func TestAddressTakenOver(t *testing.T) {
 	n := nettest.NewNetwork(t, nil)

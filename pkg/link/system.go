@@ -125,7 +125,8 @@ type Lease struct {
 }
 
 // Apply gives the interface the leased address and routes, and waits until duplicate address detection is over. Routes get
-// a high metric: they never replace one that is there. When it fails nothing is left applied.
+// a high metric, and those that would draw what another interface routes are left out: a lease takes no traffic away from
+// networks that somebody else configured. When it fails nothing is left applied.
 func (s *System) Apply(ctx context.Context, l Link, lease *dhcp.Lease) (*Lease, error) {
 	a := &Lease{system: s, link: l, address: lease.Address}
 	err := a.apply(ctx, lease)
@@ -143,12 +144,49 @@ func (a *Lease) apply(ctx context.Context, lease *dhcp.Lease) error {
 	if err := a.do(c, func() error { return netlink.AddrAdd(handle(a.link.Index), netlinkAddr(lease)) }); err != nil {
 		return fmt.Errorf("add address %v: %w", lease.Address, err)
 	}
+	elsewhere, err := routedElsewhere(a.link.Index)
+	if err != nil {
+		return fmt.Errorf("list routes: %w", err)
+	}
 	for _, r := range a.routes(lease) {
+		if slices.ContainsFunc(elsewhere, func(other netip.Prefix) bool { return draws(r, other) }) {
+			a.system.log.Warn("a leased route is left out: another interface routes there", "interface", a.link.Name, "route", r.String())
+			continue
+		}
 		if err := a.do(r, func() error { return netlink.RouteAdd(r.route()) }); err != nil {
 			return fmt.Errorf("add route %v: %w", r, err)
 		}
 	}
 	return a.awaitAddress(ctx)
+}
+
+// draws reports whether route r would be preferred to that of another interface to other, which only metrics decide where
+// both are the same. The subnet of the lease itself may lie inside a wider route, such as a default route: without it the
+// gateway could not be reached.
+func draws(r change, other netip.Prefix) bool {
+	return r.Gateway.IsValid() && r.Prefix.Bits() > other.Bits() && other.Contains(r.Prefix.Addr())
+}
+
+// routedElsewhere returns the IPv4 destinations that other interfaces than the one with that index have routes to. IPv6
+// routes are the kernel's.
+func routedElsewhere(index int) ([]netip.Prefix, error) {
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return nil, err
+	}
+	var all []netip.Prefix
+	for _, r := range routes {
+		if r.LinkIndex == index {
+			continue
+		}
+		if r.Dst == nil {
+			all = append(all, netip.PrefixFrom(netip.IPv4Unspecified(), 0))
+		} else if addr, ok := netip.AddrFromSlice(r.Dst.IP); ok {
+			bits, _ := r.Dst.Mask.Size()
+			all = append(all, netip.PrefixFrom(addr.Unmap(), bits))
+		}
+	}
+	return all, nil
 }
 
 // do makes a change unless the same is there already, which then is somebody else's.
