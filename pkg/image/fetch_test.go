@@ -39,6 +39,9 @@ func TestFetch(t *testing.T) {
 				t.Fatal(err)
 			}
 			wantImage(t, &sink, b)
+			if first := events[0]; first.URI != base+"/os.bin" || first.Bytes != 0 || first.Done {
+				t.Errorf("begins with %+v", first)
+			}
 			last := events[len(events)-1]
 			got := []any{last.URI, last.Server, last.Protocol, last.Bytes, last.Total, last.Done, last.Err, result.URI, result.Bytes, result.Resumed}
 			address := strings.TrimPrefix(base, name+"://")

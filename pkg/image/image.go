@@ -50,7 +50,7 @@ type Request struct {
 	// CrossOrigin allows redirects from https to https on another host. Others are only followed on the same scheme,
 	// host and port.
 	CrossOrigin bool
-	Progress    func(Progress) // called at most twice a second and at the end of every mirror; may be nil
+	Progress    func(Progress) // called at most twice a second, and when a mirror begins, breaks off and ends; may be nil
 	Logger      *slog.Logger   // nil discards
 }
 

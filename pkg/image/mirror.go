@@ -37,6 +37,8 @@ func (f *fetch) mirror(ctx context.Context, uri string) (Result, error) {
 	started := time.Now()
 	f.progress = Progress{URI: display(uri), Started: started}
 	f.shown = started
+	f.request.Progress(f.progress)
+	f.request.Logger.InfoContext(ctx, "downloading the image", "uri", f.progress.URI)
 	err := f.transfer(ctx, uri)
 
 	f.progress.Bytes, f.progress.Total = f.offset, max(f.total, 0)
@@ -46,6 +48,8 @@ func (f *fetch) mirror(ctx context.Context, uri string) (Result, error) {
 		return Result{}, err
 	}
 	p := f.progress
+	f.request.Logger.InfoContext(ctx, "image downloaded and verified", "uri", p.URI, "bytes", f.offset,
+		"took", time.Since(started).Round(time.Millisecond).String())
 	return Result{p.URI, p.Server, p.Protocol, f.offset, time.Since(started), f.resumed}, nil
 }
 
@@ -84,6 +88,8 @@ func (f *fetch) transfer(ctx context.Context, uri string) error {
 		if breaks == maxBreaks || futile > maxFutile || ctx.Err() != nil {
 			return b.why
 		}
+		f.progress.Bytes, f.progress.Total, f.progress.Rate = f.offset, max(f.total, 0), 0
+		f.request.Progress(f.progress)
 		f.request.Logger.InfoContext(ctx, "transfer broken; trying again", "uri", f.progress.URI, "bytes", f.offset, "error", b.why)
 		if err := pause(ctx, min(f.request.RetryWait<<breaks, maxBackoff)); err != nil {
 			return b.why

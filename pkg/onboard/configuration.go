@@ -2,6 +2,7 @@ package onboard
 
 import (
 	"context"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"time"
@@ -99,6 +100,13 @@ func (h execHandler) prepare(s *session, c *artifacts.Configuration) (state.Entr
 	if len(h.command) == 0 {
 		return state.Entry{}, &reason.Error{
 			Code: ReasonConfigNoHandler, Msg: "configuration.command is empty", Fix: "name the program that commits configurations",
+		}
+	}
+	// What cannot be started has no effect that would have to be undone.
+	if _, err := exec.LookPath(h.command[0]); err != nil {
+		return state.Entry{}, &reason.Error{
+			Code: ReasonConfigStart, Msg: "the program that commits configurations is missing or cannot be executed",
+			Fix: "correct configuration.command, or install the program", Err: err,
 		}
 	}
 	return state.Entry{Staged: stagedConfig, Command: h.command}, s.stage(stagedConfig, c.Data, 0o600)

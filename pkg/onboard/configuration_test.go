@@ -195,6 +195,9 @@ func TestConfigurationExec(t *testing.T) {
 			}
 			_, err := r.run(progress.Verbose, plan{config: configuration(artifacts.Merge, "data")})
 			wantCode(t, err, tt.want)
+			if _, hint := reason.Of(err); err != nil && hint == "" {
+				t.Errorf("no hint with %v", err)
+			}
 			if diff := cmp.Diff(tt.trace, r.trace()); diff != "" {
 				t.Error(diff)
 			}
@@ -210,6 +213,9 @@ func TestConfigurationExec(t *testing.T) {
 		r.opts.Configuration.Handler, r.opts.Configuration.Command = "exec", []string{"/no/such/handler"}
 		_, err := r.run(progress.Minimal, plan{config: configuration(artifacts.Merge, "data")})
 		wantCode(t, err, ReasonConfigStart)
+		if strings.Contains(err.Error(), "undo") || len(r.record(t).Journal) > 0 {
+			t.Errorf("something is to be undone: %v, %+v", err, r.record(t).Journal)
+		}
 	})
 }
 

@@ -37,12 +37,18 @@ func (s *session) bootImage(ctx context.Context) (rebooting bool, err error) {
 		}
 		return false, s.unstage(ctx)
 	}
+	s.Logger.Info("another image is wanted", "running", s.running(), "wanted", describe(s.boot))
 	s.send(ctx, progress.BootImageMismatch, fmt.Sprintf("running %s, wanted %s", s.running(), describe(s.boot)))
 	if err := s.install(ctx); err != nil {
 		var trial *trialError
 		if errors.As(err, &trial) {
 			return true, s.endTrial(ctx, err)
 		}
+		s.Board.Update(func(st *state.Status) {
+			if st.Image != nil && st.Image.State == "fetching" {
+				st.Image.State = "failed"
+			}
+		})
 		return false, &failure{report: progress.BootImageError, err: err}
 	}
 	s.send(ctx, progress.BootImageInstalledRebooting, describe(s.boot))

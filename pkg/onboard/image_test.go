@@ -91,6 +91,16 @@ func TestImageSatisfied(t *testing.T) {
 	}
 }
 
+// TestImageThatCannotBeFetched is not said to be fetched any more when the session waits for its next attempt.
+func TestImageThatCannotBeFetched(t *testing.T) {
+	r, m := imageRig(t), newMirror(t, newImage)
+	_, err := r.run(progress.Minimal, plan{boot: demand(newImage, "2", m.URL+"/missing")})
+	wantCode(t, err, image.CodeHTTPError)
+	if s := r.board.Snapshot(); s.Image.State != "failed" {
+		t.Errorf("the image is %q", s.Image.State)
+	}
+}
+
 func TestImageInstall(t *testing.T) {
 	r, m := imageRig(t), newMirror(t, newImage)
 	p := r.full()

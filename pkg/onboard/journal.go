@@ -167,6 +167,7 @@ func rollbackError(err error) error {
 	return &reason.Error{
 		Code: ReasonRollback,
 		Msg:  "cannot undo what was done so far; the next session tries again",
+		Fix:  fmt.Sprintf("see why; after %d attempts it is given up with a warning", maxUndos),
 		Err:  err,
 	}
 }

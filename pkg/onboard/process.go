@@ -64,7 +64,10 @@ func (e *Executor) runJudged(ctx context.Context, p process, codes verdictReason
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 			return f, fmt.Errorf("%s was stopped: %w", p.step, err)
 		}
-		return f, &reason.Error{Code: codes.start, Msg: fmt.Sprintf("cannot start %s", p.step), Err: err}
+		return f, &reason.Error{
+			Code: codes.start, Msg: fmt.Sprintf("cannot start %s", p.step), Err: err,
+			Fix: "check that the interpreter or handler works on the device, and that it has free memory and storage",
+		}
 	}
 	code := f.state.ExitCode()
 	switch status := f.state.Sys().(syscall.WaitStatus); {
@@ -75,7 +78,10 @@ func (e *Executor) runJudged(ctx context.Context, p process, codes verdictReason
 			Fix:  "find out what it waits for, or raise the time limit in the configuration of ztp",
 		}
 	case status.Signaled():
-		return f, &reason.Error{Code: codes.killed, Msg: fmt.Sprintf("%s was ended by signal %v", p.step, status.Signal())}
+		return f, &reason.Error{
+			Code: codes.killed, Msg: fmt.Sprintf("%s was ended by a signal: %v", p.step, status.Signal()),
+			Fix: "look in the kernel log whether the device ran out of memory, and at its output in the progress report",
+		}
 	case code == 0:
 		return f, nil
 	case code == e.Scripts.WarningExit:
@@ -85,7 +91,7 @@ func (e *Executor) runJudged(ctx context.Context, p process, codes verdictReason
 	return f, &reason.Error{
 		Code: codes.failed,
 		Msg:  fmt.Sprintf("%s failed with exit code %d", p.step, code),
-		Fix:  "its output is in the progress report",
+		Fix:  "look at its output, which is in the progress report if the bootstrap server was authenticated",
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"strings"
 	"time"
 
 	"github.com/xpu-sztp/ztp/pkg/reason"
@@ -27,7 +28,7 @@ func (e *Executor) rebootDevice(ctx context.Context) error {
 	cmd.WaitDelay = time.Second
 	e.Logger.Info("rebooting", "command", argv)
 	if out, err := cmd.CombinedOutput(); err != nil && ctx.Err() == nil && !errors.Is(err, exec.ErrWaitDelay) {
-		return rebootError(fmt.Errorf("%q: %w: %.500s", argv, err, clean(string(out))))
+		return rebootError(fmt.Errorf("%q: %w: %.500s", argv, err, clean(strings.TrimSpace(string(out)))))
 	}
 	return nil
 }

@@ -70,6 +70,9 @@ func TestScriptVerdicts(t *testing.T) {
 			}
 			_, err := r.run(progress.Verbose, plan{pre: tt.script})
 			wantCode(t, err, tt.want)
+			if _, hint := reason.Of(err); err != nil && hint == "" {
+				t.Errorf("no hint with %v", err)
+			}
 			if tt.want != "" {
 				tt.result = string(tt.want)
 			}
