@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"context"
+	"errors"
+	"net/http"
 	"os"
 	"testing"
 	"time"
@@ -56,6 +58,32 @@ var refusals = []refusal{
 		args: func(*lab.Lab) []string { return []string{"run", "--once", "--url", "https://127.0.0.1:1"} },
 	},
 	{
+		name: "a name that nobody knows", want: "name-not-found",
+		args: func(*lab.Lab) []string { return []string{"run", "--once", "--url", "https://nowhere.example"} },
+	},
+	{
+		name: "identity of another maker", want: "client-certificate-refused",
+		config: "[identity]\ntpm = \"none\"\nkey = \"/etc/other.key\"\ncertificate = \"/etc/other.pem\"\n",
+		spoil: func(t *testing.T, _ *lab.Lab, d *device.Device) {
+			maker, err := pki.NewManufacturer("Stranger")
+			if err != nil {
+				t.Fatal(err)
+			}
+			key, err := pki.NewKey(pki.P256)
+			if err != nil {
+				t.Fatal(err)
+			}
+			id, err := maker.IDevID(key.Public(), "LabDPU-1", serial, "https://masa.example")
+			if err == nil {
+				err = errors.Join(pki.SaveKey(d.Path("etc/other.key"), key), d.Write("etc/other.pem", pki.PEM(id.Path()...)))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		},
+		mend: dropConfig,
+	},
+	{
 		name: "trusted server of another authority", want: "tls-server-untrusted",
 		args: func(l *lab.Lab) []string { return []string{"run", "--once", "--trusted", "--url", l.RedirectAt.URL()} },
 		spoil: func(t *testing.T, l *lab.Lab, d *device.Device) {
@@ -67,6 +95,7 @@ var refusals = []refusal{
 	faulty("401", "http-unauthorized", bootstrap.Fault{Status: 401}),
 	faulty("404", "no-data-for-device", bootstrap.Fault{Status: 404}),
 	faulty("500", "server-error", bootstrap.Fault{Status: 500, Body: "oops"}),
+	faulty("503", "server-error", bootstrap.Fault{Status: 503, Header: http.Header{"Retry-After": {"30"}}}),
 	faulty("a captive portal's HTML", "not-a-bootstrap-server", bootstrap.Portal),
 	faulty("an empty answer", "bad-reply", bootstrap.EmptyBody),
 	{
@@ -84,6 +113,42 @@ var refusals = []refusal{
 		mend: func(_ *testing.T, l *lab.Lab, _ *device.Device) { l.MASA.Modify(nil) },
 	},
 	{
+		name: "voucher of the past", want: "voucher-expired",
+		spoil: func(_ *testing.T, l *lab.Lab, _ *device.Device) {
+			l.MASA.Modify(func(v *artifact.Voucher) { v.Nonce, v.ExpiresOn = nil, time.Now().Add(-time.Hour) })
+		},
+		mend: func(_ *testing.T, l *lab.Lab, _ *device.Device) { l.MASA.Modify(nil) },
+	},
+	{
+		name: "voucher of another maker", want: "voucher-untrusted",
+		spoil: func(t *testing.T, l *lab.Lab, _ *device.Device) {
+			maker, err := pki.NewManufacturer("Stranger")
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.MASA.Signer = maker.MASA
+		},
+		mend: func(_ *testing.T, l *lab.Lab, _ *device.Device) { l.MASA.Signer = l.Maker.MASA },
+	},
+	{
+		name: "owner whom the voucher does not name", want: "owner-certificate-untrusted",
+		spoil: func(t *testing.T, l *lab.Lab, _ *device.Device) {
+			thief, err := pki.NewOwner("Thief")
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.AnswerOwner(func(r bootstrap.Request) (bootstrap.Answer, error) {
+				answer, err := l.Promotion(r)
+				if err != nil {
+					return answer, err
+				}
+				answer.Bundle.OwnerCertificate, err = artifact.OwnerCertificate(thief.Signer, thief.Root.Certificate)
+				return answer, err
+			})
+		},
+		mend: func(_ *testing.T, l *lab.Lab, _ *device.Device) { l.AnswerOwner(nil) },
+	},
+	{
 		name: "unsigned scripts from a stranger", want: "unsigned-onboarding",
 		spoil: func(_ *testing.T, l *lab.Lab, _ *device.Device) {
 			l.AnswerOwner(func(bootstrap.Request) (bootstrap.Answer, error) { return l.UnsignedOnboarding() })
@@ -97,6 +162,54 @@ var refusals = []refusal{
 		},
 		mend:    func(_ *testing.T, l *lab.Lab, _ *device.Device) { l.Files.Behave() },
 		reports: []string{"bootstrap-initiated", "boot-image-error"},
+	},
+	{
+		name: "image that is not there", want: "image-http-error",
+		spoil: func(_ *testing.T, l *lab.Lab, _ *device.Device) {
+			l.Files.Misbehave("LabOS-2.0.0.img", files.Fault{Status: 404})
+		},
+		mend:    func(_ *testing.T, l *lab.Lab, _ *device.Device) { l.Files.Behave() },
+		reports: []string{"bootstrap-initiated", "boot-image-error"},
+	},
+	{
+		name: "image larger than allowed", want: "image-too-large", config: "[image]\nmax-size = \"64KiB\"\n",
+		mend: dropConfig, reports: []string{"bootstrap-initiated", "boot-image-error"},
+	},
+	{
+		name: "slot that cannot be written", want: "slot-unavailable",
+		spoil: func(t *testing.T, _ *lab.Lab, d *device.Device) {
+			if err := os.Mkdir(d.Path("var/lib/ztp/slots/b.img"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		},
+		mend: func(t *testing.T, _ *lab.Lab, d *device.Device) {
+			if err := os.Remove(d.Path("var/lib/ztp/slots/b.img")); err != nil {
+				t.Fatal(err)
+			}
+		},
+		reports: []string{"bootstrap-initiated", "boot-image-error"},
+	},
+	{
+		name: "configuration handler that is missing", want: "config-start",
+		config: "[configuration]\nhandler = \"exec\"\ncommand = [\"/usr/bin/nowhere\"]\n",
+		spoil:  withoutImage,
+		mend: func(t *testing.T, l *lab.Lab, d *device.Device) {
+			l.Onboard(onboarding(l), "minimal")
+			dropConfig(t, l, d)
+		},
+		reports: []string{"bootstrap-initiated", "config-error"},
+	},
+	{
+		name: "end that the server does not acknowledge", want: "report-refused",
+		spoil: func(t *testing.T, l *lab.Lab, d *device.Device) {
+			withoutImage(t, l, d)
+			l.Bootstrap.Misbehave(bootstrap.ReportProgress, bootstrap.Fault{Status: 500, Only: "bootstrap-complete"})
+		},
+		mend: func(_ *testing.T, l *lab.Lab, _ *device.Device) {
+			l.Onboard(onboarding(l), "minimal")
+			l.Bootstrap.Misbehave(bootstrap.ReportProgress)
+		},
+		reports: []string{"bootstrap-initiated", "bootstrap-warning", "bootstrap-complete", "bootstrap-error"},
 	},
 	{
 		name: "script that hangs", want: "script-timeout", config: "[scripts]\ntimeout = \"1s\"\n",
@@ -120,6 +233,13 @@ func faulty(name, want string, f bootstrap.Fault) refusal {
 		},
 		mend: func(_ *testing.T, l *lab.Lab, _ *device.Device) { l.Redirect.Misbehave(bootstrap.GetBootstrappingData) },
 	}
+}
+
+// withoutImage lets a device come to scripts and configuration in its first boot.
+func withoutImage(_ *testing.T, l *lab.Lab, _ *device.Device) {
+	o := onboarding(l)
+	o.BootImage = nil
+	l.Onboard(o, "minimal")
 }
 
 func dropConfig(t *testing.T, _ *lab.Lab, d *device.Device) {
