@@ -62,7 +62,7 @@ func locked(ctx context.Context, o Options, paths config.Paths) (*state.Status, 
 	defer lock.Unlock()
 	store, err := state.Open(paths.State)
 	if err != nil {
-		return nil, err
+		return nil, cannotBegin(o, paths, err)
 	}
 	d := &daemon{Options: o, paths: paths, store: store}
 	// What is wrong with the configuration or the command line is found before anything is forgotten.
@@ -73,7 +73,7 @@ func locked(ctx context.Context, o Options, paths config.Paths) (*state.Status, 
 	broken := d.recover(ctx, cfg, invalid)
 	record, err := begin(store, o)
 	if err != nil {
-		return nil, err
+		return nil, cannotBegin(o, paths, err)
 	}
 	if !record.Enabled || record.Outcome == state.OutcomeProvisioned {
 		d.leaveAlone(record, invalid)
@@ -135,6 +135,12 @@ func begin(store *state.Store, o Options) (*state.Record, error) {
 		return nil
 	})
 	return record, err
+}
+
+// cannotBegin lets `ztp status` tell why there is no session, and returns the error.
+func cannotBegin(o Options, paths config.Paths, err error) error {
+	state.NewBoard(paths.Status, state.Status{Version: o.Version, Enabled: true, Phase: state.PhaseNotStarted, Reason: agent.Explain(err)})
+	return err
 }
 
 // initial is the status a session begins with.

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 
 	"github.com/xpu-sztp/ztp/artifacts"
 	"github.com/xpu-sztp/ztp/pkg/reason"
@@ -99,7 +100,11 @@ func (s *Session) dial(ctx context.Context) (net.Conn, error) {
 		return nil, fail(CodeConnectFailed, fmt.Sprintf("%s did not answer within %v", address, s.options.Timeouts.Dial),
 			"check routing and firewalls between the device and the server", err)
 	}
-	return nil, fail(CodeConnectFailed, "no connection to "+address, "check that the server runs and listens on that port", err)
+	fix := "check that the server runs and listens on that port"
+	if errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EHOSTUNREACH) {
+		fix = "check the routes between the device and the server, and that the server is up"
+	}
+	return nil, fail(CodeConnectFailed, "no connection to "+address, fix, err)
 }
 
 // tlsConfig makes the configuration of one connection. Go's own verification is replaced by VerifyConnection, which,

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -278,6 +279,11 @@ func TestConnectFailureNamesTheAddressOnce(t *testing.T) {
 	want := fmt.Sprintf("no connection to %s: connection refused", netip.AddrPortFrom(o.Address, o.Port))
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
+	}
+	o.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, syscall.EHOSTUNREACH }
+	_, err = restconf.Connect(t.Context(), o)
+	if _, hint := reason.Of(err); !strings.Contains(hint, "routes") {
+		t.Errorf("hint %q", hint)
 	}
 }
 
