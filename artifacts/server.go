@@ -174,10 +174,7 @@ func matchName(leaf *x509.Certificate, host string) error {
 	if err := leaf.VerifyHostname(name); err == nil {
 		return nil
 	}
-	names := slices.Clone(leaf.DNSNames)
-	for _, ip := range leaf.IPAddresses {
-		names = append(names, ip.String())
-	}
+	names := certificateNames(leaf)
 	holds := "no names or addresses"
 	if len(names) > 0 {
 		holds = cms.Printable(strings.Join(names, ", "))
@@ -188,6 +185,15 @@ func matchName(leaf *x509.Certificate, host string) error {
 		Msg:  fmt.Sprintf("the server was contacted as %s, but its certificate is for %s", cms.Printable(host), holds),
 		Fix:  "put the name or IP address in the certificate's subject alternative name, or hand out the name that is there",
 	}
+}
+
+// certificateNames returns the DNS names and IP addresses a certificate is for.
+func certificateNames(c *x509.Certificate) []string {
+	names := slices.Clone(c.DNSNames)
+	for _, ip := range c.IPAddresses {
+		names = append(names, ip.String())
+	}
+	return names
 }
 
 // redirect makes redirect information of the list. Trust anchors are read if trusted and else removed (RFC 8572 §5.5).

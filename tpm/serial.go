@@ -13,8 +13,9 @@ import (
 // maxSerial bounds the length of a serial number in bytes; X.520 allows 64 characters in the attribute.
 const maxSerial = 256
 
-// serialNumber returns the device's serial number from the certificate's subject (IEEE 802.1AR, 8.6).
-func serialNumber(cert *x509.Certificate, pattern *regexp.Regexp) (string, error) {
+// SerialNumber returns the device's serial number from the certificate's subject (IEEE 802.1AR, 8.6), with pattern as in
+// Options.SerialPattern. Errors are *Error.
+func SerialNumber(cert *x509.Certificate, pattern *regexp.Regexp) (string, error) {
 	const fix = "the maker must put the serial number into attribute serialNumber (2.5.4.5) of the certificate's " +
 		"subject; device.serial-pattern adapts to another form of it"
 	refuse := func(format string, args ...any) (string, error) {

@@ -75,7 +75,7 @@ func Open(ctx context.Context, o Options) (_ *Identity, err error) {
 	if err = id.findCertificate(ctx, o.Certificate); err != nil {
 		return nil, err
 	}
-	if id.SerialNumber, err = serialNumber(id.Chain[0], o.SerialPattern); err != nil {
+	if id.SerialNumber, err = SerialNumber(id.Chain[0], o.SerialPattern); err != nil {
 		return nil, err
 	}
 	if o.SerialNumber != "" && o.SerialNumber != id.SerialNumber {

@@ -24,17 +24,21 @@ func NameOf(der []byte) string {
 
 // Printable replaces what is not a printable character in s and cuts it after 200 characters.
 func Printable(s string) string {
-	var b strings.Builder
 	n := 0
-	for _, r := range s {
+	for i := range s {
 		if n++; n > maxNameLength {
-			b.WriteString("…")
-			break
+			return Visible(s[:i]) + "…"
 		}
-		if !unicode.IsPrint(r) {
-			r = unicode.ReplacementChar
-		}
-		b.WriteRune(r)
 	}
-	return b.String()
+	return Visible(s)
+}
+
+// Visible is Printable without the cut.
+func Visible(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
 }

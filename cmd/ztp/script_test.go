@@ -30,13 +30,18 @@ func TestMain(m *testing.M) {
 
 // TestCommandLine runs the stories in testdata/script. Each has a root folder "root" with a device identity in files,
 // device.key and device.pem below /etc/ztp, and two more commands: "exits CODE command…" wants an exit code, "until root
-// phase|reason VALUE" waits for the status.
+// phase|reason VALUE" waits for the status. $FIXTURES is the folder of artifacts that OpenSSL made.
 func TestCommandLine(t *testing.T) {
+	fixtures, err := filepath.Abs("../../pkg/inspect/testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
+			env.Setenv("FIXTURES", fixtures)
 			return makeIdentity(filepath.Join(env.WorkDir, "root/etc/ztp"))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "until": until},

@@ -1,0 +1,155 @@
+// Package inspect shows what SZTP artifacts hold and why a device refuses them: conveyed information, owner certificates,
+// ownership vouchers and trust anchors (RFC 8572 §3, RFC 8366), in whatever encoding tools write them. It does no I/O: bytes
+// go in, a Report comes out, which is printed as text or JSON. Scripts and configuration are shown by size and digest only.
+// Decoding believes nobody; whether a device would is told by the same artifacts.Validate that devices run.
+package inspect
+
+import (
+	"crypto/x509"
+	"time"
+
+	"github.com/xpu-sztp/ztp/artifacts"
+	"github.com/xpu-sztp/ztp/artifacts/cms"
+)
+
+// Limits of what is read.
+const (
+	MaxSize  = 32 << 20 // bytes of one input, which may hold all three artifacts in base64
+	MaxFiles = 64       // inputs, and PEM blocks in one of them
+)
+
+// Input is one file.
+type Input struct {
+	Name string
+	Data []byte
+}
+
+// Options says what artifacts are held against. With the zero value they are only decoded, unless conveyed information
+// comes together with an owner certificate or a voucher.
+type Options struct {
+	VoucherAnchors []*x509.Certificate // whom to believe about ownership
+	// ServerAnchors has data judged as if it came from the server whose certificates, leaf first, are among the inputs. Each
+	// is an anchor of its own.
+	ServerAnchors []*x509.Certificate
+	SerialNumber  string            // of the device
+	Device        *x509.Certificate // the device's identity; may be nil
+	Clock         artifacts.Clock   // without confidence nothing expires
+	Nonce         []byte            // what the device sent; nil for none
+	Lenient       bool              // tolerate what artifacts.Policy.Lenient does
+}
+
+// wanted reports whether somebody asked for a verdict.
+func (o *Options) wanted() bool {
+	return len(o.VoucherAnchors) > 0 || len(o.ServerAnchors) > 0 || o.SerialNumber != "" || o.Device != nil || o.Nonce != nil
+}
+
+// Report is what was found.
+type Report struct {
+	Artifacts  []*Artifact `json:"artifacts"`
+	Validation *Validation `json:"validation,omitempty"` // nil when only decoding was asked for
+}
+
+// OK reports whether everything could be decoded, and was accepted where a verdict was asked for.
+func (r *Report) OK() bool {
+	for _, a := range r.Artifacts {
+		if a.Problem != nil {
+			return false
+		}
+	}
+	return r.Validation == nil || r.Validation.OK
+}
+
+// Kind says which artifact something is.
+type Kind string
+
+// The kinds. Owner certificates and trust anchors have one form; they are told apart by their lowest certificate.
+const (
+	KindConveyed     Kind = "conveyed information"
+	KindOwner        Kind = "owner certificate"
+	KindVoucher      Kind = "ownership voucher"
+	KindAnchor       Kind = "trust anchor"
+	KindCertificates Kind = "certificates" // not in a CMS
+	KindServerList   Kind = "bootstrap server list"
+	KindEncrypted    Kind = "encrypted artifact"
+	KindUnknown      Kind = "unknown"
+)
+
+// Form says how an artifact is wrapped.
+type Form string
+
+// The forms.
+const (
+	FormSigned       Form = "signed"
+	FormUnsigned     Form = "unsigned"
+	FormEncrypted    Form = "encrypted"
+	FormCertificates Form = "certificates only"
+	FormBare         Form = "not in a CMS"
+)
+
+// Artifact is one decoded artifact. Nothing in it was verified.
+type Artifact struct {
+	Name         string                      `json:"name"` // of the file, with what part of it
+	Kind         Kind                        `json:"kind"`
+	Form         Form                        `json:"form,omitempty"`
+	Problem      *Problem                    `json:"problem,omitempty"` // why it could not be decoded, or not in full
+	Warnings     []string                    `json:"warnings,omitempty"`
+	Encoding     string                      `json:"encoding,omitempty"` // of the file, such as DER, PEM or RESTCONF
+	Bytes        int                         `json:"bytes,omitempty"`    // of the artifact itself
+	SHA256       string                      `json:"sha256,omitempty"`   // of the artifact itself, hexadecimal
+	ContentType  string                      `json:"content_type,omitempty"`
+	Signers      []Signer                    `json:"unverified_signers,omitempty"`
+	Recipients   []string                    `json:"recipients,omitempty"`
+	Servers      []string                    `json:"bootstrap_servers,omitempty"` // of a DHCP option
+	Conveyed     *artifacts.ConveyedView     `json:"conveyed_information,omitempty"`
+	Voucher      *artifacts.VoucherView      `json:"voucher,omitempty"`
+	Certificates []artifacts.CertificateView `json:"certificates,omitempty"`
+	Revocations  []Revocation                `json:"revocation_lists,omitempty"`
+
+	der       []byte              // what devices would get; nil when it is not a CMS
+	x509      []*x509.Certificate // Certificates
+	enveloped *cms.EnvelopedData  // nil when it is not encrypted
+}
+
+// Problem is a refusal with its stable reason code.
+type Problem struct {
+	Message string `json:"message"`
+	Code    string `json:"code"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+// Signer is a signature, which was not verified.
+type Signer struct {
+	ID        string `json:"id"`
+	Algorithm string `json:"algorithm"`
+}
+
+// Revocation is a certificate revocation list.
+type Revocation struct {
+	Issuer     string    `json:"issuer"`
+	ThisUpdate time.Time `json:"this_update,omitzero"`
+	NextUpdate time.Time `json:"next_update,omitzero"`
+	Revoked    int       `json:"revoked"` // certificates in it
+	Unreadable string    `json:"unreadable,omitempty"`
+}
+
+// Validation is the verdict that a device would come to.
+type Validation struct {
+	OK       bool                `json:"ok"`
+	Steps    []artifacts.Verdict `json:"steps"`             // in the order in which they ran
+	Problem  *Problem            `json:"problem,omitempty"` // of the step that failed, which is the last one
+	NotRun   []artifacts.Step    `json:"not_run,omitempty"` // what would have followed
+	Warnings []string            `json:"warnings,omitempty"`
+	Outcome  string              `json:"outcome,omitempty"` // what the device would do with it
+}
+
+// Inspect decodes every input and, where it is asked for, comes to a verdict about them together.
+func Inspect(inputs []Input, o Options) *Report {
+	r := new(Report)
+	for _, in := range inputs {
+		for _, p := range unwrap(in.Name, in.Data) {
+			r.Artifacts = append(r.Artifacts, p.decode(o.Lenient))
+		}
+	}
+	r.Validation = validate(r.Artifacts, o)
+	return r
+}
