@@ -160,7 +160,7 @@ func (v *validation) open(der []byte, malformed Code, plausible func(*cms.Messag
 			"encrypt for the identity certificate that this device presents", nil)
 	case errors.Is(err, cms.ErrNoKey):
 		return nil, "", refuse(CodeCannotDecrypt, "encrypted for this device, whose identity key can only sign",
-			"send it unencrypted to this kind of device; keys made to the TCG's templates for an IDevID do not decrypt", nil)
+			"send it unencrypted, or give the device a second key that decrypts; keys made to the TCG's templates for an IDevID do not", nil)
 	case errors.Is(err, cms.ErrDecrypt), err == nil && !plausible(m):
 		return nil, "", refuse(CodeUnreadable, "encrypted for this device, but it does not decrypt to an artifact",
 			"encrypt anew for the identity certificate that this device presents", nil)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -34,11 +36,11 @@ type located struct {
 	where string
 }
 
-// findCertificate sets id.Chain and id.Certificate from the certificates at location that belong to id.key.
-func (id *Identity) findCertificate(ctx context.Context, location string) error {
+// findCertificate sets p.chain and p.certificate from the certificates at location that belong to p.key.
+func (p *pair) findCertificate(ctx context.Context, location string) error {
 	handle, isIndex := parseHandle(location)
 	automatic := location == "" || location == "auto"
-	if (automatic || isIndex) && id.conn == nil {
+	if (automatic || isIndex) && p.conn == nil {
 		return &Error{Code: CodeCertificateMissing, Msg: "there is no TPM to look for the certificate in",
 			Fix: "set identity.certificate to a PEM or DER file"}
 	}
@@ -47,11 +49,11 @@ func (id *Identity) findCertificate(ctx context.Context, location string) error 
 	switch {
 	case automatic:
 		location = "the TPM's NV indices 0x01C90000–0x01C9FFFF"
-		err = leaves.scan(ctx, id.conn, identityFirst, identityLast)
+		err = leaves.scan(ctx, p.conn, identityFirst, identityLast)
 	case isIndex:
 		location = "NV index " + location
-		if err = leaves.addIndex(ctx, id.conn, handle, location); err == nil {
-			err = issuers.scan(ctx, id.conn, chainFirst, chainLast)
+		if err = leaves.addIndex(ctx, p.conn, handle, location); err == nil {
+			err = issuers.scan(ctx, p.conn, chainFirst, chainLast)
 		}
 	default:
 		err = leaves.addFile(location)
@@ -59,12 +61,12 @@ func (id *Identity) findCertificate(ctx context.Context, location string) error 
 	if err != nil {
 		return err
 	}
-	leaf, err := leaves.match(id.key.Public(), location, id.Key, automatic)
+	leaf, err := leaves.match(p.key.Public(), location, p.where, automatic)
 	if err != nil {
 		return err
 	}
-	id.Certificate = leaf.where
-	id.Chain = buildChain(leaf.Certificate, append(leaves.found, issuers.found...))
+	p.certificate = leaf.where
+	p.chain = buildChain(leaf.Certificate, append(leaves.found, issuers.found...))
 	return nil
 }
 
@@ -266,4 +268,15 @@ func fingerprint(public crypto.PublicKey) string {
 	}
 	sum := sha256.Sum256(der)
 	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// Algorithm names the kind of a public key for people, such as "ECDSA P-256" or "RSA 2048".
+func Algorithm(public crypto.PublicKey) string {
+	switch key := public.(type) {
+	case *ecdsa.PublicKey:
+		return "ECDSA " + key.Curve.Params().Name
+	case *rsa.PublicKey:
+		return fmt.Sprintf("RSA %d", key.N.BitLen())
+	}
+	return fmt.Sprintf("%T", public)
 }

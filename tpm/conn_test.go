@@ -90,13 +90,16 @@ func FuzzResponses(f *testing.F) {
 		}
 		c := newConn(linkFunc(func(context.Context, []byte) ([]byte, error) { return respond(tpm2.TPMRC(rc), body), nil }), false)
 		defer c.Close()
-		id := &Identity{conn: c}
-		err := id.findKey(context.Background(), "")
+		p := pair{conn: c}
+		err := p.findKey(context.Background(), "")
 		if err == nil {
-			_, err = id.key.Sign(nil, make([]byte, 32), crypto.SHA256)
+			_, err = p.key.Sign(nil, make([]byte, 32), crypto.SHA256)
 		}
+		saltErr := c.do(context.Background(), commandTimeout, "salting", func(s *session) error {
+			return s.secretly(outward, func(tpm2.Session) error { return nil })
+		})
 		_, nvErr := c.readNV(context.Background(), identityFirst, true)
-		for _, err := range []error{err, nvErr, new(shelf).scan(context.Background(), c, identityFirst, identityLast)} {
+		for _, err := range []error{err, saltErr, nvErr, new(shelf).scan(context.Background(), c, identityFirst, identityLast)} {
 			var e *Error
 			if err != nil && (!errors.As(err, &e) || e.Code == "" || e.Msg == "") {
 				t.Fatalf("unexplained: %v", err)

@@ -63,13 +63,15 @@ func (d tpmDecrypter) Decrypt(_ io.Reader, ciphertext []byte, opts crypto.Decryp
 
 func (k *tpmKey) rsaDecrypt(ciphertext []byte, scheme tpm2.TPMTRSADecrypt) (plain []byte, err error) {
 	err = k.use(context.Background(), "decrypting", func(s *session, key tpm2.AuthHandle) error {
-		rsp, err := tpm2.RSADecrypt{
-			KeyHandle: key, CipherText: tpm2.TPM2BPublicKeyRSA{Buffer: ciphertext}, InScheme: scheme,
-		}.Execute(s)
-		if err == nil {
-			plain = rsp.Message.Buffer
-		}
-		return err
+		return s.secretly(outward, func(encryption tpm2.Session) error {
+			rsp, err := tpm2.RSADecrypt{
+				KeyHandle: key, CipherText: tpm2.TPM2BPublicKeyRSA{Buffer: ciphertext}, InScheme: scheme,
+			}.Execute(s, encryption)
+			if err == nil {
+				plain = rsp.Message.Buffer
+			}
+			return err
+		})
 	})
 	return plain, err
 }
@@ -100,7 +102,11 @@ func (k *tpmKey) ecdh(peer *ecdh.PublicKey) (secret []byte, err error) {
 		Y: tpm2.TPM2BECCParameter{Buffer: y.FillBytes(make([]byte, size))},
 	}
 	err = k.use(context.Background(), "agreeing on a secret", func(s *session, key tpm2.AuthHandle) error {
-		rsp, err := tpm2.ECDHZGen{KeyHandle: key, InPoint: tpm2.New2B(point)}.Execute(s)
+		var rsp *tpm2.ECDHZGenResponse
+		err := s.secretly(outward, func(encryption tpm2.Session) (err error) {
+			rsp, err = tpm2.ECDHZGen{KeyHandle: key, InPoint: tpm2.New2B(point)}.Execute(s, encryption)
+			return err
+		})
 		if err != nil {
 			return err
 		}

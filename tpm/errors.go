@@ -23,6 +23,7 @@ const (
 	CodeMismatch           Code = "identity-mismatch"            // the certificate is for another key
 	CodeNoSerial           Code = "identity-no-serial"           // the certificate's subject carries no serial number
 	CodeSerialMismatch     Code = "identity-serial-mismatch"     // the certificate carries another serial number than configured
+	CodeChainInvalid       Code = "identity-chain-invalid"       // certificates to be installed are not the chain above the device's
 	CodeCancelled          Code = "cancelled"                    // the caller gave up
 )
 
@@ -79,6 +80,9 @@ func explain(doing string, err error) error {
 	case errors.Is(err, tpm2.TPMRCObjectMemory), errors.Is(err, tpm2.TPMRCObjectHandles):
 		return &Error{Code: CodeFailure, Msg: "the TPM has no room for another object while " + doing, Err: err,
 			Fix: "use the resource-managed device /dev/tpmrm0, or flush what others left with tpm2_flushcontext -t"}
+	case errors.Is(err, tpm2.TPMRCSessionMemory), errors.Is(err, tpm2.TPMRCSessionHandles):
+		return &Error{Code: CodeFailure, Msg: "the TPM has no room for another session while " + doing, Err: err,
+			Fix: "use the resource-managed device /dev/tpmrm0, or flush what others left with tpm2_flushcontext -l"}
 	}
 	return &Error{Code: CodeFailure, Msg: "the TPM failed while " + doing, Err: err,
 		Fix: "look at the kernel log for the TPM; compare with tpm2_getcap properties-fixed"}

@@ -23,17 +23,27 @@ type fileKey struct {
 	signed atomic.Int64
 }
 
-func (id *Identity) useFileKey(location string, block *pem.Block) error {
+func (p *pair) useFileKey(location string, block *pem.Block) error {
 	signer, err := parsePlainKey(block)
 	if err != nil {
 		return &Error{Code: CodeKeyUnusable, Msg: "cannot use the private key in " + location, Err: err,
 			Fix: "use an unencrypted PKCS#8, PKCS#1 or SEC1 file with an RSA key of 2048 bits or more, or a NIST curve"}
 	}
-	id.key = &fileKey{Signer: signer, where: location}
-	id.Warnings = append(id.Warnings, "the private key is a plain file, "+location+": whoever becomes root on this device "+
-		"can copy the device's identity; keep the key in a TPM in production")
+	if _, canAgree := signer.(*ecdsa.PrivateKey); p.use == forDecryption && !canAgree {
+		if _, canDecrypt := signer.(crypto.Decrypter); !canDecrypt {
+			return unusable("use an RSA key, or one on a NIST curve", "the key in %s can only sign", location)
+		}
+	}
+	p.key = &fileKey{Signer: signer, where: location}
+	copied := "the private key is a plain file, " + location + ": whoever becomes root on this device " +
+		"can copy the device's identity; keep the key in a TPM in production"
+	if p.use == forDecryption {
+		copied = "the decrypt key is a plain file, " + location + ": whoever becomes root on this device can copy it and " +
+			"read what others encrypted for the device"
+	}
+	p.warnings = append(p.warnings, copied)
 	if info, err := os.Stat(location); err == nil && info.Mode().Perm()&0o077 != 0 {
-		id.Warnings = append(id.Warnings,
+		p.warnings = append(p.warnings,
 			fmt.Sprintf("the private key file %s has mode %04o; make it 0600", location, info.Mode().Perm()))
 	}
 	return nil

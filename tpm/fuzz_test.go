@@ -47,7 +47,7 @@ func FuzzParseTSS2(f *testing.F) {
 		if int64(k.parent) != want.Parent || !bytes.Equal(area, want.Public) || !bytes.Equal(private, want.Private) {
 			t.Fatalf("read %+v, encoding/asn1 read %+v", k, want)
 		}
-		_, _ = newTPMKey(nil, "file", k.area, nil) // refuses what crypto/rsa and crypto/ecdsa do not expect
+		_, _ = newTPMKey(nil, forIdentity, "file", k.area, nil) // refuses what crypto/rsa and crypto/ecdsa do not expect
 	})
 }
 

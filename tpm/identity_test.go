@@ -87,7 +87,11 @@ func handshake(t *testing.T, id *tpm.Identity, ca *authority, server *tls.Config
 			ca.issuer.Raw},
 		PrivateKey: serverKey,
 	}}
-	server.ClientAuth, server.ClientCAs = tls.RequireAndVerifyClientCert, roots
+	clients := roots.Clone()
+	if ca.trusted != nil {
+		clients.AddCert(ca.trusted)
+	}
+	server.ClientAuth, server.ClientCAs = tls.RequireAndVerifyClientCert, clients
 
 	near, far := net.Pipe()
 	defer near.Close()

@@ -50,13 +50,20 @@ type tpmKey struct {
 	learnt         *capabilities // nil until first asked for
 }
 
-// newTPMKey checks that a key with this public area can be an identity.
-func newTPMKey(c *conn, where string, area *tpm2.TPMTPublic, h holder) (*tpmKey, error) {
-	const fix = "create an unrestricted signing key with an empty password (the TCG's IDevID templates do)"
+// newTPMKey checks that a key with this public area can be used for what it is meant for.
+func newTPMKey(c *conn, u use, where string, area *tpm2.TPMTPublic, h holder) (*tpmKey, error) {
+	fix := "create an unrestricted signing key with an empty password (the TCG's IDevID templates do)"
+	if u == forDecryption {
+		fix = "create an unrestricted decryption key with an empty password and scheme null"
+	}
 	attrs := area.ObjectAttributes
 	switch {
-	case !attrs.SignEncrypt:
+	case u == forDecryption && !attrs.Decrypt:
+		return nil, unusable(fix, "the key in %s may not decrypt", where)
+	case u == forIdentity && !attrs.SignEncrypt:
 		return nil, unusable(fix, "the key in %s may not sign", where)
+	case attrs.Restricted && u == forDecryption:
+		return nil, unusable(fix, "the key in %s is restricted: it decrypts only what the TPM itself understands", where)
 	case attrs.Restricted:
 		return nil, unusable(fix, "the key in %s is restricted: it signs only what the TPM itself produced", where)
 	case !attrs.UserWithAuth:
@@ -68,9 +75,12 @@ func newTPMKey(c *conn, where string, area *tpm2.TPMTPublic, h holder) (*tpmKey,
 			Fix: "use RSA with 2048 bits or more, or ECC on NIST P-256 or P-384"}
 	}
 	k := &tpmKey{conn: c, where: where, area: area, public: public, holder: h}
-	if k.scheme, k.hash, err = fixedScheme(area); err != nil {
-		return nil, &Error{Code: CodeKeyUnusable, Msg: "the key in " + where + " has an unsupported scheme", Err: err,
-			Fix: "create the key with scheme null, RSASSA, RSAPSS or ECDSA"}
+	fix = "create the key with scheme null, RSASSA, RSAPSS or ECDSA"
+	if u == forDecryption {
+		fix = "create the key with scheme null, RSAES, OAEP or ECDH"
+	}
+	if k.scheme, k.hash, err = fixedScheme(area, u); err != nil {
+		return nil, &Error{Code: CodeKeyUnusable, Msg: "the key in " + where + " has an unsupported scheme", Err: err, Fix: fix}
 	}
 	return k, nil
 }
@@ -129,8 +139,9 @@ func publicKey(area *tpm2.TPMTPublic) (crypto.PublicKey, error) {
 	return nil, fmt.Errorf("object type %#x", uint16(area.Type))
 }
 
-// fixedScheme returns the signature scheme a key is bound to, or TPMAlgNull.
-func fixedScheme(area *tpm2.TPMTPublic) (tpm2.TPMAlgID, crypto.Hash, error) {
+// fixedScheme returns the signature scheme a key is bound to, or TPMAlgNull. A key that is for decryption must not be bound
+// to one; where it is bound to a scheme of encryption the TPM sees to that.
+func fixedScheme(area *tpm2.TPMTPublic, u use) (tpm2.TPMAlgID, crypto.Hash, error) {
 	var scheme tpm2.TPMAlgID
 	var details *tpm2.TPMUAsymScheme
 	if rsaParams, err := area.Parameters.RSADetail(); err == nil {
@@ -139,6 +150,13 @@ func fixedScheme(area *tpm2.TPMTPublic) (tpm2.TPMAlgID, crypto.Hash, error) {
 		scheme, details = eccParams.Scheme.Scheme, &eccParams.Scheme.Details
 	}
 	var alg tpm2.TPMIAlgHash
+	if u == forDecryption {
+		switch scheme {
+		case tpm2.TPMAlgNull, tpm2.TPMAlgRSAES, tpm2.TPMAlgOAEP, tpm2.TPMAlgECDH:
+			return tpm2.TPMAlgNull, 0, nil
+		}
+		return 0, 0, fmt.Errorf("scheme %#x", uint16(scheme))
+	}
 	switch scheme {
 	case tpm2.TPMAlgNull:
 		return scheme, 0, nil

@@ -193,6 +193,7 @@ func startSwtpm(t *testing.T, flags string) string {
 type authority struct {
 	t            *testing.T
 	root, issuer *x509.Certificate
+	trusted      *x509.Certificate // another root that its servers believe devices by
 	key          *ecdsa.PrivateKey // of issuer
 	serial       int64
 }

@@ -24,9 +24,9 @@ const (
 	nvLast          = 0x01FFFFFF
 )
 
-// findKey sets id.key and id.Key from the key that location names.
-func (id *Identity) findKey(ctx context.Context, location string) error {
-	if location == "" && id.conn != nil {
+// findKey sets p.key and p.where from the key that location names.
+func (p *pair) findKey(ctx context.Context, location string) error {
+	if location == "" && p.conn != nil {
 		location = defaultKey
 	}
 	if location == "" {
@@ -34,26 +34,26 @@ func (id *Identity) findKey(ctx context.Context, location string) error {
 			Fix: "set identity.tpm, or identity.key to a private key file"}
 	}
 	if handle, ok := parseHandle(location); ok {
-		return id.usePersistentKey(ctx, location, handle)
+		return p.usePersistentKey(ctx, location, handle)
 	}
 	content, err := readFile(location)
 	if err != nil {
 		return &Error{Code: CodeKeyMissing, Msg: "cannot read the private key", Err: err,
 			Fix: "correct identity.key: a persistent handle such as " + defaultKey + ", or a file"}
 	}
-	id.Key = location
+	p.where = location
 	block := keyBlock(content)
 	switch {
 	case block == nil:
 		return unusable("convert it to PEM", "%s holds no private key in PEM form", location)
 	case block.Type == tss2Type:
-		return id.useWrappedKey(ctx, location, block.Bytes)
-	case id.conn != nil:
+		return p.useWrappedKey(ctx, location, block.Bytes)
+	case p.conn != nil && p.use == forIdentity:
 		// A TPM was asked for: falling back to a key that can be copied must be somebody's explicit decision.
 		return unusable(`set identity.tpm to "none" to accept a key that can be copied, or name a key in the TPM`,
 			"%s is not a TPM key (PEM type %s) although a TPM is configured", location, quote(block.Type))
 	}
-	return id.useFileKey(location, block)
+	return p.useFileKey(location, block)
 }
 
 // keyBlock returns the first private key in a PEM file, which may hold parameters or certificates too.
@@ -67,18 +67,18 @@ func keyBlock(content []byte) *pem.Block {
 	}
 }
 
-func (id *Identity) usePersistentKey(ctx context.Context, location string, handle tpm2.TPMHandle) error {
+func (p *pair) usePersistentKey(ctx context.Context, location string, handle tpm2.TPMHandle) error {
 	switch {
 	case handle < persistentFirst || handle > persistentLast:
 		return &Error{Code: CodeKeyMissing, Msg: location + " is not a persistent handle",
 			Fix: "identity.key must lie in 0x81000000–0x81FFFFFF or name a file"}
-	case id.conn == nil:
+	case p.conn == nil:
 		return &Error{Code: CodeKeyMissing, Msg: "the key is in a TPM (" + location + ") but no TPM is configured",
 			Fix: "set identity.tpm, usually to /dev/tpmrm0"}
 	}
-	id.Key = "TPM handle " + location
+	p.where = "TPM handle " + location
 	var key *tpmKey
-	err := id.conn.do(ctx, commandTimeout, "reading the key at "+location, func(s *session) error {
+	err := p.conn.do(ctx, commandTimeout, "reading the key at "+location, func(s *session) error {
 		area, name, err := readPublic(s, handle)
 		if errors.Is(err, tpm2.TPMRCHandle) {
 			return &Error{Code: CodeKeyMissing, Msg: "the TPM has no key at " + location + persistentHandles(s), Err: err,
@@ -87,18 +87,18 @@ func (id *Identity) usePersistentKey(ctx context.Context, location string, handl
 		if err != nil {
 			return err
 		}
-		key, err = newTPMKey(id.conn, id.Key, area, residentKey{handle, name})
+		key, err = newTPMKey(p.conn, p.use, p.where, area, residentKey{handle, name})
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	id.adopt(key)
+	p.adopt(key)
 	return nil
 }
 
-func (id *Identity) useWrappedKey(ctx context.Context, location string, der []byte) error {
-	if id.conn == nil {
+func (p *pair) useWrappedKey(ctx context.Context, location string, der []byte) error {
+	if p.conn == nil {
 		return unusable("set identity.tpm, usually to /dev/tpmrm0",
 			"%s is wrapped by a TPM but no TPM is configured", location)
 	}
@@ -108,11 +108,11 @@ func (id *Identity) useWrappedKey(ctx context.Context, location string, der []by
 			Fix: "make the key again, loadable and without a password (tpm2_encodeobject 5.4 says so only with -p)"}
 	}
 	wrapped := &wrappedKey{file: file}
-	key, err := newTPMKey(id.conn, location, file.area, wrapped)
+	key, err := newTPMKey(p.conn, p.use, location, file.area, wrapped)
 	if err != nil {
 		return err
 	}
-	err = id.conn.do(ctx, keygenTimeout, "loading the key of "+location, func(s *session) error {
+	err = p.conn.do(ctx, keygenTimeout, "loading the key of "+location, func(s *session) error {
 		_, release, err := wrapped.acquire(s)
 		if err == nil {
 			release()
@@ -122,14 +122,14 @@ func (id *Identity) useWrappedKey(ctx context.Context, location string, der []by
 	if err != nil {
 		return err
 	}
-	id.adopt(key)
+	p.adopt(key)
 	return nil
 }
 
-func (id *Identity) adopt(k *tpmKey) {
-	id.key = k
+func (p *pair) adopt(k *tpmKey) {
+	p.key = k
 	if !k.area.ObjectAttributes.FixedTPM {
-		id.Warnings = append(id.Warnings, "the private key in "+id.Key+" may be duplicated to another TPM (fixedTPM is clear)")
+		p.warnings = append(p.warnings, "the private key in "+p.where+" may be duplicated to another TPM (fixedTPM is clear)")
 	}
 }
 

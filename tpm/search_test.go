@@ -48,6 +48,21 @@ func (s *softTPM) writeNV(t *testing.T, index uint32, attrs tpm2.TPMANV, passwor
 	}
 }
 
+// undefine removes an NV index.
+func (s *softTPM) undefine(t *testing.T, index uint32) {
+	t.Helper()
+	pub, err := tpm2.NVReadPublic{NVIndex: tpm2.TPMHandle(index)}.Execute(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = tpm2.NVUndefineSpace{
+		AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)},
+		NVIndex:    tpm2.NamedHandle{Handle: tpm2.TPMHandle(index), Name: pub.NVName}}.Execute(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // T-03, T-04, T-05: makers disagree on where the certificate is and what lies beside it.
 func TestCertificateSearch(t *testing.T) {
 	ca := newAuthority(t)

@@ -24,11 +24,11 @@ type capabilities struct {
 // TLS 1.3 wants it (RFC 8446, 4.2.3). The caller must set tls.Config.MaxVersion to it, because crypto/tls would agree on
 // TLS 1.3 and then present no certificate. The first call on an RSA key in a TPM may make one signature, see Probes.
 func (id *Identity) TLSCertificate(ctx context.Context) (cert tls.Certificate, maxVersion uint16, err error) {
-	can, err := id.key.capabilities(ctx)
+	can, err := id.identity.key.capabilities(ctx)
 	if err != nil {
 		return tls.Certificate{}, 0, err
 	}
-	cert = tls.Certificate{PrivateKey: id.key, Leaf: id.Chain[0], SupportedSignatureAlgorithms: can.schemes}
+	cert = tls.Certificate{PrivateKey: id.identity.key, Leaf: id.Chain[0], SupportedSignatureAlgorithms: can.schemes}
 	for _, c := range id.Chain {
 		cert.Certificate = append(cert.Certificate, c.Raw)
 	}

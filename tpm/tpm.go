@@ -18,6 +18,11 @@ type Options struct {
 	TPM         string // "/dev/tpmrm0", "unix:PATH", or "" (or "none") when Key is a plain PEM private key file
 	Key         string // persistent handle such as "0x81020000" (the default with a TPM), or a file: TSS2 key, or (without a TPM) PKCS#8/PKCS#1/SEC1 PEM
 	Certificate string // NV index such as "0x01C90000", a PEM or DER file, or "auto" (the default)
+	// DecryptKey is a second key, only for what others encrypted for this device, because IDevID keys made to the TCG's
+	// templates only sign: as Key, or a PEM private key file even beside a TPM. "" for none: the IDevID key decrypts if it
+	// can. DecryptCertificate is where its certificate is, as Certificate.
+	DecryptKey         string
+	DecryptCertificate string
 	// SerialPattern extracts the serial number from the subject's serialNumber attribute (2.5.4.5) with its first
 	// capture group; nil takes the attribute whole, or the SN part of the form "PID:X SN:Y".
 	SerialPattern *regexp.Regexp
@@ -44,47 +49,74 @@ type Identity struct {
 	Certificate  string   // where the certificate was found, for people
 	Warnings     []string // what an operator should know, such as "the private key is a plain file"
 
-	key  privateKey
-	conn *conn // nil without a TPM
+	// Recipient is the certificate that others encrypt for: that of the decrypt key, or Chain[0] when there is none.
+	Recipient *x509.Certificate
+
+	identity, decryption pair  // the same without a decrypt key
+	conn                 *conn // nil without a TPM
 }
 
-// Open finds the identity o describes, checks that key and certificate belong together, and returns it. ctx bounds the
+// Open finds the identity o describes, checks that keys and certificates belong together, and returns it. ctx bounds the
 // time spent talking to the TPM. Errors are *Error.
-func Open(ctx context.Context, o Options) (_ *Identity, err error) {
+func Open(ctx context.Context, o Options) (*Identity, error) {
+	id, err := open(ctx, o)
+	if err != nil {
+		_ = id.Close()
+		return nil, err
+	}
+	return id, nil
+}
+
+// open does what Open does, and returns also on failure what was found until then.
+func open(ctx context.Context, o Options) (id *Identity, err error) {
 	if o.TPM == "none" {
 		o.TPM = ""
 	}
-	id := &Identity{Kind: KindFile}
+	id = &Identity{Kind: KindFile}
 	if o.TPM != "" {
 		id.Kind = KindTPM
 		if id.conn, err = connect(o.TPM); err != nil {
-			return nil, err
+			return id, err
 		}
-		defer func() {
-			if err != nil {
-				_ = id.conn.Close()
-			}
-		}()
 		if strings.HasPrefix(o.TPM, "/dev/tpm") && !strings.HasPrefix(o.TPM, "/dev/tpmrm") {
 			id.Warnings = append(id.Warnings, o.TPM+" has no resource manager and shuts other programs out; use /dev/tpmrm0")
 		}
 	}
-	if err = id.findKey(ctx, o.Key); err != nil {
-		return nil, err
+	id.identity = pair{conn: id.conn, use: forIdentity}
+	err = id.identity.find(ctx, o.Key, o.Certificate)
+	id.Key, id.Certificate, id.Chain = id.identity.where, id.identity.certificate, id.identity.chain
+	id.Warnings = append(id.Warnings, id.identity.warnings...)
+	if err != nil {
+		return id, err
 	}
-	if err = id.findCertificate(ctx, o.Certificate); err != nil {
-		return nil, err
+	if err = id.identify(o); err != nil {
+		return id, err
 	}
+	id.decryption = id.identity
+	if o.DecryptKey != "" {
+		id.decryption = pair{conn: id.conn, use: forDecryption}
+		err = id.decryption.find(ctx, o.DecryptKey, o.DecryptCertificate)
+		id.Warnings = append(id.Warnings, id.decryption.warnings...)
+		if err != nil {
+			return id, err
+		}
+	}
+	id.Recipient = id.decryption.chain[0]
+	return id, nil
+}
+
+// identify sets the serial number, which must be the configured one if there is one.
+func (id *Identity) identify(o Options) (err error) {
 	if id.SerialNumber, err = SerialNumber(id.Chain[0], o.SerialPattern); err != nil {
-		return nil, err
+		return err
 	}
 	if o.SerialNumber != "" && o.SerialNumber != id.SerialNumber {
-		return nil, &Error{Code: CodeSerialMismatch,
+		return &Error{Code: CodeSerialMismatch,
 			Msg: "the certificate in " + id.Certificate + " is for serial number " + quote(id.SerialNumber) +
 				", but this device is configured to be " + quote(o.SerialNumber),
 			Fix: "remove device.serial-number from the configuration, or install the certificate made for this device"}
 	}
-	return id, nil
+	return nil
 }
 
 // privateKey is what an Identity needs of its key, wherever it is kept.
@@ -99,25 +131,34 @@ type privateKey interface {
 }
 
 // Signer returns the private key. It supports ECDSA, RSA PKCS#1 v1.5 and, where the TPM can, RSA PSS.
-func (id *Identity) Signer() crypto.Signer { return id.key }
+func (id *Identity) Signer() crypto.Signer { return id.identity.key }
 
 // Signatures returns how many signatures the private key has made since Open.
-func (id *Identity) Signatures() int64 { return id.key.signatures() }
+func (id *Identity) Signatures() int64 { return id.identity.key.signatures() }
 
 // Probes returns how many signatures were made only to learn what the key can do: at most one, and only for an RSA key
 // in a TPM, whose PSS salt length cannot be known in another way. They are not counted by Signatures.
-func (id *Identity) Probes() int64 { return id.key.probes() }
+func (id *Identity) Probes() int64 { return id.identity.key.probes() }
 
-// Decrypter returns the private key for RSA decryption (RSAES-PKCS1-v1_5 and RSAES-OAEP with an empty label). IDevID
+// Decrypter returns the key of Recipient for RSA decryption (RSAES-PKCS1-v1_5 and RSAES-OAEP with an empty label). IDevID
 // keys made to the TCG's templates can only sign; for them the error says so, with code identity-key-unusable.
-func (id *Identity) Decrypter() (crypto.Decrypter, error) { return id.key.decrypter() }
+func (id *Identity) Decrypter() (crypto.Decrypter, error) { return id.decryption.key.decrypter() }
 
-// ECDH returns the x-coordinate of the shared point of the private key and peer, whose curve must be the key's own
+// ECDH returns the x-coordinate of the shared point of the key of Recipient and peer, whose curve must be the key's own
 // (NIST SP 800-56A, 5.7.1.2). Keys that cannot give an *Error with code identity-key-unusable.
-func (id *Identity) ECDH(peer *ecdh.PublicKey) ([]byte, error) { return id.key.ecdh(peer) }
+func (id *Identity) ECDH(peer *ecdh.PublicKey) ([]byte, error) { return id.decryption.key.ecdh(peer) }
 
 // MayAgree returns nil when ECDH can be used, and otherwise the *Error with which it would refuse.
-func (id *Identity) MayAgree() error { return id.key.mayAgree() }
+func (id *Identity) MayAgree() error { return id.decryption.key.mayAgree() }
+
+// DecryptionKey says where the key is that opens what others encrypted for this device, or why there is none: an *Error
+// with code identity-key-unusable.
+func (id *Identity) DecryptionKey() (where string, err error) {
+	if _, err = id.Decrypter(); err != nil && id.MayAgree() != nil {
+		return "", err
+	}
+	return id.decryption.where, nil
+}
 
 // Close releases the TPM and interrupts a signature in progress. The identity cannot sign afterwards when its key is
 // in the TPM.

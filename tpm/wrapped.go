@@ -100,13 +100,17 @@ func (w *wrappedKey) loadUnder(s *session, template *tpm2.TPMTPublic) (tpm2.TPMH
 		return 0, unusable("make the key again under the owner hierarchy",
 			"the key's parent %#08x is neither the owner hierarchy nor a persistent key", uint32(w.file.parent))
 	}
-	rsp, err := tpm2.Load{
-		ParentHandle: parent,
-		InPrivate:    tpm2.TPM2BPrivate{Buffer: w.file.private},
-		InPublic:     tpm2.New2B(*w.file.area),
-	}.Execute(s)
-	if err != nil {
-		return 0, err
-	}
-	return rsp.ObjectHandle, nil
+	var loaded tpm2.TPMHandle
+	err := s.secretly(inward, func(encryption tpm2.Session) error {
+		rsp, err := tpm2.Load{
+			ParentHandle: parent,
+			InPrivate:    tpm2.TPM2BPrivate{Buffer: w.file.private},
+			InPublic:     tpm2.New2B(*w.file.area),
+		}.Execute(s, encryption)
+		if err == nil {
+			loaded = rsp.ObjectHandle
+		}
+		return err
+	})
+	return loaded, err
 }

@@ -79,7 +79,7 @@ func (a *app) command() *cobra.Command {
 		"look for every file, device node and socket below this folder, instead of $ZTP_ROOT or /")
 	root.PersistentFlags().BoolVar(&a.debug, "debug", false, "log what happens in detail")
 	root.MarkPersistentFlagDirname("root")
-	root.AddCommand(a.status(), a.enable(), a.disable(), a.runSession(), a.daemon(), a.inspect(),
+	root.AddCommand(a.status(), a.enable(), a.disable(), a.runSession(), a.daemon(), a.identity(), a.inspect(),
 		a.version(), a.completion())
 	return root
 }

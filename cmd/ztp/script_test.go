@@ -15,6 +15,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -29,8 +31,9 @@ func TestMain(m *testing.M) {
 }
 
 // TestCommandLine runs the stories in testdata/script. Each has a root folder "root" with a device identity in files,
-// device.key and device.pem below /etc/ztp, and two more commands: "exits CODE command…" wants an exit code, "until root
-// phase|reason VALUE" waits for the status. $FIXTURES is the folder of artifacts that OpenSSL made.
+// device.key and device.pem below /etc/ztp, and three more commands: "exits CODE command…" wants an exit code, "until root
+// phase|reason VALUE" waits for the status. "swtpm SOCKET" starts a software TPM, which ends with the story.
+// $FIXTURES is the folder of artifacts that OpenSSL made.
 func TestCommandLine(t *testing.T) {
 	fixtures, err := filepath.Abs("../../pkg/inspect/testdata")
 	if err != nil {
@@ -44,7 +47,7 @@ func TestCommandLine(t *testing.T) {
 			env.Setenv("FIXTURES", fixtures)
 			return makeIdentity(filepath.Join(env.WorkDir, "root/etc/ztp"))
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "until": until},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "until": until, "swtpm": softTPM},
 	})
 }
 
@@ -89,6 +92,22 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 	if err != nil || last != args[2] {
 		ts.Fatalf("%s is %q, not %q: %v", args[1], last, args[2], err)
 	}
+}
+
+func softTPM(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: swtpm SOCKET")
+	}
+	socket, dir := ts.MkAbs(args[0]), ts.MkAbs("swtpm")
+	ts.Check(os.MkdirAll(filepath.Dir(socket), 0o755))
+	ts.Check(os.MkdirAll(dir, 0o700))
+	pidFile := filepath.Join(dir, "pid")
+	ts.Check(ts.Exec("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+dir, "--daemon", "--pid", "file="+pidFile,
+		"--server", "type=unixio,path="+socket, "--ctrl", "type=unixio,path="+filepath.Join(dir, "ctrl"),
+		"--flags", "not-need-init,startup-clear"))
+	pid, err := strconv.Atoi(strings.TrimSpace(ts.ReadFile(pidFile)))
+	ts.Check(err)
+	ts.Defer(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
 }
 
 // makeIdentity writes a self-signed device identity with its key in a file.

@@ -22,16 +22,16 @@ var checks = map[string]func(*Config) error{
 	"device.serial-number":  func(c *Config) error { return text(c.Device.SerialNumber) },
 	"device.serial-pattern": func(c *Config) error { return serialPattern(c.Device.SerialPattern) },
 
-	"identity.tpm": func(c *Config) error { return tpmAddress(c.Identity.TPM) },
-	"identity.key": func(c *Config) error {
-		return handleOrFile(c.Identity.Key, 0x81000000, 0x81ffffff, "persistent handle")
-	},
-	"identity.certificate": func(c *Config) error {
-		if c.Identity.Certificate == "auto" {
+	"identity.tpm":         func(c *Config) error { return tpmAddress(c.Identity.TPM) },
+	"identity.key":         func(c *Config) error { return tpmKey(c.Identity.Key) },
+	"identity.certificate": func(c *Config) error { return certificate(c.Identity.Certificate) },
+	"identity.decrypt-key": func(c *Config) error {
+		if c.Identity.DecryptKey == "" {
 			return nil
 		}
-		return handleOrFile(c.Identity.Certificate, 0x01000000, 0x01ffffff, "NV index")
+		return tpmKey(c.Identity.DecryptKey)
 	},
+	"identity.decrypt-certificate": func(c *Config) error { return certificate(c.Identity.DecryptCertificate) },
 
 	"discovery.sources":    func(c *Config) error { return someOf(c.Discovery.Sources, "dhcp", "well-known") },
 	"discovery.include":    func(c *Config) error { return interfaceGlobs(c.Discovery.Include) },
@@ -78,6 +78,13 @@ func (l *loader) checkTogether() error {
 	case c.Identity.TPM == "none" && !strings.HasPrefix(c.Identity.Certificate, "/"):
 		key, problem = "identity.tpm", fmt.Sprintf("is \"none\" while identity.certificate is %q", c.Identity.Certificate)
 		fix = "set identity.certificate to a PEM file, or identity.tpm to a TPM"
+	case c.Identity.TPM == "none" && strings.HasPrefix(c.Identity.DecryptKey, "0x"):
+		key, problem = "identity.tpm", fmt.Sprintf("is \"none\" while identity.decrypt-key is the TPM handle %s", c.Identity.DecryptKey)
+		fix = "set identity.decrypt-key to a PEM file, or identity.tpm to a TPM"
+	case c.Identity.TPM == "none" && c.Identity.DecryptKey != "" && !strings.HasPrefix(c.Identity.DecryptCertificate, "/"):
+		key = "identity.tpm"
+		problem = fmt.Sprintf("is \"none\" while identity.decrypt-certificate is %q", c.Identity.DecryptCertificate)
+		fix = "set identity.decrypt-certificate to a PEM file, or identity.tpm to a TPM"
 	case c.Configuration.Handler == "exec" && len(c.Configuration.Command) == 0:
 		key, problem = "configuration.handler", "is \"exec\" while configuration.command is empty"
 		fix = "set configuration.command to the program that commits a configuration"
@@ -184,6 +191,15 @@ func tpmAddress(s string) error {
 		return fmt.Errorf("%q is neither a device node such as \"/dev/tpmrm0\", nor \"unix:/PATH\", nor \"none\"", s)
 	}
 	return nil
+}
+
+func tpmKey(s string) error { return handleOrFile(s, 0x81000000, 0x81ffffff, "persistent handle") }
+
+func certificate(s string) error {
+	if s == "auto" {
+		return nil
+	}
+	return handleOrFile(s, 0x01000000, 0x01ffffff, "NV index")
 }
 
 func handleOrFile(s string, low, high uint64, what string) error {

@@ -38,6 +38,9 @@ type Identity struct {
 	TPM         string `toml:"tpm"`         // "/dev/tpmrm0", "unix:PATH", or "none" for a key in a file
 	Key         string `toml:"key"`         // "0x81020000" or a file
 	Certificate string `toml:"certificate"` // "auto", an NV index or a file
+	// DecryptKey is a second key, only for what was encrypted for this device: "" for none, else like Key.
+	DecryptKey         string `toml:"decrypt-key"`
+	DecryptCertificate string `toml:"decrypt-certificate"` // like Certificate
 }
 
 // Discovery says where to look for bootstrap servers.

@@ -6,7 +6,7 @@ import "time"
 // relocated. systemd/ztp.toml shows the same values with their explanation; a test keeps the two equal.
 func Default() Config {
 	return Config{
-		Identity: Identity{TPM: "/dev/tpmrm0", Key: "0x81020000", Certificate: "auto"},
+		Identity: Identity{TPM: "/dev/tpmrm0", Key: "0x81020000", Certificate: "auto", DecryptCertificate: "auto"},
 		Discovery: Discovery{
 			Sources:   []string{"dhcp", "well-known"},
 			Include:   []string{"*"},

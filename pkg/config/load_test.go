@@ -143,10 +143,12 @@ func TestLayers(t *testing.T) {
 
 func TestEveryPathIsBelowRoot(t *testing.T) {
 	c, root := load(t, map[string]string{
-		"/keys/k.tss2": "", config.AdminFile: "[identity]\ntpm = \"unix:/t.sock\"\nkey = \"/keys/k.tss2\"\ncertificate = \"/keys/c.pem\"\n",
+		"/keys/k.tss2": "", config.AdminFile: "[identity]\ntpm = \"unix:/t.sock\"\nkey = \"/keys/k.tss2\"\ncertificate = \"/keys/c.pem\"\n" +
+			"decrypt-key = \"/keys/d.pem\"\ndecrypt-certificate = \"/keys/dc.pem\"\n",
 	})
 	paths := []string{
-		strings.TrimPrefix(c.Identity.TPM, "unix:"), c.Identity.Key, c.Identity.Certificate, c.Image.Slots, c.Configuration.Path,
+		strings.TrimPrefix(c.Identity.TPM, "unix:"), c.Identity.Key, c.Identity.Certificate, c.Identity.DecryptKey,
+		c.Identity.DecryptCertificate, c.Image.Slots, c.Configuration.Path,
 		c.Paths.State, c.Paths.Runtime, c.Paths.Status, c.Paths.Onboard, c.Paths.Cache,
 	}
 	paths = append(paths, c.Trust.BootstrapServers...)
@@ -233,6 +235,12 @@ func TestInvalid(t *testing.T) {
 		"handle word":         {"[identity]\nkey = \"key\"\n", "2: identity.key", "neither a persistent handle"},
 		"nv index":            {"[identity]\ncertificate = \"0x81000000\"\n", "2: identity.certificate", "not a NV index"},
 		"no tpm for handle":   {"[identity]\ntpm = \"none\"\n", "2: identity.tpm", "is the TPM handle 0x81020000"},
+		"decrypt key":         {"[identity]\ndecrypt-key = \"0x41\"\n", "2: identity.decrypt-key", "not a persistent handle"},
+		"decrypt certificate": {"[identity]\ndecrypt-certificate = \"dc\"\n", "2: identity.decrypt-certificate", "neither a NV index"},
+		"no tpm for decrypt": {"[identity]\ntpm = \"none\"\nkey = \"/k\"\ncertificate = \"/c\"\ndecrypt-key = \"0x81020002\"\n",
+			"2: identity.tpm", "decrypt-key is the TPM handle 0x81020002"},
+		"no tpm for decrypt auto": {"[identity]\ntpm = \"none\"\nkey = \"/k\"\ncertificate = \"/c\"\ndecrypt-key = \"/d\"\n",
+			"2: identity.tpm", "decrypt-certificate is \"auto\""},
 		"no tpm for auto":     {"[identity]\ntpm = \"none\"\nkey = \"/k\"\n", "2: identity.tpm", "certificate is \"auto\""},
 		"installer":           {"[image]\ninstaller = \"rauc\"\n", "2: image.installer", "none of file, none"},
 		"exec without":        {"[configuration]\nhandler = \"exec\"\n", "2: configuration.handler", "command is empty"},

@@ -55,6 +55,8 @@ func (c *Config) relocate() {
 	move(&c.Identity.TPM)
 	move(&c.Identity.Key)
 	move(&c.Identity.Certificate)
+	move(&c.Identity.DecryptKey)
+	move(&c.Identity.DecryptCertificate)
 	move(&c.Image.Slots)
 	move(&c.Configuration.Path)
 	for _, list := range [][]string{c.Trust.BootstrapServers, c.Trust.Vouchers, c.Report.SSHHostKeys} {

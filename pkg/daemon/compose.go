@@ -29,7 +29,6 @@ func (d *daemon) compose(ctx context.Context, cfg *config.Config, plan leads, id
 	leaf := id.Chain[0]
 	decrypter, err := id.Decrypter()
 	if err != nil {
-		d.Logger.Debug("encrypted artifacts cannot be read", "error", err)
 		decrypter = nil
 	}
 	var agreement artifacts.KeyAgreement
@@ -57,7 +56,7 @@ func (d *daemon) compose(ctx context.Context, cfg *config.Config, plan leads, id
 			Device: artifacts.Device{
 				SerialNumber:   id.SerialNumber,
 				AuthorityKeyID: leaf.AuthorityKeyId,
-				Certificate:    leaf,
+				Certificate:    id.Recipient,
 				Decrypter:      decrypter,
 				KeyAgreement:   agreement,
 			},

@@ -2,9 +2,6 @@ package daemon
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/rsa"
-	"fmt"
 	"math/rand/v2"
 	"regexp"
 	"time"
@@ -23,18 +20,26 @@ const (
 	maxIdentityWait = time.Minute
 )
 
+// IdentityOptions says where the configuration places the identity.
+func IdentityOptions(cfg *config.Config) tpm.Options {
+	o := tpm.Options{
+		TPM:                cfg.Identity.TPM,
+		Key:                cfg.Identity.Key,
+		Certificate:        cfg.Identity.Certificate,
+		DecryptKey:         cfg.Identity.DecryptKey,
+		DecryptCertificate: cfg.Identity.DecryptCertificate,
+		SerialNumber:       cfg.Device.SerialNumber,
+	}
+	if cfg.Device.SerialPattern != "" {
+		o.SerialPattern = regexp.MustCompile(cfg.Device.SerialPattern) // compiled once before, when it was read
+	}
+	return o
+}
+
 // openIdentity finds the device's identity. A TPM may need time to appear, and a person time to repair what is wrong with
 // it, so this goes on until it works, except in a session of one round. What stays the same is logged once.
 func (d *daemon) openIdentity(ctx context.Context, cfg *config.Config) (*tpm.Identity, error) {
-	options := tpm.Options{
-		TPM:          cfg.Identity.TPM,
-		Key:          cfg.Identity.Key,
-		Certificate:  cfg.Identity.Certificate,
-		SerialNumber: cfg.Device.SerialNumber,
-	}
-	if cfg.Device.SerialPattern != "" {
-		options.SerialPattern = regexp.MustCompile(cfg.Device.SerialPattern) // compiled once before, when it was read
-	}
+	options := IdentityOptions(cfg)
 	retry := backoff(cfg)
 	retry.Max = min(retry.Max, maxIdentityWait)
 	logged := ""
@@ -64,6 +69,10 @@ func (d *daemon) openIdentity(ctx context.Context, cfg *config.Config) (*tpm.Ide
 // showIdentity puts the identity on the board and into the log, loudly when its key is a plain file.
 func (d *daemon) showIdentity(id *tpm.Identity, device state.Device) {
 	leaf := id.Chain[0]
+	decryptKey, err := id.DecryptionKey()
+	if err != nil {
+		d.Logger.Info("encrypted artifacts cannot be read", "reason", string(agent.Explain(err).Code), "error", err)
+	}
 	shown := &state.Identity{
 		Kind:        string(id.Kind),
 		Key:         id.Key,
@@ -71,7 +80,8 @@ func (d *daemon) showIdentity(id *tpm.Identity, device state.Device) {
 		Subject:     leaf.Subject.String(),
 		Issuer:      leaf.Issuer.String(),
 		NotAfter:    leaf.NotAfter.UTC(),
-		Algorithm:   algorithm(leaf.PublicKey),
+		Algorithm:   tpm.Algorithm(leaf.PublicKey),
+		DecryptKey:  decryptKey,
 		Warnings:    id.Warnings,
 	}
 	d.board.Update(func(s *state.Status) {
@@ -82,16 +92,6 @@ func (d *daemon) showIdentity(id *tpm.Identity, device state.Device) {
 	for _, w := range id.Warnings {
 		d.Logger.Warn("identity: " + w)
 	}
-}
-
-func algorithm(public any) string {
-	switch key := public.(type) {
-	case *ecdsa.PublicKey:
-		return "ECDSA " + key.Curve.Params().Name
-	case *rsa.PublicKey:
-		return fmt.Sprintf("RSA %d", key.N.BitLen())
-	}
-	return fmt.Sprintf("%T", public)
 }
 
 func backoff(cfg *config.Config) agent.Backoff {

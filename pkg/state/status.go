@@ -84,7 +84,9 @@ type Identity struct {
 	Issuer      string    `json:"issuer"`
 	NotAfter    time.Time `json:"not_after"`
 	Algorithm   string    `json:"algorithm"` // such as "ECDSA P-256"
-	Warnings    []string  `json:"warnings,omitempty"`
+	// DecryptKey is the key that reads encrypted artifacts; "" when they cannot be read.
+	DecryptKey string   `json:"decrypt_key,omitempty"`
+	Warnings   []string `json:"warnings,omitempty"`
 }
 
 // Interface is one network interface and what the agent did with it.

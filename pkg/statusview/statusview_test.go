@@ -43,6 +43,7 @@ func examples() map[string]*state.Status {
 		Hint: "check that the device's serial number is registered at the server", At: at(-30),
 	}
 	forever := *identity
+	forever.DecryptKey = "TPM handle 0x81020002"
 	forever.NotAfter = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 	return map[string]*state.Status{
 		"fresh": {Schema: 1, Enabled: true, Phase: state.PhaseNotStarted},

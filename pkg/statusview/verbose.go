@@ -78,10 +78,11 @@ func (p *page) device(s *state.Status) {
 		p.fact("certificate", id.Certificate)
 		p.fact("subject", id.Subject)
 		p.fact("issuer", id.Issuer)
-		if id.NotAfter.Year() == 9999 { // how certificates say "never" (RFC 5280 §4.1.2.5)
-			p.fact("valid until", "does not expire")
+		p.validUntil(id.NotAfter)
+		if id.DecryptKey != "" {
+			p.fact("encrypted", "data is read with "+id.DecryptKey)
 		} else {
-			p.fact("valid until", p.moment(id.NotAfter))
+			p.fact("encrypted", undecipherable)
 		}
 		for _, w := range id.Warnings {
 			p.fact("warning", w)

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/xpu-sztp/ztp/pkg/agent"
+	"github.com/xpu-sztp/ztp/pkg/config"
+	"github.com/xpu-sztp/ztp/pkg/daemon"
+	"github.com/xpu-sztp/ztp/pkg/state"
+	"github.com/xpu-sztp/ztp/pkg/statusview"
+	"github.com/xpu-sztp/ztp/tpm"
+)
+
+func (a *app) identity() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "identity",
+		Short: "Show the device's identity, or give it one in the factory",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return fmt.Errorf("%s needs a command", cmd.CommandPath()) },
+	}
+	var path string
+	cmd.PersistentFlags().StringVar(&path, "tpm", "",
+		"the TPM, a device node or unix:/PATH below --root, instead of the configured one")
+	cmd.AddCommand(a.showIdentity(&path), a.requestCertificate(&path), a.installCertificate(&path))
+	return cmd
+}
+
+// identityOptions are those of the configuration, with another TPM if one is named.
+func (a *app) identityOptions(path string) (tpm.Options, error) {
+	cfg, err := config.Load(a.root)
+	if err != nil {
+		return tpm.Options{}, err
+	}
+	o := daemon.IdentityOptions(cfg)
+	switch path {
+	case "":
+	case "none":
+		o.TPM = path
+	default:
+		o.TPM = cfg.Paths.Below(path)
+	}
+	return o, nil
+}
+
+func (a *app) showIdentity(path *string) *cobra.Command {
+	var asJSON, asPEM bool
+	cmd := &cobra.Command{
+		Use:   "show",
+		Short: "Show the identity that the agent would use, and what its keys can do",
+		Long: "Show the identity that the agent would use: its key, its certificates, its serial number, what its keys can do,\n" +
+			"and what is wrong with it. An RSA key in a TPM makes one signature for it.\n\n" +
+			"Exit status: 0 when the agent could use it, 69 when not; what was found is shown then, too.",
+		Args: cobra.NoArgs,
+		RunE: a.do(func(cmd *cobra.Command, _ []string) error {
+			o, err := a.identityOptions(*path)
+			if err != nil {
+				return err
+			}
+			now := time.Now()
+			found, wrong := tpm.Examine(cmd.Context(), o, now)
+			switch {
+			case asPEM:
+				for _, c := range found.Certificates {
+					err = cmp.Or(err, pem.Encode(a.out, &pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
+				}
+			case asJSON:
+				report := struct {
+					*tpm.Examination
+					Problem *state.Reason `json:"problem,omitempty"`
+				}{Examination: found}
+				if wrong != nil {
+					report.Problem = agent.Explain(wrong)
+				}
+				err = json.NewEncoder(a.out).Encode(report)
+			default:
+				_, err = fmt.Fprint(a.out, statusview.Identity(found, now))
+			}
+			return cmp.Or(wrong, err)
+		}),
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&asPEM, "pem", false, "print the certificates, the device's first")
+	cmd.MarkFlagsMutuallyExclusive("json", "pem")
+	return cmd
+}
+
+func (a *app) installCertificate(path *string) *cobra.Command {
+	var key, index string
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "install FILE…",
+		Short: "Store the certificate of the IDevID key and the chain above it in the TPM",
+		Long: "Store the certificate of the IDevID key and the chain above it in the TPM. The files are PEM or DER, in any order.\n" +
+			"Nothing is written unless one certificate is for the key and carries a serial number, and the others are the chain\n" +
+			"above it. What is there already stays, when it is the same or --force is missing.",
+		Args: cobra.MinimumNArgs(1),
+		RunE: a.do(func(cmd *cobra.Command, files []string) error {
+			o, err := a.identityOptions(*path)
+			if err != nil {
+				return err
+			}
+			o.Key, o.Certificate = cmp.Or(key, o.Key), cmp.Or(index, handle(o.Certificate, tpm.IDevIDCertificate))
+			id, err := tpm.Factory{TPM: o.TPM, Overwrite: force}.Install(cmd.Context(), o, files...)
+			if err != nil {
+				return err
+			}
+			defer id.Close()
+			_, err = fmt.Fprintf(a.out, "installed the certificate of %s in %s, %d above it\n",
+				id.SerialNumber, id.Certificate, len(id.Chain)-1)
+			return err
+		}),
+	}
+	cmd.Flags().StringVar(&key, "handle", "", "persistent handle of the key, instead of the configured one")
+	cmd.Flags().StringVar(&index, "index", "", "NV index for the certificate, instead of the configured one or 0x01C90000")
+	cmd.Flags().BoolVar(&force, "force", false, "overwrite what is there")
+	return cmd
+}
+
+// handle is what the configuration says when that is a handle, else the usual one.
+func handle(configured string, usual uint32) string {
+	if strings.HasPrefix(configured, "0x") {
+		return configured
+	}
+	return fmt.Sprintf("0x%08X", usual)
+}
