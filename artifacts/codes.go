@@ -9,8 +9,7 @@ const (
 	CodeUnreadable         Code = "encrypted-unreadable"      // an encrypted artifact did not decrypt to anything
 	CodeConveyedMissing    Code = "conveyed-information-none" // there is no conveyed information
 	CodeConveyedMalformed  Code = "conveyed-information-malformed"
-	CodeConveyedXML        Code = "conveyed-information-xml"     // the XML encoding
-	CodeConveyedInvalid    Code = "conveyed-information-invalid" // JSON that breaks the rules of RFC 8572 §6.3
+	CodeConveyedInvalid    Code = "conveyed-information-invalid" // JSON or XML that breaks the rules of RFC 8572 §6.3
 	CodeVoucherMissing     Code = "voucher-missing"              // signed data came without a voucher
 	CodeVoucherMalformed   Code = "voucher-malformed"
 	CodeVoucherUnsigned    Code = "voucher-unsigned"

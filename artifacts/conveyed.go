@@ -67,10 +67,10 @@ func plural(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// conveyed reads the document of RFC 8572 §6.3.
-func (d *decoder) conveyed(data []byte) *contents {
+// conveyed reads the document of RFC 8572 §6.3 with parse, which knows its encoding.
+func (d *decoder) conveyed(data []byte, parse func([]byte) (strictjson.Value, error)) *contents {
 	const redirect, onboarding = conveyedModule + ":redirect-information", conveyedModule + ":onboarding-information"
-	root, err := strictjson.Parse(data)
+	root, err := parse(data)
 	if err != nil {
 		d.err = err
 		return nil

@@ -3,6 +3,7 @@ package artifacts_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -27,9 +28,23 @@ func trusted(t testing.TB) *artifacts.ServerEvidence {
 
 // unsigned validates a document that comes unsigned from a trusted server.
 func unsigned(server *artifacts.ServerEvidence, contentType, document string, lenient bool) (*artifacts.Conveyed, error) {
-	conveyed, _, err := artifacts.Validate(artifacts.Bundle{ConveyedInformation: opensslpki.Data(contentType, []byte(document))},
+	conveyed, trail, err := artifacts.Validate(artifacts.Bundle{ConveyedInformation: opensslpki.Data(contentType, []byte(document))},
 		server, artifacts.Device{SerialNumber: serial}, artifacts.Policy{Lenient: lenient})
-	return conveyed, err
+	return conveyed, stopped(trail, err)
+}
+
+// stopped returns err, or what is wrong with a trail that does not end where err says.
+func stopped(trail artifacts.Trail, err error) error {
+	for i, v := range trail.Steps {
+		if last := i == len(trail.Steps)-1; v.OK == (last && err != nil) {
+			return fmt.Errorf("%v; step %q: ok %v in %+v", err, v.Step, v.OK, trail.Steps)
+		}
+	}
+	var e *artifacts.Error
+	if errors.As(err, &e) && trail.Steps[len(trail.Steps)-1].Step != e.Step {
+		return fmt.Errorf("failed in %q, but the trail is %+v", e.Step, trail.Steps)
+	}
+	return err
 }
 
 const (
@@ -299,12 +314,14 @@ func TestUnsignedForms(t *testing.T) {
 		"json":               {typeJSON, document, "", ""},
 		"id-data":            {typeData, document, "", ""},
 		"id-data-space":      {typeData, " \r\n\t" + document, "", ""},
-		"xml":                {typeXML, "<redirect-information/>", artifacts.CodeConveyedXML, artifacts.StepContents},
-		"id-data-xml":        {typeData, "\n <redirect-information/>", artifacts.CodeConveyedXML, artifacts.StepContents},
+		"xml":                {typeXML, xmlRedirect(xmlServer), "", ""},
+		"xml-malformed":      {typeXML, "<redirect-information/>", artifacts.CodeConveyedInvalid, artifacts.StepContents},
+		"id-data-xml":        {typeData, "\n " + xmlRedirect(xmlServer), "", ""},
+		"id-data-xml-broken": {typeData, "\n <redirect-information/>", artifacts.CodeConveyedInvalid, artifacts.StepContents},
 		"id-data-other":      {typeData, "redirect", artifacts.CodeConveyedInvalid, artifacts.StepContents},
 		"id-data-empty":      {typeData, "", artifacts.CodeConveyedInvalid, artifacts.StepContents},
-		"json-with-xml":      {typeJSON, "<redirect-information/>", artifacts.CodeConveyedInvalid, artifacts.StepContents},
-		"xml-with-json":      {typeXML, document, artifacts.CodeConveyedXML, artifacts.StepContents},
+		"json-with-xml":      {typeJSON, xmlRedirect(xmlServer), artifacts.CodeConveyedInvalid, artifacts.StepContents},
+		"xml-with-json":      {typeXML, document, artifacts.CodeConveyedInvalid, artifacts.StepContents},
 		"voucher":            {typeVoucher, document, artifacts.CodeConveyedMalformed, artifacts.StepConveyed},
 		"unknown-type":       {"1.2.3", document, artifacts.CodeAlgorithmRefused, artifacts.StepConveyed},
 		"nested-in-id-data":  {typeData, string(opensslpki.Data(typeJSON, redirectDocument)), artifacts.CodeConveyedInvalid, artifacts.StepContents},
@@ -419,7 +436,7 @@ func TestTrustDecision(t *testing.T) {
 func TestSignedFaultsAfterTrust(t *testing.T) {
 	w := shared()
 	signedCase{w: w, document: []byte(`{}`)}.check(t, artifacts.CodeConveyedInvalid, artifacts.StepContents)
-	signedCase{w: w, document: []byte(`<onboarding-information/>`), ciType: typeXML}.check(t, artifacts.CodeConveyedXML, artifacts.StepContents)
+	signedCase{w: w, document: []byte(`<onboarding-information/>`), ciType: typeXML}.check(t, artifacts.CodeConveyedInvalid, artifacts.StepContents)
 	signedCase{w: w, document: w.Encrypt(w.device, redirectDocument), ciType: typeData}.check(t, artifacts.CodeConveyedInvalid, artifacts.StepContents)
 	_, _, err := artifacts.Validate(artifacts.Bundle{}, nil, artifacts.Device{}, artifacts.Policy{})
 	var e *artifacts.Error

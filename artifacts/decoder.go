@@ -12,8 +12,8 @@ import (
 // maxWarnings is how many deviations of one document are told; after so many, more say nothing new.
 const maxWarnings = 16
 
-// decoder reads YANG data encoded in JSON (RFC 7951). It keeps the first error, after which results mean nothing, so that
-// callers read a document top-down and look at err once.
+// decoder reads YANG data encoded in JSON (RFC 7951) and, for conveyed information, in XML. It keeps the first error, after
+// which results mean nothing, so that callers read a document top-down and look at err once.
 type decoder struct {
 	lenient  bool
 	warnings []string

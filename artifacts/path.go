@@ -61,16 +61,19 @@ func (q pathQuery) at(now time.Time) ([][]*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	var strong [][]*x509.Certificate
+	var sound [][]*x509.Certificate
 	for _, p := range paths {
 		if err = weakKey(p); err == nil {
-			strong = append(strong, p)
+			err = otherKey(p)
+		}
+		if err == nil {
+			sound = append(sound, p)
 		}
 	}
-	if strong == nil {
+	if sound == nil {
 		return nil, err
 	}
-	return strong, nil
+	return sound, nil
 }
 
 // ageless verifies with copies of the certificates whose validity has no end, since no single time need lie within the
@@ -122,6 +125,19 @@ func weakKey(path []*x509.Certificate) error {
 			if key.Curve == elliptic.P224() {
 				return fmt.Errorf("certificate of %s has a key on P-224, at least P-256", subject(c))
 			}
+		}
+	}
+	return nil
+}
+
+// otherKey refuses a path in which a certificate names another key of its issuer than the one above it has (RFC 5280
+// §4.2.1.1), as OpenSSL does. crypto/x509 only prefers certificates that agree.
+func otherKey(path []*x509.Certificate) error {
+	for i, c := range path[:len(path)-1] {
+		authority, key := c.AuthorityKeyId, path[i+1].SubjectKeyId
+		if len(authority) > 0 && len(key) > 0 && !bytes.Equal(authority, key) {
+			return fmt.Errorf("certificate of %s was issued with key %x, and %s has key %x", subject(c), authority,
+				subject(path[i+1]), key)
 		}
 	}
 	return nil

@@ -66,8 +66,8 @@ func (v *validation) signedVoucher(ov *cms.SignedData, signer *x509.Certificate)
 // otherPurpose refuses certificates that were not issued to sign vouchers. What a maker gives its devices, of whatever
 // product line, and its web servers may chain to the same anchor as its voucher service's: a key out of another device, or
 // of a redirect server, must not be able to give this device away. Devices have a serialNumber in their subject
-// (IEEE 802.1AR §8.6); an extended key usage excludes every purpose it does not name (RFC 5280 §4.2.1.12). A certificate
-// that is itself an anchor was chosen by a person for this very purpose.
+// (IEEE 802.1AR §8.6); a key usage and an extended one exclude every purpose they do not name (RFC 5280 §4.2.1.3,
+// §4.2.1.12). A certificate that is itself an anchor was chosen by a person for this very purpose.
 func (v *validation) otherPurpose(signer *x509.Certificate) *Error {
 	if slices.ContainsFunc(v.policy.VoucherAnchors, signer.Equal) {
 		return nil
@@ -78,6 +78,10 @@ func (v *validation) otherPurpose(signer *x509.Certificate) *Error {
 	}
 	if len(signer.ExtKeyUsage) > 0 && len(signer.UnknownExtKeyUsage) == 0 && !slices.ContainsFunc(signer.ExtKeyUsage, notTLS) {
 		return refuse(CodeVoucherUntrusted, fmt.Sprintf("the voucher is signed by %s, whose certificate is for TLS only", subject(signer)), fix, nil)
+	}
+	const signing = x509.KeyUsageDigitalSignature | x509.KeyUsageContentCommitment
+	if signer.KeyUsage != 0 && signer.KeyUsage&signing == 0 {
+		return refuse(CodeVoucherUntrusted, fmt.Sprintf("the voucher is signed by %s, whose certificate is not for signatures", subject(signer)), fix, nil)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/xpu-sztp/ztp/artifacts/cms"
+	"github.com/xpu-sztp/ztp/artifacts/strictjson"
 )
 
 // validation is one run of Validate.
@@ -122,7 +123,7 @@ func (v *validation) readConveyed(der []byte) (message *cms.Message, err error) 
 		}
 		if !kind.Equal(cms.TypeData) && !kind.Equal(cms.TypeConveyedJSON) && !kind.Equal(cms.TypeConveyedXML) {
 			return "", refuse(CodeConveyedMalformed, fmt.Sprintf("content type %v is not conveyed information", kind),
-				"use content type id-ct-sztpConveyedInfoJSON", nil)
+				"use content type id-ct-sztpConveyedInfoJSON or id-ct-sztpConveyedInfoXML", nil)
 		}
 		return fmt.Sprintf("%s%s, %d bytes", encrypted, form, len(der)), nil
 	})
@@ -185,18 +186,17 @@ func container(malformed Code, err error) *Error {
 // decodeConveyed tells the encoding and reads the document.
 func (v *validation) decodeConveyed(doc document) (*contents, error) {
 	first := bytes.TrimLeft(doc.data, space)
-	xml := doc.kind.Equal(cms.TypeConveyedXML) ||
-		doc.kind.Equal(cms.TypeData) && bytes.HasPrefix(first, []byte("<"))
-	if xml {
-		return nil, refuse(CodeConveyedXML, "the conveyed information is encoded in XML, which this device does not read",
-			"encode it in JSON", nil)
-	}
-	if doc.kind.Equal(cms.TypeData) && !bytes.HasPrefix(first, []byte("{")) {
-		return nil, refuse(CodeConveyedInvalid, "the conveyed information is neither JSON nor XML",
-			"encode it in JSON", nil)
-	}
+	sniffed := doc.kind.Equal(cms.TypeData)
 	d := decoder{lenient: v.policy.Lenient}
-	c := d.conveyed(doc.data)
+	parse := strictjson.Parse
+	switch {
+	case doc.kind.Equal(cms.TypeConveyedXML), sniffed && bytes.HasPrefix(first, []byte("<")):
+		parse = d.parseXML
+	case sniffed && !bytes.HasPrefix(first, []byte("{")):
+		return nil, refuse(CodeConveyedInvalid, "the conveyed information is neither JSON nor XML",
+			"encode it in one of the two", nil)
+	}
+	c := d.conveyed(doc.data, parse)
 	v.warnings = append(v.warnings, d.warnings...)
 	if d.err != nil {
 		return nil, refuse(CodeConveyedInvalid, "the conveyed information breaks the rules of RFC 8572 §6.3",

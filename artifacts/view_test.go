@@ -77,7 +77,7 @@ func TestViewVoucher(t *testing.T) {
 func TestViewRefusesLikeValidate(t *testing.T) {
 	for document, code := range map[string]artifacts.Code{
 		`{"ietf-sztp-conveyed-info:onboarding-information":{"colour":1}}`: artifacts.CodeConveyedInvalid,
-		`<redirect-information/>`: artifacts.CodeConveyedXML,
+		`<redirect-information/>`: artifacts.CodeConveyedInvalid,
 	} {
 		if _, _, err := artifacts.ViewConveyedInformation(cms.TypeData, []byte(document), false); !hasCode(err, code) {
 			t.Errorf("%s: %v", document, err)

@@ -80,13 +80,30 @@ func (w *Workspace) Issue(issuer *Entity, subject string, extensions ...string) 
 
 // IssueKey is Issue with the argument of -newkey, and what follows it, in key.
 func (w *Workspace) IssueKey(key []string, issuer *Entity, subject string, extensions ...string) *Entity {
-	e := &Entity{CertFile: w.temp(".pem"), KeyFile: w.temp(".key")}
+	keyFile := w.temp(".key")
+	return w.issue(keyFile, append([]string{"-keyout", keyFile, "-newkey"}, key...), issuer, subject, extensions)
+}
+
+// Recertify is Issue for the key of e, which gets another certificate.
+func (w *Workspace) Recertify(e, issuer *Entity, subject string, extensions ...string) *Entity {
+	return w.issue(e.KeyFile, []string{"-key", e.KeyFile}, issuer, subject, extensions)
+}
+
+// issue adds key identifiers unless extensions say what they are.
+func (w *Workspace) issue(keyFile string, key []string, issuer *Entity, subject string, extensions []string) *Entity {
+	e := &Entity{CertFile: w.temp(".pem"), KeyFile: keyFile}
 	args := append([]string{"req", "-x509", "-config", w.path("req.cnf"), "-nodes", "-days", "3650", "-sha256",
-		"-subj", subject, "-keyout", e.KeyFile, "-out", e.CertFile, "-newkey"}, key...)
+		"-subj", subject, "-out", e.CertFile}, key...)
 	if issuer != nil {
 		args = append(args, "-CA", issuer.CertFile, "-CAkey", issuer.KeyFile)
 	}
-	for _, x := range append([]string{"subjectKeyIdentifier=hash", "authorityKeyIdentifier=keyid"}, extensions...) {
+	for _, x := range []string{"subjectKeyIdentifier=hash", "authorityKeyIdentifier=keyid"} {
+		name, _, _ := strings.Cut(x, "=")
+		if !slices.ContainsFunc(extensions, func(other string) bool { return strings.HasPrefix(other, name+"=") }) {
+			args = append(args, "-addext", x)
+		}
+	}
+	for _, x := range extensions {
 		args = append(args, "-addext", x)
 	}
 	w.Run(args...)
