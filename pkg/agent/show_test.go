@@ -99,6 +99,20 @@ func TestReasonNamesTheServer(t *testing.T) {
 	}
 }
 
+// TestStoppedLookupIsNoMissingName: the name server is not to blame for a session that was stopped.
+func TestStoppedLookupIsNoMissingName(t *testing.T) {
+	w := newWorld(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	lead := w.lead(false, at("nowhere.example"))
+	lead.Network = resolver{w, cancel}
+	if _, err := w.agent(leads{lead}).Round(ctx, 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if got := w.status.Servers[0].Result; got != string(reason.Cancelled) {
+		t.Errorf("the visit ended with %q", got)
+	}
+}
+
 func TestReasonIsOneLine(t *testing.T) {
 	err := errors.Join(&reason.Error{Code: "config-failed", Msg: "exit code 5"}, errors.New("cannot undo"))
 	if got := agent.Explain(err).Message; got != "exit code 5; cannot undo" {

@@ -145,7 +145,10 @@ func (v *visit) resolve(ctx context.Context, host string) ([]netip.Addr, error) 
 	if err == nil && len(addresses) == 0 {
 		err = errors.New("the answer holds no address")
 	}
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, fmt.Errorf("resolving %s: %w", host, context.Cause(ctx))
+	case err != nil:
 		return nil, &reason.Error{Code: CodeNameNotFound, Msg: "cannot resolve " + host, Err: err,
 			Fix: "check the name, and the name server that DHCP hands out (or /etc/resolv.conf, where DHCP hands out none)"}
 	}

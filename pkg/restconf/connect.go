@@ -66,10 +66,10 @@ func (s *Session) connect(ctx context.Context) (*conn, error) {
 		return nil, err
 	}
 	var evidence *artifacts.ServerEvidence
-	signer := &watchedSigner{}
-	c := &conn{Conn: tls.Client(tcp, s.tlsConfig(signer, &evidence))}
 	limited, cancel := context.WithTimeout(ctx, s.options.Timeouts.Handshake)
 	defer cancel()
+	signer := &watchedSigner{ctx: limited}
+	c := &conn{Conn: tls.Client(tcp, s.tlsConfig(signer, &evidence))}
 	err = c.HandshakeContext(limited)
 
 	if err != nil {
@@ -151,16 +151,30 @@ func signsTLS13(algorithms []tls.SignatureScheme) bool {
 	})
 }
 
-// watchedSigner remembers that the key failed, which crypto/tls reports as a plain text.
+// watchedSigner remembers that the key failed, which crypto/tls reports as a plain text, and does not wait for a key that
+// is silent longer than ctx: a crypto.Signer cannot be told to stop.
 type watchedSigner struct {
 	crypto.Signer
+	ctx context.Context
 	err error
 }
 
 func (w *watchedSigner) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	signature, err := w.Signer.Sign(rand, digest, opts)
-	w.err = err
-	return signature, err
+	var signature []byte
+	signed := make(chan error, 1)
+	go func() {
+		var err error
+		signature, err = w.Signer.Sign(rand, digest, opts)
+		signed <- err
+	}()
+	select {
+	case w.err = <-signed:
+		return signature, w.err
+	case <-w.ctx.Done():
+		w.err = fail(CodeSignatureFailed, "no signature in time",
+			"see whether another program holds the TPM; a TPM that stays silent needs a power cycle", nil)
+		return nil, w.err
+	}
 }
 
 func (s *Session) explainHandshake(ctx, limited context.Context, signer *watchedSigner, err error) error {

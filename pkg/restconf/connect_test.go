@@ -2,6 +2,7 @@ package restconf_test
 
 import (
 	"context"
+	"crypto"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -283,6 +284,40 @@ func TestConnectFailureNamesTheAddressOnce(t *testing.T) {
 	o.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, syscall.EHOSTUNREACH }
 	_, err = restconf.Connect(t.Context(), o)
 	if _, hint := reason.Of(err); !strings.Contains(hint, "routes") {
+		t.Errorf("hint %q", hint)
+	}
+}
+
+// silentSigner is a key whose TPM does not answer.
+type silentSigner struct {
+	crypto.Signer
+	asked chan struct{}
+	ended <-chan struct{} // the end of the test
+}
+
+func (s silentSigner) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	close(s.asked)
+	<-s.ended
+	return nil, errors.New("the test is over")
+}
+
+// TestSilentKey: whoever stops the session does not wait for the TPM, and the server is not blamed for it.
+func TestSilentKey(t *testing.T) {
+	l := newLab(t, good)
+	signer := silentSigner{l.signer, make(chan struct{}), t.Context().Done()}
+	o := l.options
+	o.Certificate.PrivateKey = signer
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-signer.asked; cancel() }()
+	if _, err := restconf.Connect(ctx, o); !errors.Is(err, context.Canceled) {
+		t.Errorf("stopped: %v", err)
+	}
+
+	o.Certificate.PrivateKey = silentSigner{l.signer, make(chan struct{}), t.Context().Done()}
+	o.Timeouts.Handshake = 50 * time.Millisecond
+	_, err := restconf.Connect(t.Context(), o)
+	wantCode(t, err, restconf.CodeSignatureFailed)
+	if _, hint := reason.Of(err); !strings.Contains(hint, "TPM") {
 		t.Errorf("hint %q", hint)
 	}
 }

@@ -72,7 +72,7 @@ func (p *page) summary(s *state.Status) {
 	case s.Ended.IsZero():
 		p.fact("started", p.moment(s.Started))
 	default:
-		p.fact("ended", p.moment(s.Ended)+", after "+duration(s.Ended.Sub(s.Started)))
+		p.fact("ended", p.moment(s.Ended)+lasted(s.Started, s.Ended))
 	}
 }
 
@@ -208,6 +208,16 @@ func (p *page) ago(t time.Time) string {
 		return ""
 	}
 	return duration(max(p.now.Sub(t), 0)) + " ago"
+}
+
+// lasted is how long something took, unless the clock was set meanwhile, as devices without a battery do from 1970.
+func lasted(from, to time.Time) string {
+	const longest = 365 * 24 * time.Hour
+	d := to.Sub(from)
+	if d < 0 || d > longest {
+		return ""
+	}
+	return ", after " + duration(d)
 }
 
 func duration(d time.Duration) string {

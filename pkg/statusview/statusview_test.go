@@ -99,6 +99,12 @@ func examples() map[string]*state.Status {
 			Steps: []state.Step{{Name: "pre-script", Result: "script-failed", Exit: &exit, Started: at(-30), Ended: at(-20),
 				Detail: "pre-script failed with exit code 10"}},
 		},
+		// A device without a battery begins in 1970 and learns the time on the way.
+		"clock-set": {
+			Schema: 1, Version: "1.0", Enabled: true, Phase: state.PhaseDone, Outcome: state.OutcomeProvisioned, Started: time.Unix(40, 0),
+			Ended: at(-300), Attempts: 1, Updated: at(-300),
+			Steps: []state.Step{{Name: "pre-script", Result: "complete", Started: time.Unix(60, 0), Ended: at(-310)}},
+		},
 		"disabled": {Schema: 1, Version: "1.0", Phase: state.PhaseNotStarted},
 		"starting": {
 			Schema: 1, Version: "1.0", PID: 9, Enabled: true, Phase: state.PhaseStarting, NextAttempt: at(4), Started: at(-3),

@@ -167,7 +167,7 @@ func (p *page) step(s *state.Step) {
 func (p *page) times(started, ended time.Time) {
 	p.fact("started", p.moment(started))
 	if !ended.IsZero() {
-		p.fact("ended", p.moment(ended)+", after "+duration(ended.Sub(started)))
+		p.fact("ended", p.moment(ended)+lasted(started, ended))
 	}
 }
 
