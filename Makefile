@@ -22,11 +22,11 @@ help: ## list the targets
 
 .PHONY: demo
 demo: setup-demo bin/ztp bin/ztp-lab ## provision a simulated device on a lab network (DEMO=ipv4, ipv6 or tampered)
-	bin/ztp-lab demo --ztp bin/ztp --scenario $(DEMO)
+	@scripts/with-namespaces bin/ztp-lab demo --ztp bin/ztp --scenario $(DEMO)
 
 .PHONY: test
 test: setup-test ## run all tests, end-to-end scenarios included, under the race detector
-	go test $(TAGS) -race -timeout 20m ./...
+	scripts/with-namespaces go test $(TAGS) -race -timeout 20m ./...
 
 .PHONY: build
 build: bin/ztp-linux-amd64 bin/ztp-linux-arm64 bin/ztp bin/ztp-lab ## build the static binaries into bin/
@@ -41,11 +41,11 @@ lint: setup-test ## gofmt, go vet, staticcheck, govulncheck
 
 .PHONY: conformance
 conformance: setup-test ## run the tests that prove requirements and count what is proven
-	@go run $(TAGS) ./test/conformance/report $(TAGS)
+	@scripts/with-namespaces go run $(TAGS) ./test/conformance/report $(TAGS)
 
 .PHONY: bench
 bench: setup-test build ## measure sizes, times, memory and TPM signatures
-	@go run $(TAGS) ./test/bench --bin bin
+	@scripts/with-namespaces go run $(TAGS) ./test/bench --bin bin
 
 .PHONY: fuzz
 fuzz: setup-test ## fuzz every decoder of network bytes for FUZZTIME each

@@ -183,6 +183,9 @@ func (p *listParser) result(list []byte) ([]Server, []Finding, error) {
 	if len(p.findings) > 0 {
 		why = p.findings[0].String()
 	}
+	if i := slices.IndexFunc(p.findings, func(f Finding) bool { return !f.Accepted }); i >= 0 {
+		why = p.findings[i].String()
+	}
 	return nil, p.findings, &Error{Code: BadOption,
 		Msg: fmt.Sprintf("the bootstrap server option (%d bytes) holds no usable server: %s", len(list), why),
 		Fix: "encode the option as RFC 8572 section 8.3 says (two bytes of length before each https URL); " +

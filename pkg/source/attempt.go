@@ -49,6 +49,8 @@ func (a *attempt) run(ctx, plugged context.Context) (visited bool, err error) {
 		if plugged.Err() != nil {
 			err = ended(ctx)
 		}
+		code, _ := reason.Of(err)
+		a.Logger.Info("no way to a bootstrap server here", "interface", a.link.Name, "family", string(a.family), "reason", string(code))
 		a.show(func(i *state.Interface) { i.State, i.Detail = "unbound", err.Error() })
 		return false, err
 	}

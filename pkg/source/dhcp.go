@@ -131,7 +131,11 @@ func (d *DHCP) awaitLink(ctx context.Context) error {
 		if !waiting {
 			waiting = true
 			d.Logger.Info("waiting for a network interface with a carrier")
-			d.Board.Update(func(s *state.Status) { s.Phase = state.PhaseWaitingForLink })
+			d.Board.Update(func(s *state.Status) {
+				s.Phase, s.Reason = state.PhaseWaitingForLink, &state.Reason{
+					Code: string(errNoLink.Code), Message: errNoLink.Msg, Hint: errNoLink.Fix, At: time.Now().UTC(),
+				}
+			})
 		}
 		return false
 	})
@@ -139,7 +143,7 @@ func (d *DHCP) awaitLink(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	if waiting {
-		d.Board.Update(func(s *state.Status) { s.Phase = state.PhaseDiscovering })
+		d.Board.Update(func(s *state.Status) { s.Phase, s.Reason = state.PhaseDiscovering, nil })
 	}
 	links, _ := d.System.Links()
 	if usable, _ := connected(links); !usable {

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"reflect"
 	"slices"
 
@@ -67,6 +68,9 @@ func (a *attempt) show(change func(*state.Interface)) {
 		e := s.Interfaces[i]
 		change(&e)
 		s.Interfaces[i] = e
+		slices.SortStableFunc(s.Interfaces, func(a, b state.Interface) int {
+			return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Family, b.Family))
+		})
 	})
 }
 

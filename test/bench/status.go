@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -63,11 +64,21 @@ func peakMemory(program string, args ...string) (int64, error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return 0, fmt.Errorf("become the parent of orphans: %w", err)
 	}
-	const script = `"$0" "$@" </dev/null >/dev/null & echo $!`
-	out, err := exec.Command("/bin/sh", append([]string{"-c", script, program}, args...)...).Output()
+	// Until the shell is gone, the program waits for the end of a pipe: the shell would reap one that ended before it.
+	const script = `{ exec </dev/null >/dev/null; read -r _ <&3; exec "$0" "$@" 3<&-; } & echo $!`
+	r, w, err := os.Pipe()
 	if err != nil {
 		return 0, err
 	}
+	defer w.Close()
+	shell := exec.Command("/bin/sh", append([]string{"-c", script, program}, args...)...)
+	shell.Stderr, shell.ExtraFiles = os.Stderr, []*os.File{r} // a pipe would have to be waited for
+	out, err := shell.Output()
+	r.Close()
+	if err != nil {
+		return 0, err
+	}
+	w.Close()
 	pid, err := strconv.Atoi(strings.TrimSpace(string(out)))
 	if err != nil {
 		return 0, err

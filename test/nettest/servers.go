@@ -148,6 +148,25 @@ func (n *Network) keaConfig(c DHCP, subnets string, options []map[string]any, co
 	return config
 }
 
+// Unconfined returns the path of a copy of an installed program. AppArmor recognises programs by their path, and the
+// profiles that Debian and Ubuntu bring for Kea let it read and write the system's folders only, not those of a test.
+func Unconfined(t testing.TB, program string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), program)
+	if err := os.WriteFile(file, content, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
 func (n *Network) kea(t testing.TB, program, ready string, config map[string]any) *Log {
 	t.Helper()
 	dir := t.TempDir()
@@ -159,7 +178,7 @@ func (n *Network) kea(t testing.TB, program, ready string, config map[string]any
 	if err := os.WriteFile(file, b, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(program, "-c", file)
+	cmd := exec.Command(Unconfined(t, program), "-c", file)
 	cmd.Env = append(os.Environ(), "KEA_PIDFILE_DIR="+dir, "KEA_LOCKFILE_DIR="+dir)
 	return n.Serve(t, ready, cmd)
 }

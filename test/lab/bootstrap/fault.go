@@ -110,7 +110,7 @@ func (f Fault) String() string {
 func (f Fault) show(w http.ResponseWriter, r *http.Request) {
 	if f.Hang {
 		<-r.Context().Done()
-		return
+		panic(http.ErrAbortHandler) // returning would send an answer, which a client that is just going might still read
 	}
 	if f.Drop {
 		panic(http.ErrAbortHandler)

@@ -34,11 +34,10 @@ func (t *softTPM) start(ctx context.Context) error {
 			return err
 		}
 	}
-	pid := filepath.Join(t.state, "pid")
-	os.Remove(pid)
+	os.Remove(t.pidFile())
 	t.cmd = exec.Command("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+t.state,
 		"--server", "type=unixio,path="+t.socket, "--ctrl", "type=unixio,path="+t.control(),
-		"--flags", "not-need-init,startup-clear", "--pid", "file="+pid)
+		"--flags", "not-need-init,startup-clear", "--pid", "file="+t.pidFile())
 	t.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := netlab.Start(t.cmd); err != nil {
 		return fmt.Errorf("software TPM: %w; install the package swtpm", err)
@@ -48,30 +47,31 @@ func (t *softTPM) start(ctx context.Context) error {
 		t.cmd.Wait()
 		close(t.ended)
 	}()
-	return t.awaitSocket(ctx)
+	return t.await(ctx)
 }
 
-// awaitSocket waits until the sockets exist, which is when swtpm answers.
-func (t *softTPM) awaitSocket(ctx context.Context) error {
+// await waits until swtpm answers. It leaves its process id when it listens; its sockets exist a moment earlier.
+func (t *softTPM) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, tpmStartTimeout)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if _, err := os.Stat(t.socket); err == nil {
+		if _, err := os.Stat(t.pidFile()); err == nil {
 			return nil
 		}
 		select {
 		case <-t.ended:
 			return fmt.Errorf("swtpm ended at once: %s", t.cmd.ProcessState)
 		case <-ctx.Done():
-			return fmt.Errorf("swtpm made no socket at %s: %w", t.socket, context.Cause(ctx))
+			return fmt.Errorf("swtpm does not listen at %s: %w", t.socket, context.Cause(ctx))
 		case <-tick.C:
 		}
 	}
 }
 
 func (t *softTPM) control() string { return t.socket + ".ctrl" }
+func (t *softTPM) pidFile() string { return filepath.Join(t.state, "pid") }
 
 // stop powers the TPM off. swtpm has written its state by the time it answers a command, so nothing is lost.
 func (t *softTPM) stop() {

@@ -13,6 +13,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"github.com/xpu-sztp/ztp/test/lab/dhcpd"
+	"github.com/xpu-sztp/ztp/test/nettest"
 )
 
 func list(t *testing.T, uris ...string) []byte {
@@ -126,7 +127,7 @@ func TestRealServersAcceptSnippets(t *testing.T) {
 				if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
 					t.Fatal(err)
 				}
-				cmd := exec.Command(program, append(args, file)...)
+				cmd := exec.Command(nettest.Unconfined(t, program), append(args, file)...)
 				cmd.Env = append(os.Environ(), "KEA_PIDFILE_DIR="+dir, "KEA_LOCKFILE_DIR="+dir)
 				if out, err := cmd.CombinedOutput(); err != nil {
 					t.Errorf("%v\n%s\n%s", err, out, config)
