@@ -310,7 +310,9 @@ func TestWaitsForLink(t *testing.T) {
 	r := newRig(t, 10*time.Second, n)
 	done := make(chan error, 1)
 	go func() { done <- r.Discover(t.Context(), func(context.Context, source.Lead) error { return nil }) }()
-	r.board.await(t, func(s state.Status) bool { return s.Phase == state.PhaseWaitingForLink && s.Reason != nil && s.Reason.Code == string(source.NoLink) })
+	r.board.await(t, func(s state.Status) bool {
+		return s.Phase == state.PhaseWaitingForLink && s.Reason != nil && s.Reason.Code == string(source.NoLink)
+	})
 	select {
 	case err := <-done:
 		t.Fatalf("ended without a link: %v", err)

@@ -3,7 +3,6 @@ package lab_test
 import (
 	"bytes"
 	"context"
-	"crypto"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/base64"
@@ -51,7 +50,7 @@ func client(t *testing.T, l *lab.Lab, serial string) *http.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert := (&pki.Entity{Certificate: idevid.Certificate, Issuer: idevid.Issuer, Key: key.(crypto.Signer)}).TLS()
+	cert := (&pki.Entity{Certificate: idevid.Certificate, Issuer: idevid.Issuer, Key: key}).TLS()
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{cert}}}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
