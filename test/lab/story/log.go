@@ -21,5 +21,9 @@ func plain(line string) string {
 		return line
 	}
 	rest = strings.TrimPrefix(rest, "level=INFO ")
-	return strings.TrimPrefix(rest, "msg=")
+	lead := ""
+	if warning, ok := strings.CutPrefix(rest, "level=WARN "); ok {
+		lead, rest = "warning: ", warning
+	}
+	return lead + strings.TrimPrefix(rest, "msg=")
 }
