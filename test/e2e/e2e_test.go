@@ -7,16 +7,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
-	_ "github.com/xpu-sztp/ztp/pkg/daemon" // of which the agent is built: a cached result must not outlive a change
 	"github.com/xpu-sztp/ztp/pkg/state"
+	"github.com/xpu-sztp/ztp/test/agenttest"
 	"github.com/xpu-sztp/ztp/test/lab"
 	"github.com/xpu-sztp/ztp/test/lab/artifact"
 	"github.com/xpu-sztp/ztp/test/lab/device"
@@ -24,38 +22,9 @@ import (
 	"github.com/xpu-sztp/ztp/test/lab/netlab"
 )
 
-// scratch names the folder for the agent's program, which the outer process builds and removes.
-const scratch = "ZTP_E2E_SCRATCH"
-
 const serial = "LAB-000001"
 
-func TestMain(m *testing.M) {
-	if netlab.Inside() {
-		os.Exit(m.Run())
-	}
-	os.Exit(outside())
-}
-
-func outside() int {
-	dir, err := os.MkdirTemp("", "e2e-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	build := exec.Command("go", "build", "-tags", "nethttpomithttp2", "-o", filepath.Join(dir, "ztp"), "github.com/xpu-sztp/ztp/cmd/ztp")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the agent: %v\n%s", err, out)
-		return 1
-	}
-	status, err := netlab.Enter(scratch + "=" + dir)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return status
-}
+func TestMain(m *testing.M) { os.Exit(agenttest.Main(m)) }
 
 func newLab(t *testing.T, o lab.Options) *lab.Lab {
 	t.Helper()
@@ -83,7 +52,7 @@ func newDevice(t *testing.T, l *lab.Lab, o device.Options) *device.Device {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(o.Dir) })
-	o.ZTP, o.Serial = filepath.Join(os.Getenv(scratch), "ztp"), serial
+	o.ZTP, o.Serial = agenttest.Program(), serial
 	if l.Family != lab.Loopback {
 		if o.Namespace, err = netlab.New(); err != nil {
 			t.Fatal(err)

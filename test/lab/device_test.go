@@ -4,37 +4,25 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/xpu-sztp/ztp/test/agenttest"
 	"github.com/xpu-sztp/ztp/test/lab"
 	"github.com/xpu-sztp/ztp/test/lab/artifact"
 	"github.com/xpu-sztp/ztp/test/lab/device"
 	"github.com/xpu-sztp/ztp/test/lab/event"
 )
 
-// agent builds the device binary, once.
-var agent = sync.OnceValues(func() (string, error) {
-	program := filepath.Join(os.Getenv(scratch), "ztp")
-	out, err := exec.Command("go", "build", "-o", program, "github.com/xpu-sztp/ztp/cmd/ztp").CombinedOutput()
-	if err != nil {
-		return "", errors.New(string(out))
-	}
-	return program, nil
-})
+func TestMain(m *testing.M) { os.Exit(agenttest.Main(m)) }
 
 func newDevice(t *testing.T, l *lab.Lab, o device.Options) *device.Device {
 	t.Helper()
 	var err error
-	if o.ZTP, err = agent(); err != nil {
-		t.Fatal(err)
-	}
+	o.ZTP = agenttest.Program()
 	// A unix socket's path must be short, which t.TempDir is not.
 	if o.Dir, err = os.MkdirTemp("", "lab-"); err != nil {
 		t.Fatal(err)

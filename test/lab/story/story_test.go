@@ -3,56 +3,19 @@ package story_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/xpu-sztp/ztp/test/lab/netlab"
+	"github.com/xpu-sztp/ztp/test/agenttest"
 	"github.com/xpu-sztp/ztp/test/lab/story"
 )
 
-// scratch names the folder for everything. The outer process makes and removes it.
-const scratch = "STORY_TEST_SCRATCH"
-
-func TestMain(m *testing.M) {
-	if netlab.Inside() {
-		os.Exit(m.Run())
-	}
-	os.Exit(outside())
-}
-
-func outside() int {
-	dir, err := os.MkdirTemp("", "story-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	status, err := netlab.Enter(scratch + "=" + dir)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return status
-}
-
-// agent builds the device binary.
-func agent(t *testing.T) string {
-	t.Helper()
-	program := filepath.Join(os.Getenv(scratch), "ztp")
-	out, err := exec.Command("go", "build", "-o", program, "github.com/xpu-sztp/ztp/cmd/ztp").CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return program
-}
+func TestMain(m *testing.M) { os.Exit(agenttest.Main(m)) }
 
 func TestDemo(t *testing.T) {
-	ztp := agent(t)
+	ztp := agenttest.Program()
 	for scenario, wants := range map[story.Scenario][]string{
 		story.IPv4:     {"OFFER", "with option 143", "slot b, which is LabOS 2.0.0", "bootstrap-complete", "(exit code 0)"},
 		story.IPv6:     {"with option 136", "slot b, which is LabOS 2.0.0", "bootstrap-complete", "(exit code 0)"},
@@ -77,7 +40,7 @@ func TestDemo(t *testing.T) {
 
 func play(ctx context.Context, t *testing.T, scenario story.Scenario, ztp string) (string, error) {
 	t.Helper()
-	dir, err := os.MkdirTemp(os.Getenv(scratch), "")
+	dir, err := os.MkdirTemp(agenttest.Folder(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
