@@ -45,16 +45,6 @@ type Member struct {
 	Value Value
 }
 
-// Get returns the member of exactly that name.
-func (v Value) Get(name string) (Value, bool) {
-	for _, m := range v.Members {
-		if m.Name == name {
-			return m.Value, true
-		}
-	}
-	return Value{}, false
-}
-
 // Parse reads data, which must be one JSON value and nothing more.
 func Parse(data []byte) (Value, error) {
 	if !utf8.Valid(data) {

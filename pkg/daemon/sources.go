@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"crypto/x509"
 	"time"
 
 	"github.com/xpu-sztp/ztp/artifacts"
@@ -24,7 +23,7 @@ func (d *daemon) prepare() (*config.Config, leads, error) {
 		return nil, leads{}, err
 	}
 	var plan leads
-	anchors := trustAnchors(cfg)
+	anchors := artifacts.PlainAnchors(config.Certificates(cfg.Anchors.BootstrapServers))
 	if plan.wellKnown, err = config.Servers(cfg.Discovery.WellKnown, anchors); err != nil {
 		return nil, leads{}, err
 	}
@@ -39,15 +38,6 @@ func (d *daemon) prepare() (*config.Config, leads, error) {
 	}
 	plan.named, err = config.Servers(d.Servers, anchors)
 	return cfg, plan, err
-}
-
-// trustAnchors are the configured anchors in the form that servers carry: a plain certificate is a chain of one.
-func trustAnchors(cfg *config.Config) []artifacts.TrustAnchor {
-	var anchors []artifacts.TrustAnchor
-	for _, cert := range config.Certificates(cfg.Anchors.BootstrapServers) {
-		anchors = append(anchors, artifacts.TrustAnchor{Lowest: cert, Chain: []*x509.Certificate{cert}})
-	}
-	return anchors
 }
 
 // sources are where the session looks for leads, in the configured order. wake tells that the network changed; both end with
