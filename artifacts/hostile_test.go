@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/xpu-sztp/ztp/artifacts/strictjson"
+	"github.com/xpu-sztp/ztp/artifacts/strictxml"
 	"github.com/xpu-sztp/ztp/test/hostile"
 )
 
@@ -33,7 +34,7 @@ func hostileJSON() map[string][]byte {
 
 // hostileXML is what XML of a megabyte can be.
 func hostileXML() map[string][]byte {
-	const root, end = `<onboarding-information xmlns="` + conveyedNamespace + `">`, `</onboarding-information>`
+	const root, end = `<onboarding-information xmlns="urn:ietf:params:xml:ns:yang:` + conveyedModule + `">`, `</onboarding-information>`
 	const script, scriptEnd = root + "<pre-configuration-script>", "</pre-configuration-script>" + end
 	return map[string][]byte{
 		"elements":         hostile.Fill(root, "<a/>", "", end),
@@ -44,7 +45,7 @@ func hostileXML() map[string][]byte {
 		"declarations":     hostile.Fill("<a", ` xmlns:a="b"`, "", "/>"),
 		"brackets":         hostile.Fill(`<a b="`, ">", "", `"/>`),
 		"few-attributes":   hostile.Fill(root, `<a b="" c="" d="" e="" f="" g="" h="" i="" j="" k="" l="" m="" n="" o="" p="" q=""/>`, "", end),
-		"long-tags":        hostile.Fill(root, "<a b='"+strings.Repeat("a", maxXMLMarkup-16)+"'/>", "", end),
+		"long-tags":        hostile.Fill(root, "<a b='"+strings.Repeat("a", strictxml.MaxMarkup-16)+"'/>", "", end),
 		"long-name":        hostile.Fill("<", "a", "", "/>"),
 		"long-comment":     hostile.Fill("<!--", "a", "", "-->"),
 		"comments":         hostile.Fill(root, "<!---->", "", end),

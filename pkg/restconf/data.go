@@ -3,6 +3,7 @@ package restconf
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -10,15 +11,14 @@ import (
 	"strings"
 
 	"github.com/xpu-sztp/ztp/artifacts"
+	"github.com/xpu-sztp/ztp/artifacts/strictjson"
 	"github.com/xpu-sztp/ztp/pkg/progress"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 )
 
 const (
-	module    = "ietf-sztp-bootstrap-server"
-	mediaJSON = "application/yang-data+json"
-	mediaXML  = "application/yang-data+xml"
-	mediaXRD  = "application/xrd+xml"
+	module   = "ietf-sztp-bootstrap-server"
+	mediaXRD = "application/xrd+xml"
 )
 
 // maxReply bounds the reply to an RPC, in bytes: conveyed information of 16 MiB in base64, and its artifacts.
@@ -90,22 +90,18 @@ func (s *Session) GetBootstrappingData(ctx context.Context, in Input) (*Output, 
 	if err != nil {
 		return nil, err
 	}
-	root, warning, err := s.discover(ctx)
-	if err != nil {
-		return nil, err
-	}
-	rep, err := s.exchange(ctx, rpc(root, "get-bootstrapping-data", body))
+	rep, warning, err := s.call(ctx, "get-bootstrapping-data", body)
 	if err != nil {
 		return nil, err
 	}
 	if rep.status != http.StatusOK {
 		return nil, refusedData(rep)
 	}
-	tolerated, err := checkData(rep, s.options.Lenient)
+	encoded, tolerated, err := checkData(rep, s.options.Lenient)
 	if err != nil {
 		return nil, err
 	}
-	out, err := decodeOutput(rep.body, s.options.Lenient)
+	out, err := decodeOutput(rep.body, encoded, s.options.Lenient)
 	if err != nil {
 		return nil, fail(CodeBadReply, "the server's reply is malformed", "correct the bootstrap server", err)
 	}
@@ -114,56 +110,94 @@ func (s *Session) GetBootstrappingData(ctx context.Context, in Input) (*Output, 
 	return out, nil
 }
 
-// checkData makes sure that a successful reply claims to be what was asked for, and is there whole.
-func checkData(rep *reply, lenient bool) (warning string, err error) {
-	switch rep.mediaType {
-	case mediaJSON:
-	case "application/json", "application/yang.data+json", "":
-		if !lenient {
-			return "", fail(CodeBadReply, "the reply's media type is not "+mediaJSON, "correct the bootstrap server, or set trust.lenient",
-				fmt.Errorf("media type %q", rep.mediaType))
+// call invokes an operation. A server that does not want JSON is asked once in XML and, if it wants that, from then on only in
+// XML: RFC 8040 §5.2 lets a server do with one of the two. input is in JSON; a warning is about the server's RESTCONF root.
+func (s *Session) call(ctx context.Context, name string, input []byte) (rep *reply, warning string, err error) {
+	root, warning, err := s.discover(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	s.mu.Lock()
+	now, settled := s.encoding, s.settled
+	s.mu.Unlock()
+	rep, err = s.callIn(ctx, now, root, name, input)
+	if err != nil || settled || !wantsXML(rep) {
+		return rep, warning, err
+	}
+	s.log.InfoContext(ctx, "the server does not want JSON; XML is used", "status", rep.status)
+	if rep.status != http.StatusOK {
+		if rep, err = s.callIn(ctx, inXML, root, name, input); err != nil {
+			return nil, warning, err
 		}
-		warning = fmt.Sprintf("the reply's media type is %q instead of %s", rep.mediaType, mediaJSON)
-	case mediaXML:
-		return "", fail(CodeBadReply, "the server replied in XML, although JSON was asked for", "enable JSON on the bootstrap server", nil)
-	default:
-		return "", fail(CodeNotBootstrapServer, "the server answered with "+kindOf(rep.mediaType)+" instead of bootstrapping data",
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.settled = true; !refusesEncoding(rep) {
+		s.encoding = inXML
+	}
+	return rep, warning, nil
+}
+
+func (s *Session) callIn(ctx context.Context, e encoding, root *url.URL, name string, input []byte) (*reply, error) {
+	body, err := e.encode(input)
+	if err != nil {
+		return nil, fail(reason.Internal, "the request cannot be encoded", "", err)
+	}
+	return s.exchange(ctx, request{http.MethodPost, root.JoinPath("operations", module+":"+name), string(e), body, maxReply})
+}
+
+// wantsXML reports whether the server could not read a request in JSON, or answered it in XML. A server that knows XML alone
+// may well call JSON a malformed message.
+func wantsXML(rep *reply) bool {
+	e, _ := encodingOf(rep.mediaType)
+	return refusesEncoding(rep) || e == inXML && (rep.status == http.StatusOK || rep.status == http.StatusBadRequest)
+}
+
+func refusesEncoding(rep *reply) bool {
+	return rep.status == http.StatusNotAcceptable || rep.status == http.StatusUnsupportedMediaType
+}
+
+// checkData makes sure that a successful reply claims to be bootstrapping data, and is there whole.
+func checkData(rep *reply, lenient bool) (e encoding, warning string, err error) {
+	e, exact := encodingOf(rep.mediaType)
+	switch {
+	case e == "":
+		return "", "", fail(CodeNotBootstrapServer, "the server answered with "+kindOf(rep.mediaType)+" instead of bootstrapping data",
 			"check the address; a captive portal or another web server may be in between", nil)
+	case !exact && !lenient:
+		return "", "", fail(CodeBadReply, "the reply's media type is not "+string(e), "correct the bootstrap server, or set trust.lenient",
+			fmt.Errorf("media type %q", rep.mediaType))
+	case !exact:
+		warning = fmt.Sprintf("the reply's media type is %q instead of %s", rep.mediaType, e)
 	}
 	if rep.tooLarge {
-		return "", fail(CodeBadReply, fmt.Sprintf("the reply is larger than %d MiB", maxReply>>20),
+		return "", "", fail(CodeBadReply, fmt.Sprintf("the reply is larger than %d MiB", maxReply>>20),
 			"have the server send less; images and large files belong on a file server", nil)
 	}
 	if rep.encoded {
-		return "", fail(CodeBadReply, "the reply is compressed without being asked to", "disable compression on the bootstrap server", nil)
+		return "", "", fail(CodeBadReply, "the reply is compressed without being asked to", "disable compression on the bootstrap server", nil)
 	}
-	return warning, nil
-}
-
-func rpc(root *url.URL, name string, body []byte) request {
-	return request{http.MethodPost, root.JoinPath("operations", module+":"+name), mediaJSON, body, maxReply}
+	return e, warning, nil
 }
 
 // decodeOutput decodes the output of get-bootstrapping-data.
-func decodeOutput(document []byte, lenient bool) (*Output, error) {
-	if err := checkDocument(document); err != nil {
-		return nil, err
-	}
-	top, err := members(document)
-	if err != nil {
-		return nil, err
-	}
-	if len(top) != 1 || top[0].name != module+":output" {
-		return nil, fmt.Errorf("want exactly one member, %s:output", module)
-	}
-	list, err := members(top[0].value)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", top[0].name, err)
-	}
+func decodeOutput(document []byte, e encoding, lenient bool) (*Output, error) {
 	out := new(Output)
+	var tolerate func(where, what string)
+	if lenient {
+		tolerate = func(where, what string) { out.warn("the reply's %s: %s", where, what) }
+	}
+	root, err := e.parse(document, outputXML(), tolerate)
+	if err != nil {
+		return nil, err
+	}
+	list, err := only(root, module+":output")
+	if err != nil {
+		return nil, err
+	}
 	for _, m := range list {
 		if err := out.set(m, lenient); err != nil {
-			return nil, fmt.Errorf("%s: %w", printable(m.name, 64), err)
+			return nil, fmt.Errorf("%s: %w", printable(m.Name, 64), err)
 		}
 	}
 	b := out.Bundle
@@ -177,10 +211,10 @@ func decodeOutput(document []byte, lenient bool) (*Output, error) {
 }
 
 // set takes one member of the output.
-func (out *Output) set(m member, lenient bool) error {
-	switch m.name {
+func (out *Output) set(m strictjson.Member, lenient bool) error {
+	switch m.Name {
 	case "reporting-level":
-		return out.setLevel(m.value)
+		return out.setLevel(m.Value)
 	case "conveyed-information":
 		return out.setArtifact(&out.Bundle.ConveyedInformation, m, lenient)
 	case "owner-certificate":
@@ -189,20 +223,19 @@ func (out *Output) set(m member, lenient bool) error {
 		return out.setArtifact(&out.Bundle.OwnershipVoucher, m, lenient)
 	}
 	// Another module may add to the output (RFC 7951 §4); this one may not add to itself.
-	other, _, qualified := strings.Cut(m.name, ":")
+	other, _, qualified := strings.Cut(m.Name, ":")
 	if !lenient && (!qualified || other == module) {
 		return fmt.Errorf("unknown member")
 	}
-	out.warn("the reply's member %q is unknown and was ignored", printable(m.name, 64))
+	out.warn("the reply's member %q is unknown and was ignored", printable(m.Name, 64))
 	return nil
 }
 
-func (out *Output) setLevel(value []byte) error {
-	level, err := text(value)
-	if err != nil {
-		return err
+func (out *Output) setLevel(value strictjson.Value) error {
+	if value.Kind != strictjson.String {
+		return errors.New("not a string")
 	}
-	switch level {
+	switch level := value.Text; level {
 	case progress.Minimal.String():
 		out.Level = progress.Minimal
 	case progress.Verbose.String():
@@ -214,13 +247,13 @@ func (out *Output) setLevel(value []byte) error {
 	return nil
 }
 
-func (out *Output) setArtifact(to *[]byte, m member, lenient bool) error {
-	decoded, folded, err := binary(m.value, lenient)
+func (out *Output) setArtifact(to *[]byte, m strictjson.Member, lenient bool) error {
+	decoded, folded, err := binary(m.Value, lenient)
 	if err != nil {
 		return err
 	}
 	if folded {
-		out.warn("%s has white space inside its base64", m.name)
+		out.warn("%s has white space inside its base64", m.Name)
 	}
 	*to = decoded
 	return nil

@@ -25,8 +25,8 @@ const (
 type request struct {
 	method string
 	url    *url.URL
-	accept string
-	body   []byte // JSON; nil when there is none
+	accept string // the media type of the reply, and of the body
+	body   []byte // nil when there is none
 	limit  int64  // of the body of a successful reply, in bytes
 }
 
@@ -91,7 +91,7 @@ func httpRequest(ctx context.Context, r request) *http.Request {
 		},
 	}).WithContext(ctx)
 	if r.body != nil {
-		req.Header.Set("Content-Type", mediaJSON)
+		req.Header.Set("Content-Type", r.accept)
 		req.ContentLength = int64(len(r.body))
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(r.body)), nil }
 		req.Body, _ = req.GetBody()

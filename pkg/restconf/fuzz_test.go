@@ -7,6 +7,7 @@ import (
 	"encoding/xml"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 	"unicode"
@@ -35,7 +36,7 @@ func FuzzRoot(f *testing.F) {
 		if root.Scheme != base.Scheme || root.Host != base.Host || root.User != nil || root.RawQuery != "" || !strings.HasPrefix(root.Path, "/") {
 			t.Fatalf("root %q leaves the origin", root)
 		}
-		target := rpc(root, "report-progress", nil).url
+		target := root.JoinPath("operations", module+":report-progress")
 		if !strings.HasPrefix(target.RequestURI(), "/") || strings.ContainsFunc(target.RequestURI(), func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 			t.Fatalf("request target %q", target.RequestURI())
 		}
@@ -65,7 +66,7 @@ func FuzzOutput(f *testing.F) {
 		f.Add([]byte(seed), false)
 	}
 	f.Fuzz(func(t *testing.T, document []byte, lenient bool) {
-		out, err := decodeOutput(document, lenient)
+		out, err := decodeOutput(document, inJSON, lenient)
 		if err != nil {
 			return
 		}
@@ -92,8 +93,9 @@ func FuzzOutput(f *testing.F) {
 func FuzzErrors(f *testing.F) {
 	f.Add([]byte(`{"ietf-restconf:errors":{"error":[{"error-type":"application","error-tag":"invalid-value","error-message":"no \u0007 data"}]}}`))
 	f.Add([]byte(`{"ietf-restconf:errors":{"error":[{},{"error-tag":1},[],{"error-path":"/x","error-message":"m"}]}}`))
+	f.Add([]byte(`<errors xmlns="urn:ietf:params:xml:ns:yang:ietf-restconf"><error><error-tag>invalid-value</error-tag><error-message xml:lang="en">no data</error-message></error></errors>`))
 	f.Fuzz(func(t *testing.T, document []byte) {
-		list := decodeErrors(document)
+		list := append(decodeErrors(document, inJSON), decodeErrors(document, inXML)...)
 		if len(list) > maxErrorEntries {
 			t.Fatalf("%d entries", len(list))
 		}
@@ -108,27 +110,78 @@ func FuzzErrors(f *testing.F) {
 	})
 }
 
-// members agrees with encoding/json about every object without duplicates.
-func FuzzMembers(f *testing.F) {
-	for _, seed := range []string{`{}`, `{"a":1,"b":[{"c":"}]"}],"d":"\\"}`, ` {"a" :true , "\"":{} } `, `{"a":"\\\"x"}`} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, document []byte) {
-		if checkDocument(document) != nil {
+// The two encodings of one answer are decoded alike, and neither says what the other cannot.
+func FuzzEncodings(f *testing.F) {
+	f.Add("verbose", []byte("ci"), []byte("oc"), []byte("ov"), "x", uint8(15), false)
+	f.Add("min<imal> ", []byte{}, []byte(nil), []byte{0}, " \t", uint8(3), true)
+	f.Fuzz(func(t *testing.T, level string, ci, oc, ov []byte, tail string, present uint8, lenient bool) {
+		leaves := map[string]any{}
+		for i, leaf := range []struct {
+			name  string
+			value any
+		}{{"reporting-level", level}, {"conveyed-information", ci}, {"owner-certificate", oc}, {"ownership-voucher", ov},
+			{"unknown", tail}, {"conveyed-information", base64.StdEncoding.EncodeToString(ci) + tail}} {
+			if present&(1<<i) != 0 {
+				leaves[leaf.name] = leaf.value
+			}
+		}
+		document, err := json.Marshal(map[string]any{module + ":output": leaves})
+		if err != nil {
+			t.Fatal(err)
+		}
+		encoded, err := inXML.encode(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fromJSON, errJSON := decodeOutput(document, inJSON, lenient)
+		fromXML, errXML := decodeOutput(encoded, inXML, lenient)
+		// XML has no control characters, and no such thing as null.
+		if unequal := strings.ContainsFunc(level+tail, func(r rune) bool { return r < ' ' || r == 0xfffe || r == 0xffff }); unequal {
 			return
 		}
-		list, err := members(document)
+		if ci == nil || oc == nil || ov == nil {
+			return
+		}
+		if strings.TrimSpace(level) != level {
+			return // judged by the rules of XML: white space around an enumeration is not part of it
+		}
+		if (errJSON == nil) != (errXML == nil) {
+			t.Fatalf("JSON: %v, XML: %v\n%s\n%s", errJSON, errXML, document, encoded)
+		}
+		if errJSON == nil && !reflect.DeepEqual(fromJSON, fromXML) {
+			t.Fatalf("%+v\n%+v", fromJSON, fromXML)
+		}
+	})
+}
+
+// What is accepted in XML names each artifact once, and has it as base64.
+func FuzzOutputXML(f *testing.F) {
+	for _, seed := range []string{
+		`<output xmlns="urn:ietf:params:xml:ns:yang:ietf-sztp-bootstrap-server"><conveyed-information>aGVsbG8=</conveyed-information></output>`,
+		`<s:output xmlns:s="urn:ietf:params:xml:ns:yang:ietf-sztp-bootstrap-server"><s:conveyed-information> aGVs<![CDATA[bG8=]]></s:conveyed-information><x/></s:output>`,
+		`<!DOCTYPE output [<!ENTITY e "x">]><output>&e;</output>`,
+	} {
+		f.Add([]byte(seed), true)
+		f.Add([]byte(seed), false)
+	}
+	f.Fuzz(func(t *testing.T, document []byte, lenient bool) {
+		out, err := decodeOutput(document, inXML, lenient)
 		if err != nil {
 			return
 		}
-		var want map[string]json.RawMessage
-		if err := json.Unmarshal(document, &want); err != nil || len(want) != len(list) {
-			t.Fatalf("%d members, want %d (%v)", len(list), len(want), err)
+		var oracle struct {
+			XMLName xml.Name
+			CI      []string `xml:"urn:ietf:params:xml:ns:yang:ietf-sztp-bootstrap-server conveyed-information"`
 		}
-		for _, m := range list {
-			if !bytes.Equal(m.value, want[m.name]) {
-				t.Fatalf("%q: %q, want %q", m.name, m.value, want[m.name])
-			}
+		if err := xml.Unmarshal(bytes.TrimPrefix(document, []byte("\ufeff")), &oracle); err != nil || oracle.XMLName.Local != "output" {
+			t.Fatalf("accepted what encoding/xml reads as %v, %v", oracle.XMLName, err)
+		}
+		if len(oracle.CI) != 1 {
+			t.Fatalf("%d elements conveyed-information", len(oracle.CI))
+		}
+		want, err := base64.StdEncoding.DecodeString(strings.NewReplacer(" ", "", "\t", "").Replace(oracle.CI[0]))
+		if err != nil || !bytes.Equal(out.Bundle.ConveyedInformation, want) {
+			t.Fatalf("%x, want %x (%v)", out.Bundle.ConveyedInformation, want, err)
 		}
 	})
 }

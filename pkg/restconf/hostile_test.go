@@ -48,20 +48,41 @@ func decodeXRD(document []byte) {
 	_, _ = rootFrom(&reply{status: http.StatusOK, header: http.Header{}, mediaType: mediaXRD, body: document}, base)
 }
 
-func decodeReply(document []byte) { _, _ = decodeOutput(document, true) }
+func decodeReply(document []byte) { _, _ = decodeOutput(document, inJSON, true) }
+
+func hostileXML() map[string][]byte {
+	const root, end = `<output xmlns="` + namespaces + module + `">`, `</output>`
+	return map[string][]byte{
+		"elements":      hostile.Fill(root, "<a/>", "", end),
+		"nested":        hostile.Fill(root, "<a>", "</a>", end),
+		"attributes":    hostile.Fill("<output", ` a=""`, "", "/>"),
+		"types":         hostile.Fill("", "<!DOCTYPE a>", "", root+end),
+		"entities":      hostile.Fill(root+"<conveyed-information>", "&lt;", "", "</conveyed-information>"+end),
+		"sections":      hostile.Fill(root+"<conveyed-information>", "<![CDATA[A]]>", "", "</conveyed-information>"+end),
+		"long-artifact": hostile.Fill(root+"<conveyed-information>", "AAAA", "", "</conveyed-information>"+end),
+		"levels":        hostile.Fill(root, "<reporting-level>x</reporting-level>", "", end),
+	}
+}
+
+func decodeReplyXML(document []byte) { _, _ = decodeOutput(document, inXML, true) }
+
+func decodeRefusalXML(document []byte) { _ = decodeErrors(document[:maxErrorReply], inXML) }
 
 // decodeRefusal sees no more than what is read of a reply that is not successful.
-func decodeRefusal(document []byte) { _ = decodeErrors(document[:maxErrorReply]) }
+func decodeRefusal(document []byte) { _ = decodeErrors(document[:maxErrorReply], inJSON) }
 
 // TestHostileReplies bounds the memory for what servers reply.
 func TestHostileReplies(t *testing.T) {
 	t.Run("xrd", func(t *testing.T) { hostile.Check(t, hostileXRD(), decodeXRD) })
 	t.Run("output", func(t *testing.T) { hostile.Check(t, hostileReplies(), decodeReply) })
 	t.Run("errors", func(t *testing.T) { hostile.Check(t, hostileReplies(), decodeRefusal) })
+	t.Run("output-xml", func(t *testing.T) { hostile.Check(t, hostileXML(), decodeReplyXML) })
+	t.Run("errors-xml", func(t *testing.T) { hostile.Check(t, hostileXML(), decodeRefusalXML) })
 }
 
 func BenchmarkHostileReplies(b *testing.B) {
 	b.Run("xrd", func(b *testing.B) { hostile.Benchmark(b, hostileXRD(), decodeXRD) })
 	b.Run("output", func(b *testing.B) { hostile.Benchmark(b, hostileReplies(), decodeReply) })
 	b.Run("errors", func(b *testing.B) { hostile.Benchmark(b, hostileReplies(), decodeRefusal) })
+	b.Run("output-xml", func(b *testing.B) { hostile.Benchmark(b, hostileXML(), decodeReplyXML) })
 }

@@ -2,13 +2,12 @@ package restconf
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 	"unicode/utf8"
 
+	"github.com/xpu-sztp/ztp/artifacts/strictjson"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 )
 
@@ -67,10 +66,11 @@ func refusal(rep *reply, code reason.Code, msg, fix string) *Error {
 	}
 	e := fail(code, fmt.Sprintf("%s (HTTP %d%s)", msg, rep.status, wait), fix, nil)
 	e.Status, e.RetryAfter = rep.status, rep.retryAfter()
+	encoded, _ := encodingOf(rep.mediaType)
 	switch {
 	case rep.encoded || len(rep.body) == 0:
-	case strings.HasSuffix(rep.mediaType, "json"):
-		e.Replies = decodeErrors(rep.body)
+	case encoded != "" && rep.mediaType != "":
+		e.Replies = decodeErrors(rep.body, encoded)
 		if len(e.Replies) > 0 {
 			e.Msg += ": " + e.Replies[0].String()
 		}
@@ -92,35 +92,24 @@ func (r ErrorReply) String() string {
 
 // decodeErrors reads the errors of a RESTCONF errors body (RFC 8040 §7.1). It never fails: a body that cannot be read
 // explains nothing, and the status stands for itself.
-func decodeErrors(document []byte) []ErrorReply {
-	if checkDocument(document) != nil {
+func decodeErrors(document []byte, e encoding) []ErrorReply {
+	root, err := e.parse(document, errorsXML(), func(string, string) {})
+	if err != nil {
 		return nil
 	}
-	top, err := members(document)
-	if err != nil || len(top) != 1 || top[0].name != "ietf-restconf:errors" {
+	errs, err := only(root, errorsModule+":errors")
+	if err != nil || len(errs) != 1 || errs[0].Name != "error" {
 		return nil
 	}
-	errs, err := members(top[0].value)
-	if err != nil || len(errs) != 1 || errs[0].name != "error" {
-		return nil
-	}
-	var entries []json.RawMessage
-	if json.Unmarshal(errs[0].value, &entries) != nil {
-		return nil
-	}
+	entries := errs[0].Value.Items
 	var list []ErrorReply
 	for _, entry := range entries[:min(len(entries), maxErrorEntries)] {
-		leaves, err := members(entry)
-		if err != nil {
-			continue
-		}
 		var r ErrorReply
 		fields := map[string]*string{"error-type": &r.Type, "error-tag": &r.Tag, "error-app-tag": &r.AppTag,
 			"error-path": &r.Path, "error-message": &r.Message}
-		for _, leaf := range leaves {
-			if field := fields[leaf.name]; field != nil {
-				value, _ := text(leaf.value)
-				*field = printable(value, maxErrorText)
+		for _, leaf := range entry.Members {
+			if field := fields[leaf.Name]; field != nil && leaf.Value.Kind == strictjson.String {
+				*field = printable(leaf.Value.Text, maxErrorText)
 			}
 		}
 		if r.Tag != "" || r.Message != "" {

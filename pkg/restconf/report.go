@@ -54,11 +54,7 @@ func (s *Session) ReportProgress(ctx context.Context, r progress.Report) error {
 	limited, cancel := context.WithTimeoutCause(ctx, s.options.Timeouts.Report, fail(CodeServerTimeout,
 		fmt.Sprintf("the server did not take the report within %v", s.options.Timeouts.Report), "check that the server answers other clients", nil))
 	defer cancel()
-	root, _, err := s.discover(limited)
-	if err != nil {
-		return err
-	}
-	rep, err := s.exchange(limited, rpc(root, "report-progress", body))
+	rep, _, err := s.call(limited, "report-progress", body)
 	switch {
 	case err != nil:
 		return err

@@ -2,7 +2,8 @@
 // one server, on which the RESTCONF root is discovered, bootstrapping data is fetched and progress is reported. The
 // device always presents its certificate. A session is either authenticated, when the server's certificate was anchored
 // before the first byte of HTTP, or provisional; a provisional server learns nothing about the device beyond its
-// certificate and never gets a report, whatever the caller asks for. Replies are bounded in size and time and decoded
+// certificate and never gets a report, whatever the caller asks for. Servers are talked to in JSON, or in XML when they
+// cannot do otherwise. Replies are bounded in size and time and decoded
 // strictly, and everything a server can do wrong has a reason code.
 package restconf
 
@@ -82,6 +83,8 @@ type Session struct {
 	live     *conn // the newest connection
 	evidence *artifacts.ServerEvidence
 	root     *url.URL // of the RESTCONF API, once discovered
+	encoding encoding // of requests
+	settled  bool     // the server was asked in both encodings, or answered in XML
 }
 
 // maxHeader bounds the header of a reply, in bytes.
@@ -110,6 +113,7 @@ func Connect(ctx context.Context, o Options) (*Session, error) {
 		log:      o.Logger.With("server", origin.Host, "address", o.Address.String()),
 		origin:   origin,
 		sessions: tls.NewLRUClientSessionCache(1),
+		encoding: inJSON,
 	}
 	s.transport = &http.Transport{
 		DialTLSContext:         s.takeConnection,

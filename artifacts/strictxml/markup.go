@@ -1,4 +1,4 @@
-package artifacts
+package strictxml
 
 import (
 	"bytes"
@@ -19,14 +19,14 @@ func (m *markupReader) allow(offset int) {
 	m.stop = len(m.data)
 	rest := m.data[min(offset, len(m.data)):]
 	if bytes.HasPrefix(rest, []byte("<")) && !bytes.HasPrefix(rest, []byte("<![CDATA[")) {
-		m.stop = min(offset+maxXMLMarkup, len(m.data))
+		m.stop = min(offset+MaxMarkup, len(m.data))
 	}
 }
 
 // ReadByte makes the tokenizer read no further ahead than it must.
 func (m *markupReader) ReadByte() (byte, error) {
 	if m.next >= m.stop && m.stop < len(m.data) {
-		return 0, fmt.Errorf("a tag, comment or declaration of more than %d bytes", maxXMLMarkup)
+		return 0, fmt.Errorf("a tag, comment or declaration of more than %d bytes", MaxMarkup)
 	}
 	if m.next >= len(m.data) {
 		return 0, io.EOF
