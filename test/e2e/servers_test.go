@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +64,29 @@ func TestKea6(t *testing.T) {
 	wantInLog(t, kea.String(), "DHCP6_LEASE_ALLOC", "DHCP6_RELEASE_NA")
 	wantInLog(t, access(), `"GET /LabOS-2.0.0.img HTTP/1.1" 200`)
 	noNetworkOf(t, l, d)
+}
+
+// TestXMLServers has a redirect and a bootstrap server that know XML alone: the device is provisioned, and every report arrives
+// (R7-04).
+func TestXMLServers(t *testing.T) {
+	ctx := within(t, time.Minute)
+	l := newLab(t, lab.Options{Family: lab.IPv4})
+	l.Redirect.SpeakXML()
+	l.Bootstrap.SpeakXML()
+	l.Onboard(onboarding(l), "verbose")
+	d := newDevice(t, l, device.Options{})
+
+	exit, err := d.Run(ctx, 3)
+	if exit != 0 || err != nil {
+		t.Fatalf("exit code %d, %v", exit, err)
+	}
+	wantProvisioned(t, l, d)
+	got := reports(l)
+	for _, want := range []string{"bootstrap-initiated", "boot-image-installed-rebooting", "pre-script-complete", "bootstrap-complete"} {
+		if !slices.Contains(got, want) {
+			t.Errorf("no report %s among %v", want, got)
+		}
+	}
 }
 
 // real gives the lab's own namespace and bridge to servers that are not the lab's. The bridge gets a neighbour, without

@@ -54,6 +54,9 @@ type trustAnchorCerts struct {
 }
 
 func (s *Server) getBootstrappingData(w http.ResponseWriter, r *http.Request) {
+	if s.refusesJSON(w, r) {
+		return
+	}
 	chain := r.TLS.PeerCertificates
 	req := Request{Serial: chain[0].Subject.SerialNumber, Chain: chain, Host: r.Host, Received: time.Now()}
 	if err := s.decode(r, &req.Input); err != nil {
@@ -74,17 +77,16 @@ func (s *Server) getBootstrappingData(w http.ResponseWriter, r *http.Request) {
 	answer, err := s.options.Answer(req)
 	if err != nil {
 		s.note(req.Serial, trust, http.StatusNotFound, "nothing for %s: %v", req.Serial, err)
-		restconfError(w, http.StatusNotFound, "application", "invalid-value", err.Error())
+		s.write(w, http.StatusNotFound, "ietf-restconf:errors", restconfErrors("application", "invalid-value", err.Error()))
 		return
 	}
 	s.note(req.Serial, trust, http.StatusOK, "%s", describe(req, answer))
-	w.Header().Set("Content-Type", jsonType)
-	json.NewEncoder(w).Encode(map[string]any{"ietf-sztp-bootstrap-server:output": struct {
+	s.write(w, http.StatusOK, "ietf-sztp-bootstrap-server:output", struct {
 		Level string `json:"reporting-level,omitempty"`
 		CI    []byte `json:"conveyed-information"`
 		OC    []byte `json:"owner-certificate,omitempty"`
 		OV    []byte `json:"ownership-voucher,omitempty"`
-	}{answer.ReportingLevel, answer.ConveyedInformation, answer.OwnerCertificate, answer.OwnershipVoucher}})
+	}{answer.ReportingLevel, answer.ConveyedInformation, answer.OwnerCertificate, answer.OwnershipVoucher})
 }
 
 func (s *Server) note(serial, trust string, status int, format string, args ...any) {
@@ -119,6 +121,9 @@ func checkInput(in Input) error {
 }
 
 func (s *Server) reportProgress(w http.ResponseWriter, r *http.Request) {
+	if s.refusesJSON(w, r) {
+		return
+	}
 	rep := Report{Serial: r.TLS.PeerCertificates[0].Subject.SerialNumber, Received: time.Now(), Status: http.StatusNoContent}
 	err := s.decode(r, &rep.ProgressInput)
 	if err == nil {
@@ -156,10 +161,22 @@ func checkReport(in ProgressInput) error {
 
 // decode reads the RESTCONF input document strictly: media type, one member, no unknown leaves.
 func (s *Server) decode(r *http.Request, into any) error {
-	if mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mediaType != jsonType {
-		return fmt.Errorf("content type %q: use %s", r.Header.Get("Content-Type"), jsonType)
+	want := jsonType
+	if s.speaksXML() {
+		want = xmlType
+	}
+	for _, name := range []string{"Content-Type", "Accept"} {
+		if name == "Accept" && r.Header.Get(name) == "" {
+			continue // anything will do
+		}
+		if mediaType, _, err := mime.ParseMediaType(r.Header.Get(name)); err != nil || mediaType != want {
+			return fmt.Errorf("%s %q: use %s", name, r.Header.Get(name), want)
+		}
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
+	if err == nil && want == xmlType {
+		body, err = jsonOf(body)
+	}
 	if err != nil {
 		return err
 	}
@@ -180,14 +197,10 @@ func (s *Server) refuse(w http.ResponseWriter, serial, operation string, err err
 	err = s.violation(serial, "%s: %w", operation, err)
 	s.options.Log.Add(s.options.Name, event.Request, []string{"serial", serial, "operation", operation, "status", "400"},
 		"malformed request of %s refused: %v", serial, err)
-	restconfError(w, http.StatusBadRequest, "protocol", "malformed-message", err.Error())
+	s.write(w, http.StatusBadRequest, "ietf-restconf:errors", restconfErrors("protocol", "malformed-message", err.Error()))
 }
 
-// restconfError writes the error document of RFC 8040 §7.1.
-func restconfError(w http.ResponseWriter, status int, kind, tag, message string) {
-	w.Header().Set("Content-Type", jsonType)
-	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(map[string]any{"ietf-restconf:errors": map[string]any{"error": []map[string]string{
-		{"error-type": kind, "error-tag": tag, "error-message": message},
-	}}})
+// restconfErrors is the error document of RFC 8040 §7.1 with one entry.
+func restconfErrors(kind, tag, message string) any {
+	return map[string]any{"error": []map[string]string{{"error-type": kind, "error-tag": tag, "error-message": message}}}
 }

@@ -1,4 +1,4 @@
-// Package bootstrap is a bootstrap server (RFC 8572 §7) for laboratories: RESTCONF over mutual TLS, JSON, a device known by
+// Package bootstrap is a bootstrap server (RFC 8572 §7) for laboratories: RESTCONF over mutual TLS, JSON or XML, a device known by
 // the serial number in its IDevID. It is strict about what devices may send, keeps every request and report for inspection,
 // and can be told to misbehave. What a device is given is decided by a function of the caller's.
 package bootstrap
@@ -78,6 +78,7 @@ type Server struct {
 	reports    []Report
 	violations []string
 	handshakes int
+	xml        bool // see SpeakXML
 }
 
 // New returns a server that is ready to Serve.
