@@ -103,7 +103,7 @@ func (d *decoder) redirectInformation(v strictjson.Value) []listedServer {
 	servers := make([]listedServer, 0, len(list))
 	for i, item := range list {
 		s := d.bootstrapServer(fmt.Sprintf("%s[%d]", o.at("bootstrap-server"), i), item)
-		same := func(other listedServer) bool { return strings.EqualFold(s.address, other.address) }
+		same := func(other listedServer) bool { return CanonicalHost(s.address) == CanonicalHost(other.address) }
 		if slices.ContainsFunc(servers, same) {
 			if !d.lenient {
 				d.fail(o.at("bootstrap-server"), "address %s appears twice", cms.Printable(s.address))

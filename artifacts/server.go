@@ -58,6 +58,15 @@ func parseTrustAnchor(der []byte, lenient bool) (anchor TrustAnchor, warning str
 	return anchor, warning, nil
 }
 
+// CanonicalHost returns the one spelling of a host name or IP address that tells whether two mean the same server: the
+// canonical formats of RFC 6991 §4, without an IPv6 address's zone, and a name without the dot of the root at its end.
+func CanonicalHost(host string) string {
+	if address, err := netip.ParseAddr(host); err == nil {
+		return address.WithZone("").Unmap().String()
+	}
+	return strings.TrimSuffix(strings.ToLower(host), ".")
+}
+
 // singleChain puts certs in order, from the lowest to the root, by who signed whom.
 func singleChain(certs []*x509.Certificate) ([]*x509.Certificate, error) {
 	if len(certs) == 0 {

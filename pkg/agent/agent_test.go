@@ -74,8 +74,8 @@ func TestUntrustedListNeverAuthenticates(t *testing.T) { // R5.5-04, R8-08, R5.3
 		"connect 192.0.2.1 192.0.2.1:443 provisional",
 		"resolve bs.example",
 		"connect bs.example 192.0.2.2:443 provisional")
-	want := restconf.Input{SignedDataPreferred: true, Nonce: make([]byte, 32)}
-	for _, in := range w.inputs { // R5.3-11
+	for i, in := range w.inputs { // R5.3-11
+		want := restconf.Input{SignedDataPreferred: true, Nonce: nonceNumber(byte(i + 1))}
 		if diff := cmp.Diff(want, in); diff != "" {
 			t.Errorf("told an untrusted server more than it may know:\n%s", diff)
 		}
@@ -90,7 +90,7 @@ func TestTrustedServerLearnsTheDevice(t *testing.T) {
 	if _, err := w.round(t, leads{w.lead(true, at("bs.example", ca.anchor()))}); err != nil {
 		t.Fatal(err)
 	}
-	want := []restconf.Input{{HWModel: "X100", OSName: "AcmeOS", OSVersion: "1", Nonce: make([]byte, 32)}}
+	want := []restconf.Input{{HWModel: "X100", OSName: "AcmeOS", OSVersion: "1", Nonce: nonceNumber(1)}}
 	if diff := cmp.Diff(want, w.inputs); diff != "" {
 		t.Error(diff)
 	}
@@ -365,6 +365,99 @@ func TestRetryAfterIsHonouredWithinBounds(t *testing.T) {
 				t.Errorf("asked for %v: waited %v, want %v", asked, s.rounds[1], want)
 			}
 		})
+	}
+}
+
+// The flag that cannot be read is neither on nor off.
+func TestFlagUnreadable(t *testing.T) {
+	broken := errors.New("state file unreadable")
+	a := newWorld(t).agent(forbidden{t})
+	a.Enabled = func() (bool, error) { return true, broken }
+	if _, err := a.Run(t.Context()); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A list without servers, and a round without sources, are failures: nothing was bootstrapped.
+func TestNothingToTryIsNoSuccess(t *testing.T) {
+	w := newWorld(t)
+	_, err := w.round(t, leads{w.lead(true)})
+	wantReason(t, err, string(agent.CodeNoServer))
+	_, err = w.round(t)
+	wantReason(t, err, string(agent.CodeNoServer))
+}
+
+// A session that is stopped while it connects leaves other addresses, servers and sources alone.
+func TestStoppedSessionTriesNobodyElse(t *testing.T) { // R5.2-03
+	stopped := errors.New("stopped by a person")
+	w := newWorld(t)
+	w.names["bs.example"] = []string{"192.0.2.1", "192.0.2.2"}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	a := w.agent(leads{w.lead(false, at("bs.example"), at("192.0.2.3"))}, forbidden{t})
+	connect := a.Connect
+	a.Connect = func(ctx context.Context, target agent.Target) (agent.Session, error) {
+		cancel(stopped)
+		return connect(ctx, target)
+	}
+	if _, err := a.Run(ctx); !errors.Is(err, stopped) {
+		t.Errorf("got %v", err)
+	}
+	w.wantTrace(t, "resolve bs.example", "connect bs.example 192.0.2.1:443 provisional")
+	if w.status.Phase == state.PhaseBackingOff {
+		t.Error("waits although it was stopped")
+	}
+}
+
+func TestNameWithoutAddress(t *testing.T) {
+	w := newWorld(t)
+	w.names["empty.example"] = []string{}
+	_, err := w.round(t, leads{w.lead(false, at("nowhere.example"), at("empty.example"))})
+	wantReason(t, err, string(agent.CodeNameNotFound))
+	want := []string{"cannot resolve nowhere.example: no such host", "cannot resolve empty.example: the answer holds no address"}
+	for i, text := range want {
+		if got := w.status.Servers[i].Detail; got != text {
+			t.Errorf("shown %q, want %q", got, text)
+		}
+	}
+}
+
+func TestRoundErrorCounts(t *testing.T) {
+	for n, want := range []string{"e0", "e0 (and 1 more failure)", "e0 (and 2 more failures)"} {
+		e := &agent.RoundError{}
+		for i := range n + 1 {
+			e.Failures = append(e.Failures, agent.Failure{Err: fmt.Errorf("e%d", i)})
+		}
+		if e.Error() != want || !errors.Is(e, e.Failures[n].Err) {
+			t.Errorf("got %q, want %q", e, want)
+		}
+	}
+}
+
+// Waits stay within their bound for ever.
+func TestBackoffNeverOverflows(t *testing.T) {
+	b := agent.Backoff{Initial: 10 * time.Second, Max: time.Hour}
+	for attempt, want := range map[int]time.Duration{1: 5 * time.Second, 2: 10 * time.Second, 9: 1280 * time.Second, 10: 30 * time.Minute,
+		100: 30 * time.Minute, 1 << 20: 30 * time.Minute} {
+		if got := b.Delay(attempt, 0, 0.5); got != want {
+			t.Errorf("attempt %d: %v, want %v", attempt, got, want)
+		}
+	}
+}
+
+// Status tells of each source how it went.
+func TestSourcesAreShown(t *testing.T) {
+	w, s := scriptedWorld(t, 1)
+	w.servers["192.0.2.2"] = &serverThere{answers: [][]byte{onboardingNamed(t, "unsigned")}}
+	static := source.Static{Servers: []artifacts.BootstrapServer{at("192.0.2.2")}}
+	if _, err := w.round(t, leads{w.lead(false, at("192.0.2.9"))}, static, s); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, source := range w.status.Sources {
+		got = append(got, source.Name+" "+source.Result)
+	}
+	if want := []string{"test no-dhcp-answer", "url unsigned-onboarding", "scripted success"}; !slices.Equal(got, want) {
+		t.Errorf("shown %q, want %q", got, want)
 	}
 }
 

@@ -18,9 +18,13 @@ import (
 type liar struct {
 	*world
 	addresses []netip.Addr
+	asked     *int // how often; may be nil
 }
 
 func (l liar) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
+	if l.asked != nil {
+		*l.asked++
+	}
 	return l.addresses, nil
 }
 
@@ -39,7 +43,8 @@ func TestRedirectStormEnds(t *testing.T) {
 	defer giveUp()
 	w.servers["192.0.2.7"] = &serverThere{answers: [][]byte{onboardingNamed(t, "x")}}
 	lead := w.lead(false, at("storm.example"), at("192.0.2.7"))
-	lead.Network = liar{w, manyAddresses(1)}
+	lookups := 0
+	lead.Network = liar{w, manyAddresses(1), &lookups}
 	a := w.agent(leads{lead})
 	connections := 0
 	a.Connect = func(ctx context.Context, target agent.Target) (agent.Session, error) {
@@ -53,12 +58,15 @@ func TestRedirectStormEnds(t *testing.T) {
 		for i := range 64 {
 			names = append(names, entry{host: fmt.Sprintf("s%d-%d.example", connections, i)})
 		}
-		return &session{world: w, there: &serverThere{answers: [][]byte{redirectTo(t, names...)}}}, nil
+		return w.session(&serverThere{answers: [][]byte{redirectTo(t, names...)}}), nil
 	}
 	_, err := a.Round(ctx, 1)
 	wantReason(t, err, string(artifacts.CodeUnsigned)) // the honest server's answer
-	if connections > 100 {
-		t.Errorf("%d connections for one server of the list", connections)
+	if connections > 100 || lookups > 100 {
+		t.Errorf("%d connections and %d lookups for one server of the list", connections, lookups)
+	}
+	if !hasReason(err, agent.CodeSearchTooLong) {
+		t.Errorf("nothing says that the search was too long: %v", err)
 	}
 }
 
@@ -72,14 +80,14 @@ func TestSlowServersAreLeft(t *testing.T) {
 			servers = append(servers, at(fmt.Sprintf("s%d.example", i)))
 		}
 		slow := w.lead(false, servers...)
-		slow.Network = liar{w, manyAddresses(4000)}
+		slow.Network = liar{world: w, addresses: manyAddresses(4000)}
 		w.servers["192.0.2.7"] = &serverThere{chain: ca.serverChain(t, "192.0.2.7"), answers: [][]byte{onboardingNamed(t, "late")}}
 		good := w.lead(true, artifacts.BootstrapServer{Address: "192.0.2.7", Port: 443, Anchors: []artifacts.TrustAnchor{ca.anchor()}})
 		a := w.agent(leads{slow}, leads{good})
 		tried := map[string]bool{}
 		a.Connect = func(ctx context.Context, target agent.Target) (agent.Session, error) {
 			if !strings.HasSuffix(target.Host, ".example") {
-				return &session{world: w, there: w.servers["192.0.2.7"]}, nil
+				return w.session(w.servers["192.0.2.7"]), nil
 			}
 			tried[target.Host] = true
 			select {
@@ -95,6 +103,9 @@ func TestSlowServersAreLeft(t *testing.T) {
 		if took := time.Since(began); took > time.Hour {
 			t.Errorf("the other source had to wait for %v", took)
 		}
+		if !hasReason(err, agent.CodeSearchTooLong) {
+			t.Errorf("nothing says that the search was too long: %v", err)
+		}
 		if len(tried) < 4 {
 			t.Errorf("only %d of 32 servers had their turn", len(tried))
 		}
@@ -107,7 +118,7 @@ func TestSlowServersAreLeft(t *testing.T) {
 func TestAddressesOfOneNameAreBounded(t *testing.T) {
 	w := newWorld(t)
 	lead := w.lead(false, at("many.example"))
-	lead.Network = liar{w, manyAddresses(4000)}
+	lead.Network = liar{world: w, addresses: manyAddresses(4000)}
 	_, err := w.round(t, leads{lead})
 	wantReason(t, err, "connect-failed")
 	if n := len(w.trace); n != 16 {
@@ -115,18 +126,37 @@ func TestAddressesOfOneNameAreBounded(t *testing.T) {
 	}
 }
 
+// TestEveryAddressCounts has names with many dead addresses use up what one server of the list may cost.
+func TestEveryAddressCounts(t *testing.T) {
+	w := newWorld(t)
+	var names []entry
+	for i := range 10 {
+		names = append(names, entry{host: fmt.Sprintf("s%d.example", i)})
+	}
+	w.servers["192.0.2.1"] = &serverThere{answers: [][]byte{redirectTo(t, names...)}}
+	lead := w.lead(false, at("192.0.2.1"))
+	lead.Network = liar{world: w, addresses: manyAddresses(16)}
+	_, err := w.round(t, leads{lead})
+	if !hasReason(err, agent.CodeSearchTooLong) {
+		t.Errorf("got %v", err)
+	}
+	if n := len(w.targets); n != 64 {
+		t.Errorf("%d connections for one server of the list", n)
+	}
+}
+
 // TestNetworkCannotPointTheDeviceAtItself checks lists, redirects and name servers; a person may name what they like.
 func TestNetworkCannotPointTheDeviceAtItself(t *testing.T) {
-	own := []string{"127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::", "224.0.0.1", "ff02::1"}
+	own := []string{"127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "::ffff:0.0.0.0", "0.0.0.0", "::", "224.0.0.1", "ff02::1"}
 	for _, address := range own {
 		t.Run(address, func(t *testing.T) {
 			w := newWorld(t)
 			w.servers["192.0.2.1"] = &serverThere{answers: [][]byte{redirectTo(t, entry{host: address}, entry{host: "liar.example"})}}
 			lead := w.lead(false, at(address), at("192.0.2.1"))
 			lead.Interface = "eth0"
-			lead.Network = liar{w, []netip.Addr{netip.MustParseAddr(address)}}
-			if _, err := w.round(t, leads{lead}); err == nil {
-				t.Error("no error")
+			lead.Network = liar{world: w, addresses: []netip.Addr{netip.MustParseAddr(address)}}
+			if _, err := w.round(t, leads{lead}); !hasReason(err, agent.CodeBadAddress) || !hasReason(err, agent.CodeNameNotFound) {
+				t.Errorf("got %v", err)
 			}
 			w.wantTrace(t, "connect 192.0.2.1 192.0.2.1:443 provisional")
 

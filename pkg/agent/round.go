@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"time"
 
@@ -62,10 +61,6 @@ func (r *round) followLead(ctx context.Context, lead source.Lead) error {
 	}
 	if err != nil {
 		r.showPhase(state.PhaseDiscovering) // the source may have more leads, or wait for them
-	}
-	var final finalError
-	if errors.As(err, &final) {
-		return final.error
 	}
 	return err
 }

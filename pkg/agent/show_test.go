@@ -59,6 +59,9 @@ func TestStatusIsTrueAtEveryMoment(t *testing.T) {
 	if _, err := a.Round(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
+	if w.status.Phase != state.PhaseOnboarding {
+		t.Errorf("after success: phase %s", w.status.Phase)
+	}
 	// Nothing was presented to, and nobody authenticated by, a server that cannot be reached.
 	want := []state.Server{
 		{URL: "https://192.0.2.9:443", Address: "192.0.2.9:443", Source: "test", Result: "connect-failed", Detail: "connection refused"},

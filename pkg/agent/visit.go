@@ -36,10 +36,9 @@ type visit struct {
 // hop is one server as a redirect named it; two hops that are equal make a loop (a server met again with other trust
 // does not: RFC 8572 Appendix B promotes connections that way).
 type hop struct {
-	host          string
-	port          uint16
-	authenticated bool
-	anchors       string // concatenated DER
+	host    string // in its canonical spelling
+	port    uint16
+	anchors string // concatenated DER; empty when the connection is provisional
 }
 
 // tryServers goes through a list of servers in order until one bootstraps the device (RFC 8572 §5.5). trusted tells
@@ -103,7 +102,7 @@ func (v *visit) tryServer(ctx context.Context, server artifacts.BootstrapServer,
 
 // follow returns the visit one hop further, or why that hop is refused.
 func (v *visit) follow(server artifacts.BootstrapServer) (*visit, error) {
-	h := hop{host: server.Address, port: server.Port, authenticated: len(server.Anchors) > 0, anchors: anchorsKey(server.Anchors)}
+	h := hop{host: artifacts.CanonicalHost(server.Address), port: server.Port, anchors: anchorsKey(server.Anchors)}
 	for _, seen := range v.hops {
 		if seen == h {
 			return nil, &reason.Error{Code: CodeRedirectLoop,
@@ -116,8 +115,9 @@ func (v *visit) follow(server artifacts.BootstrapServer) (*visit, error) {
 			Msg: fmt.Sprintf("more than %d redirects in a row, the last one to %s", maxRedirects, hostPort(server)),
 			Fix: "shorten the chain of redirects; RFC 8572 limits it to ten"}
 	}
-	hops := append(v.hops[:len(v.hops):len(v.hops)], h)
-	return &visit{round: v.round, lead: v.lead, ends: v.ends, budget: v.budget, shown: -1, hops: hops}, nil
+	next := *v
+	next.hops = append(v.hops[:len(v.hops):len(v.hops)], h)
+	return &next, nil
 }
 
 // failHere is fail for what the server at the end of the path is the cause of.
@@ -183,7 +183,7 @@ func (v *visit) ask(ctx context.Context, server artifacts.BootstrapServer, addr 
 		return reply{}, nil, v.failHere(StageConnect, err)
 	}
 	v.showConnected(shown, addr, server.Port, session)
-	input, err := v.input(session.Evidence() != nil)
+	input, err := v.input(session.Evidence().Valid())
 	if err != nil {
 		session.Close()
 		return reply{}, nil, v.failHere(StageObtain, err)

@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -39,22 +40,44 @@ type world struct {
 	servers map[string]*serverThere // address → what listens there
 	trace   []string                // what happened, in order
 	inputs  []restconf.Input
+	targets []agent.Target
 	status  state.Status
 	onboard func(onboard.Request) (onboard.Outcome, error)
 	enabled bool
+	clock   artifacts.Clock
+	nonces  byte // how many were drawn; a nonce is 32 times its number
+	open    int  // sessions that nobody closed yet
 }
 
 type serverThere struct {
 	chain   []*x509.Certificate
-	answers [][]byte // conveyed information, one per request; the last repeats
-	fail    error    // of get-bootstrapping-data
+	answers [][]byte                              // conveyed information, one per request; the last repeats
+	signed  func(restconf.Input) artifacts.Bundle // instead, made for each request
+	fail    error                                 // of get-bootstrapping-data
 	asked   int
+
+	warnings []string
 }
 
 func newWorld(t *testing.T) *world {
-	return &world{t: t, names: map[string][]string{}, servers: map[string]*serverThere{}, enabled: true,
+	w := &world{t: t, names: map[string][]string{}, servers: map[string]*serverThere{}, enabled: true,
+		clock:   artifacts.Clock{Now: time.Now(), Confidence: artifacts.ClockRTC},
 		onboard: func(onboard.Request) (onboard.Outcome, error) { return onboard.Complete, nil }}
+	t.Cleanup(func() {
+		if w.open != 0 {
+			t.Errorf("%d sessions were left open", w.open)
+		}
+	})
+	return w
 }
+
+// nonce draws a nonce, all bytes of which are the count of those drawn, from 1.
+func (w *world) nonce() ([]byte, error) {
+	w.nonces++
+	return nonceNumber(w.nonces), nil
+}
+
+func nonceNumber(n byte) []byte { return bytes.Repeat([]byte{n}, 32) }
 
 func (w *world) note(format string, args ...any) {
 	w.trace = append(w.trace, fmt.Sprintf(format, args...))
@@ -67,8 +90,8 @@ func (w *world) agent(sources ...source.Source) *agent.Agent {
 		Connect:   w.connect,
 		Onboarder: w,
 		Enabled:   func() (bool, error) { return w.enabled, nil },
-		Clock:     func() artifacts.Clock { return artifacts.Clock{Now: time.Now(), Confidence: artifacts.ClockRTC} },
-		Nonce:     func() ([]byte, error) { return make([]byte, 32), nil },
+		Clock:     func() artifacts.Clock { return w.clock },
+		Nonce:     w.nonce,
 		Random:    func() float64 { return 0.5 },
 		Retry:     agent.Backoff{Initial: 10 * time.Second, Max: time.Minute},
 		Board:     w,
@@ -95,12 +118,13 @@ func (w *world) ReportParsingError(_ context.Context, _ onboard.Reporter, _ prog
 
 func (w *world) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
 	w.note("resolve %s", host)
-	var found []netip.Addr
-	for _, a := range w.names[host] {
-		found = append(found, netip.MustParseAddr(a))
-	}
-	if found == nil {
+	addresses, known := w.names[host]
+	if !known {
 		return nil, errors.New("no such host")
+	}
+	var found []netip.Addr
+	for _, a := range addresses {
+		found = append(found, netip.MustParseAddr(a))
 	}
 	return found, nil
 }
@@ -115,30 +139,49 @@ func (w *world) connect(_ context.Context, target agent.Target) (agent.Session, 
 		mode = "authenticated"
 	}
 	w.note("connect %s %s:%d %s", target.Host, target.Address, target.Port, mode)
+	w.targets = append(w.targets, target)
+	if w.open > 0 {
+		w.t.Errorf("connecting to %s while another session is open", target.Host)
+	}
 	there, ok := w.servers[target.Address.String()]
 	if !ok {
 		return nil, &reason.Error{Code: "connect-failed", Msg: "connection refused"}
 	}
-	s := &session{world: w, there: there}
+	var evidence *artifacts.ServerEvidence
 	if len(target.Anchors) > 0 {
-		evidence, err := artifacts.AuthenticateServer(there.chain, target.Host, target.Anchors, target.Clock)
-		if err != nil {
+		var err error
+		if evidence, err = artifacts.AuthenticateServer(there.chain, target.Host, target.Anchors, target.Clock); err != nil {
 			return nil, err
 		}
-		s.evidence = evidence
 	}
+	s := w.session(there)
+	s.evidence = evidence
 	return s, nil
+}
+
+// session opens one to a server that did not authenticate.
+func (w *world) session(there *serverThere) *session {
+	w.open++
+	return &session{world: w, there: there}
 }
 
 type session struct {
 	*world
 	there    *serverThere
 	evidence *artifacts.ServerEvidence
+	closed   bool
 }
 
 func (s *session) Evidence() *artifacts.ServerEvidence { return s.evidence }
 func (s *session) Certificate() string                 { return "" }
-func (s *session) Close() error                        { return nil }
+
+func (s *session) Close() error {
+	if !s.closed {
+		s.closed = true
+		s.open--
+	}
+	return nil
+}
 
 func (s *session) ReportProgress(context.Context, progress.Report) error { return nil }
 
@@ -146,6 +189,10 @@ func (s *session) GetBootstrappingData(_ context.Context, in restconf.Input) (*r
 	s.inputs = append(s.inputs, in)
 	if s.there.fail != nil {
 		return nil, s.there.fail
+	}
+	if s.there.signed != nil {
+		s.there.asked++
+		return &restconf.Output{Bundle: s.there.signed(in), Level: progress.Verbose, Warnings: s.there.warnings}, nil
 	}
 	answer := s.there.answers[min(s.there.asked, len(s.there.answers)-1)]
 	s.there.asked++
