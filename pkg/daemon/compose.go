@@ -22,7 +22,7 @@ import (
 func (d *daemon) compose(ctx context.Context, cfg *config.Config, plan leads, id *tpm.Identity, device state.Device, executor *onboard.Executor) (
 	a *agent.Agent, closeAgent func(), err error,
 ) {
-	certificate, _, err := id.TLSCertificate(ctx)
+	certificate, maxVersion, err := id.TLSCertificate(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -39,7 +39,7 @@ func (d *daemon) compose(ctx context.Context, cfg *config.Config, plan leads, id
 	connect := func(ctx context.Context, t agent.Target) (agent.Session, error) {
 		session, err := restconf.Connect(ctx, restconf.Options{
 			Host: t.Host, Port: t.Port, Address: t.Address, Dial: t.Network.DialContext,
-			Certificate: certificate, Anchors: t.Anchors, Clock: t.Clock,
+			Certificate: certificate, MaxVersion: maxVersion, Anchors: t.Anchors, Clock: t.Clock,
 			Lenient: cfg.Trust.Lenient, Logger: d.Logger,
 		})
 		if err != nil {

@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"slices"
 	"sync"
 	"syscall"
 
@@ -117,14 +116,12 @@ func (s *Session) tlsConfig(signer *watchedSigner, evidence **artifacts.ServerEv
 	}
 	config := &tls.Config{
 		MinVersion:         tls.VersionTLS12,
+		MaxVersion:         s.options.MaxVersion,
 		ServerName:         s.options.Host, // crypto/tls leaves IP literals out of the SNI
 		InsecureSkipVerify: true,
 		ClientSessionCache: s.sessions,
 		// Certificates would be filtered by the authorities that the server names; the device has only this one.
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &certificate, nil },
-	}
-	if !signsTLS13(certificate.SupportedSignatureAlgorithms) {
-		config.MaxVersion = tls.VersionTLS12
 	}
 	if s.options.Anchors != nil {
 		config.VerifyConnection = func(state tls.ConnectionState) error {
@@ -137,18 +134,6 @@ func (s *Session) tlsConfig(signer *watchedSigner, evidence **artifacts.ServerEv
 		}
 	}
 	return config
-}
-
-// signsTLS13 reports whether a key limited to algorithms can sign a TLS 1.3 handshake, where PKCS #1 v1.5 and SHA-1 are
-// not allowed (RFC 8446 §4.2.3).
-func signsTLS13(algorithms []tls.SignatureScheme) bool {
-	return len(algorithms) == 0 || slices.ContainsFunc(algorithms, func(a tls.SignatureScheme) bool {
-		switch a {
-		case tls.PKCS1WithSHA1, tls.PKCS1WithSHA256, tls.PKCS1WithSHA384, tls.PKCS1WithSHA512, tls.ECDSAWithSHA1:
-			return false
-		}
-		return true
-	})
 }
 
 // watchedSigner remembers that the key failed, which crypto/tls reports as a plain text, and does not wait for a key that

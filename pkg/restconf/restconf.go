@@ -32,9 +32,12 @@ type Options struct {
 	// Dial opens the TCP connection; nil means a plain net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Certificate is the device's identity: the leaf and all intermediates, with a crypto.Signer. It is presented to
-	// every server that asks (R5.3-03). SupportedSignatureAlgorithms, when set, limits the key; without an algorithm
-	// that TLS 1.3 knows the connection stays at TLS 1.2.
+	// every server that asks (R5.3-03). SupportedSignatureAlgorithms, when set, limits the key.
 	Certificate tls.Certificate
+	// MaxVersion is the highest version of TLS that the key of Certificate can sign for; 0 is the highest there is. With a
+	// key that cannot sign TLS 1.3 handshakes crypto/tls would agree on TLS 1.3 nevertheless, and then fail or present no
+	// certificate.
+	MaxVersion uint16
 	// Anchors are whom to believe about the server's certificate. Nil asks for a provisional connection, which accepts
 	// any certificate and believes nothing; an empty list is not nil, and nothing satisfies it.
 	Anchors  []artifacts.TrustAnchor
