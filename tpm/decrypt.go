@@ -29,14 +29,44 @@ func (k *tpmKey) decrypter() (crypto.Decrypter, error) {
 
 // Decrypt implements crypto.Decrypter with the options of crypto/rsa. With a SessionKeyLen a bad padding yields a
 // random key instead of an error, as in rsa.DecryptPKCS1v15SessionKey, so that nobody can use the device as an oracle.
+//
+// The TPM does the RSA operation only, which succeeds whatever was encrypted, and the padding is taken away here, in constant
+// time: from a TPM that takes it away itself an error comes back sooner than a plaintext, which who sent the ciphertext can
+// measure. There is no other way where the key is bound to a scheme, or the TPM refuses the bare operation.
 func (d tpmDecrypter) Decrypt(_ io.Reader, ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
+	unpad, err := unpadder(opts)
+	if err != nil {
+		return nil, err
+	}
+	if params, err := d.area.Parameters.RSADetail(); err == nil && params.Scheme.Scheme == tpm2.TPMAlgNull {
+		block, err := d.rsaDecrypt(ciphertext, tpm2.TPMTRSADecrypt{Scheme: tpm2.TPMAlgNull})
+		if err == nil {
+			return unpad(d.wholeBlock(block))
+		}
+		if !errors.Is(err, tpm2.TPMRCScheme) {
+			return nil, err
+		}
+	}
+	return d.decryptPadded(ciphertext, opts)
+}
+
+// wholeBlock puts back zeros that a TPM may have left out at the beginning.
+func (d tpmDecrypter) wholeBlock(block []byte) []byte {
+	size := d.public.(*rsa.PublicKey).Size()
+	if len(block) >= size {
+		return block
+	}
+	return append(make([]byte, size-len(block)), block...)
+}
+
+// decryptPadded has the TPM take the padding away.
+func (d tpmDecrypter) decryptPadded(ciphertext []byte, opts crypto.DecrypterOpts) ([]byte, error) {
 	scheme := tpm2.TPMTRSADecrypt{
 		Scheme:  tpm2.TPMAlgRSAES,
 		Details: tpm2.NewTPMUAsymScheme(tpm2.TPMAlgRSAES, &tpm2.TPMSEncSchemeRSAES{}),
 	}
 	keyLen := 0
 	switch o := opts.(type) {
-	case nil:
 	//lint:ignore SA1019 CMS from the field still transports keys this way (RFC 3370, 4.2.1)
 	case *rsa.PKCS1v15DecryptOptions:
 		keyLen = o.SessionKeyLen
@@ -46,17 +76,20 @@ func (d tpmDecrypter) Decrypt(_ io.Reader, ciphertext []byte, opts crypto.Decryp
 			alg, ok = tpm2.TPMAlgSHA1, true // OAEP does not rely on collision resistance, and CMS defaults to SHA-1
 		}
 		if !ok || o.MGFHash != 0 && o.MGFHash != o.Hash || len(o.Label) != 0 {
-			return nil, unusable("", "the TPM decrypts OAEP only with one hash for everything and an empty label")
+			return nil, unusable("make the key with scheme null",
+				"the key in %s decrypts OAEP only with one hash for everything and without a label", d.where)
 		}
 		scheme.Scheme = tpm2.TPMAlgOAEP
 		scheme.Details = tpm2.NewTPMUAsymScheme(tpm2.TPMAlgOAEP, &tpm2.TPMSEncSchemeOAEP{HashAlg: alg})
-	default:
-		return nil, unusable("", "decryption options %T are not supported", opts)
 	}
 	plain, err := d.rsaDecrypt(ciphertext, scheme)
-	if keyLen > 0 && (errors.Is(err, tpm2.TPMRCValue) || err == nil && len(plain) != keyLen) {
+	badPadding := errors.Is(err, tpm2.TPMRCValue)
+	switch {
+	case keyLen > 0 && (badPadding || err == nil && len(plain) != keyLen):
 		plain = make([]byte, keyLen)
 		_, err = rand.Read(plain)
+	case badPadding:
+		err = errPadding
 	}
 	return plain, err
 }

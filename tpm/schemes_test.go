@@ -261,8 +261,74 @@ func TestDecrypt(t *testing.T) {
 				t.Errorf("%s: got %d bytes, %v; want a random key", name, len(plain), err)
 			}
 		}
-		_, err = d.Decrypt(rand.Reader, pkcs1, &rsa.OAEPOptions{Hash: crypto.SHA256, Label: []byte("l")})
-		wantCode(t, err, tpm.CodeKeyUnusable, "label")
+	})
+	// A key that is bound to a scheme has its padding taken away by the TPM.
+	for name, test := range map[string]struct {
+		scheme     tpm2.TPMTRSAScheme
+		can, other crypto.DecrypterOpts
+	}{
+		"bound-to-RSAES": {tpm2.TPMTRSAScheme{Scheme: tpm2.TPMAlgRSAES,
+			Details: tpm2.NewTPMUAsymScheme(tpm2.TPMAlgRSAES, &tpm2.TPMSEncSchemeRSAES{})},
+			&rsa.PKCS1v15DecryptOptions{SessionKeyLen: 16}, &rsa.OAEPOptions{Hash: crypto.SHA256}},
+		"bound-to-OAEP": {tpm2.TPMTRSAScheme{Scheme: tpm2.TPMAlgOAEP,
+			Details: tpm2.NewTPMUAsymScheme(tpm2.TPMAlgOAEP, &tpm2.TPMSEncSchemeOAEP{HashAlg: tpm2.TPMAlgSHA256})},
+			&rsa.OAEPOptions{Hash: crypto.SHA256}, &rsa.OAEPOptions{Hash: crypto.SHA1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			persist(t, sim, decryptKey(rsaKey(test.scheme)), 0x81020007)
+			defer evict(t, sim, 0x81020007)
+			id := mustOpen(t, tpm.Options{TPM: sim.path, DecryptKey: "0x81020007",
+				DecryptCertificate: writeFile(t, ca.device(publicAt(t, sim, 0x81020007), "").Raw)})
+			d, err := id.Decrypter()
+			if err != nil {
+				t.Fatal(err)
+			}
+			secret := []byte("0123456789abcdef")
+			c, err := rsa.EncryptPKCS1v15(rand.Reader, d.Public().(*rsa.PublicKey), secret)
+			if name == "bound-to-OAEP" {
+				c, err = rsa.EncryptOAEP(crypto.SHA256.New(), rand.Reader, d.Public().(*rsa.PublicKey), secret, nil)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if plain, err := d.Decrypt(nil, c, test.can); err != nil || !bytes.Equal(plain, secret) {
+				t.Errorf("got %q, %v", plain, err)
+			}
+			if _, err := d.Decrypt(nil, c, test.other); err == nil {
+				t.Error("decrypted with another scheme than the one the key is bound to")
+			}
+			c[100] ^= 1
+			plain, err := d.Decrypt(nil, c, test.can)
+			if name == "bound-to-RSAES" && (err != nil || len(plain) != 16 || bytes.Equal(plain, secret)) {
+				t.Errorf("got %q, %v, want a random key", plain, err)
+			}
+			if name == "bound-to-OAEP" && (err == nil || err.Error() != "the ciphertext was not made for this key") {
+				t.Errorf("got %q, %v", plain, err)
+			}
+		})
+	}
+	t.Run("TPM-refuses-the-bare-operation", func(t *testing.T) {
+		id := openWrapped(t, sim, ca, decryptOrSign(rsaKey(tpm2.TPMTRSAScheme{})))
+		d, err := id.Decrypter()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := rsa.EncryptPKCS1v15(rand.Reader, d.Public().(*rsa.PublicKey), []byte("secret"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused := false
+		sim.intercept(func(code tpm2.TPMCC) []byte {
+			if code != tpm2.TPMCCRSADecrypt || refused {
+				return nil
+			}
+			refused = true
+			return refusal(tpm2.TPMRCScheme)
+		})
+		defer sim.intercept(nil)
+		if plain, err := d.Decrypt(nil, c, nil); err != nil || string(plain) != "secret" || !refused {
+			t.Errorf("got %q, %v", plain, err)
+		}
 	})
 	t.Run("ECDH", func(t *testing.T) {
 		template := signingKey()

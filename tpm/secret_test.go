@@ -121,6 +121,26 @@ func decryptKey(area tpm2.TPMTPublic) tpm2.TPMTPublic {
 	return area
 }
 
+// decryptOrSign is a template for a key that does both.
+func decryptOrSign(area tpm2.TPMTPublic) tpm2.TPMTPublic {
+	area.ObjectAttributes.SignEncrypt, area.ObjectAttributes.Decrypt = true, true
+	return area
+}
+
+// evict removes a persistent key.
+func evict(t *testing.T, d transport.TPM, handle tpm2.TPMHandle) {
+	t.Helper()
+	rsp, err := tpm2.ReadPublic{ObjectHandle: handle}.Execute(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = tpm2.EvictControl{Auth: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)},
+		ObjectHandle: tpm2.NamedHandle{Handle: handle, Name: rsp.Name}, PersistentHandle: handle}.Execute(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // persist creates a key in the owner hierarchy at a persistent handle.
 func persist(t *testing.T, d transport.TPM, template tpm2.TPMTPublic, handle tpm2.TPMHandle) tpm2.AuthHandle {
 	t.Helper()

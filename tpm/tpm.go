@@ -140,8 +140,9 @@ func (id *Identity) Signatures() int64 { return id.identity.key.signatures() }
 // in a TPM, whose PSS salt length cannot be known in another way. They are not counted by Signatures.
 func (id *Identity) Probes() int64 { return id.identity.key.probes() }
 
-// Decrypter returns the key of Recipient for RSA decryption (RSAES-PKCS1-v1_5 and RSAES-OAEP with an empty label). IDevID
-// keys made to the TCG's templates can only sign; for them the error says so, with code identity-key-unusable.
+// Decrypter returns the key of Recipient for RSA decryption: RSAES-PKCS1-v1_5, and RSAES-OAEP with any hashes and label
+// unless the key is bound to a scheme. IDevID keys made to the TCG's templates can only sign; for them the error says so,
+// with code identity-key-unusable.
 func (id *Identity) Decrypter() (crypto.Decrypter, error) { return id.decryption.key.decrypter() }
 
 // ECDH returns the x-coordinate of the shared point of the key of Recipient and peer, whose curve must be the key's own
