@@ -27,8 +27,9 @@ const (
 
 // shelf collects certificates from where they may lie, and remembers what was not one.
 type shelf struct {
-	found []located
-	notes []string
+	found  []located
+	notes  []string
+	broken []string // notes on what lies where the chain belongs
 }
 
 type located struct {
@@ -67,6 +68,10 @@ func (p *pair) findCertificate(ctx context.Context, location string) error {
 	}
 	p.certificate = leaf.where
 	p.chain = buildChain(leaf.Certificate, append(leaves.found, issuers.found...))
+	for _, note := range append(leaves.broken, issuers.broken...) {
+		p.warnings = append(p.warnings, "the certificate chain in the TPM is damaged, servers may not know the maker without it: "+
+			note+"; `ztp identity install --force` repairs it")
+	}
 	return nil
 }
 
@@ -110,7 +115,9 @@ func (s *shelf) scan(ctx context.Context, c *conn, first, last tpm2.TPMHandle) e
 	}
 	total, chained := 0, 0
 	var chain []byte
+	var broken []string
 	for _, h := range indices {
+		inChain := h >= chainFirst && h <= chainLast
 		where := fmt.Sprintf("NV index 0x%08X", uint32(h))
 		if isPolicyIndex(h) {
 			continue
@@ -125,18 +132,25 @@ func (s *shelf) scan(ctx context.Context, c *conn, first, last tpm2.TPMHandle) e
 				return err
 			}
 			s.notes = append(s.notes, err.Error())
+			if inChain {
+				s.broken = append(s.broken, err.Error())
+			}
 			continue
 		}
 		total += len(content)
-		s.add(where, content)
-		if h >= chainFirst && h <= chainLast {
+		err = s.add(where, content)
+		if inChain {
 			chain = append(chain, content...)
 			chained++
+			if err != nil {
+				broken = append(broken, where+": "+err.Error())
+			}
 		}
 	}
-	if chained > 1 { // a certificate may continue in the next index
-		s.add("NV indices from 0x01C90100 on", chain)
+	if chained > 1 && s.add("NV indices from 0x01C90100 on", chain) == nil { // a certificate may continue in the next index
+		return nil
 	}
+	s.broken = append(s.broken, broken...)
 	return nil
 }
 
@@ -147,7 +161,8 @@ func isRefusal(err error) bool {
 	return errors.As(err, &known) && known.Code == CodeCertificateMissing || errors.As(err, &rc) && !rc.IsWarning()
 }
 
-func (s *shelf) add(where string, content []byte) {
+// add returns why content does not end where the certificates in it do.
+func (s *shelf) add(where string, content []byte) error {
 	certs, err := parseCertificates(content)
 	if err != nil {
 		s.notes = append(s.notes, where+": "+err.Error())
@@ -158,6 +173,7 @@ func (s *shelf) add(where string, content []byte) {
 			s.found = append(s.found, located{cert, where})
 		}
 	}
+	return err
 }
 
 // parseCertificates reads PEM, or concatenated DER followed by padding or anything else. The error says why reading
@@ -187,10 +203,13 @@ func parseCertificates(content []byte) (certs []*x509.Certificate, err error) {
 		}
 		certs = append(certs, cert)
 	}
-	if len(certs) == 0 && len(content) > 0 {
-		return nil, errors.New("it does not hold a certificate")
+	switch {
+	case len(certs) > 0 || len(content) == 0:
+		return certs, nil
+	case content[0] == 0xFF || content[0] == 0: // what memory holds before it is written
+		return nil, errors.New("its beginning was never written, perhaps because the power failed")
 	}
-	return certs, nil
+	return nil, errors.New("it does not hold a certificate")
 }
 
 // match returns the certificate for a public key. Of several it prefers one that a CA issued, then the youngest.
@@ -226,7 +245,8 @@ func (s *shelf) match(public crypto.PublicKey, location, key string, automatic b
 		msg += " (" + strings.Join(s.notes[:min(len(s.notes), 5)], "; ") + ")"
 	}
 	return located{}, &Error{Code: CodeCertificateMissing, Msg: msg,
-		Fix: "install the device's certificate, or set identity.certificate to where it is"}
+		Fix: "install the device's certificate (ztp identity install, with --force over one that is damaged), or set " +
+			"identity.certificate to where it is"}
 }
 
 func betterLeaf(a, b *x509.Certificate) bool {

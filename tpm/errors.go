@@ -16,6 +16,10 @@ const (
 	CodeUnreachable        Code = "tpm-unreachable"              // nothing answers at the configured path
 	CodeTimeout            Code = "tpm-timeout"                  // the TPM took a command and did not answer in time
 	CodeFailure            Code = "tpm-failure"                  // the TPM refused a command or answered nonsense
+	CodePassword           Code = "tpm-password"                 // the TPM wants a password, or another one
+	CodeLockout            Code = "tpm-lockout"                  // too many wrong passwords: the TPM uses no protected key for a while
+	CodeFull               Code = "tpm-full"                     // no room for another persistent key or NV index
+	CodeUnsupported        Code = "tpm-unsupported"              // the TPM does not make this kind of key
 	CodeOccupied           Code = "tpm-occupied"                 // provisioning would overwrite a key or an NV index
 	CodeKeyMissing         Code = "identity-key-missing"         // no key at the configured handle or path
 	CodeKeyUnusable        Code = "identity-key-unusable"        // there is a key, but it cannot sign for this device
@@ -72,11 +76,19 @@ func explain(doing string, err error) error {
 		return &Error{Code: CodeFailure, Msg: "the TPM is in failure mode", Err: err,
 			Fix: "power-cycle the device; when that does not help the TPM is broken (a software TPM: check its state folder)"}
 	case errors.Is(err, tpm2.TPMRCLockout):
-		return &Error{Code: CodeFailure, Msg: "the TPM is locked because of too many wrong passwords", Err: err,
-			Fix: "wait for the lockout to expire, or clear it with tpm2_dictionarylockout -c"}
+		return &Error{Code: CodeLockout, Msg: "the TPM is locked because of too many wrong passwords", Err: err,
+			Fix: endLockout}
 	case errors.Is(err, tpm2.TPMRCAuthFail), errors.Is(err, tpm2.TPMRCBadAuth):
-		return &Error{Code: CodeFailure, Msg: "the TPM wants a password for " + doing, Err: err,
-			Fix: "leave the passwords of the owner hierarchy, the identity key and its NV indices empty"}
+		return &Error{Code: CodePassword, Msg: "the TPM wants a password, or another one, for " + doing, Err: err,
+			Fix: "leave the passwords of the identity key and its NV indices empty; in the factory give those of the hierarchies " +
+				"(--owner-password-file, --endorsement-password-file)"}
+	case errors.Is(err, tpm2.TPMRCHierarchy):
+		return &Error{Code: CodeFailure, Msg: "a hierarchy of the TPM is disabled, which is needed for " + doing, Err: err,
+			Fix: "enable the TPM's owner and endorsement hierarchies in the firmware, then restart"}
+	case errors.Is(err, tpm2.TPMRCNVSpace):
+		return &Error{Code: CodeFull, Msg: "the TPM has no room left for " + doing, Err: err,
+			Fix: "remove keys and NV indices that nobody needs (tpm2_getcap handles-persistent, handles-nv-index), or keep the " +
+				"certificates in files (identity.certificate)"}
 	case errors.Is(err, tpm2.TPMRCObjectMemory), errors.Is(err, tpm2.TPMRCObjectHandles):
 		return &Error{Code: CodeFailure, Msg: "the TPM has no room for another object while " + doing, Err: err,
 			Fix: "use the resource-managed device /dev/tpmrm0, or flush what others left with tpm2_flushcontext -t"}
@@ -87,6 +99,8 @@ func explain(doing string, err error) error {
 	return &Error{Code: CodeFailure, Msg: "the TPM failed while " + doing, Err: err,
 		Fix: "look at the kernel log for the TPM; compare with tpm2_getcap properties-fixed"}
 }
+
+const endLockout = "wait for the lockout to expire, or clear it with tpm2_dictionarylockout -c"
 
 func unusable(fix, format string, args ...any) *Error {
 	return &Error{Code: CodeKeyUnusable, Msg: fmt.Sprintf(format, args...), Fix: fix}

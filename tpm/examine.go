@@ -75,8 +75,9 @@ func Examine(ctx context.Context, o Options, now time.Time) (*Examination, error
 	for _, cert := range id.Chain {
 		x.Chain = append(x.Chain, *certificateFacts(cert))
 	}
-	if len(id.Chain) > 0 {
-		x.Warnings = append(slices.Clone(x.Warnings), doubts(id.Chain[0], now)...)
+	x.Warnings = append(slices.Clone(x.Warnings), id.Doubts(now)...)
+	if inTPM, ok := id.identity.key.(*tpmKey); ok && !inTPM.area.ObjectAttributes.NoDA && id.conn.locked(ctx) {
+		x.Warnings = append(x.Warnings, "the TPM is locked because of too many wrong passwords, and does not sign: "+endLockout)
 	}
 	if id.Recipient != nil {
 		if _, err := id.DecryptionKey(); err == nil {
@@ -107,14 +108,24 @@ func certificateFacts(cert *x509.Certificate) *CertificateFacts {
 	}
 }
 
-// doubts says what servers may dislike about the device's certificate (RFC 5280, IEEE 802.1AR).
-func doubts(leaf *x509.Certificate, now time.Time) (found []string) {
-	if now.Before(leaf.NotBefore) {
-		found = append(found, "by this device's clock the certificate is not valid yet")
+// Doubts says what servers may dislike about the device's certificate and those above it (RFC 5280, IEEE 802.1AR).
+func (id *Identity) Doubts(now time.Time) (found []string) {
+	if len(id.Chain) == 0 {
+		return nil
 	}
-	if now.After(leaf.NotAfter) {
-		found = append(found, "the certificate has expired; servers that check will refuse the device")
+	for i, cert := range id.Chain {
+		name := "the certificate"
+		if i > 0 {
+			name = "the issuer's certificate for " + quote(cert.Subject.String())
+		}
+		if now.Before(cert.NotBefore) {
+			found = append(found, "by this device's clock "+name+" is not valid yet")
+		}
+		if now.After(cert.NotAfter) {
+			found = append(found, name+" has expired; servers that check will refuse the device")
+		}
 	}
+	leaf := id.Chain[0]
 	if leaf.IsCA {
 		found = append(found, "the certificate is one of a certification authority, not of a device")
 	}

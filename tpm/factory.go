@@ -17,11 +17,12 @@ const (
 	IDevIDChain       uint32 = chainFirst    // NV index of the certificates above it, continued in those after it
 )
 
-// Factory provisions a TPM with a device identity: what a maker does once, and a lab for each device. The owner and
-// endorsement hierarchies must have empty passwords.
+// Factory provisions a TPM with a device identity: what a maker does once, and a lab for each device.
 type Factory struct {
 	TPM       string // as in Options
 	Overwrite bool   // replace keys and NV indices that exist instead of refusing with code tpm-occupied
+	// OwnerPassword and EndorsementPassword are those of the TPM's hierarchies, empty unless somebody took ownership of it.
+	OwnerPassword, EndorsementPassword []byte
 }
 
 // CreateIDevID creates an IDevID key in the endorsement hierarchy, keeps it at a persistent handle (IDevIDHandle for the
@@ -37,10 +38,11 @@ func (f Factory) CreateIDevID(ctx context.Context, template Template, handle uin
 			Fix: "use 0x81020000"}
 	}
 	err = f.run(ctx, "creating the IDevID key", func(s *session) error {
-		rsp, err := tpm2.CreatePrimary{
-			PrimaryHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHEndorsement, Auth: tpm2.PasswordAuth(nil)},
-			InPublic:      tpm2.New2B(area),
-		}.Execute(s)
+		var rsp *tpm2.CreatePrimaryResponse
+		err := s.authorized(tpm2.TPMRHEndorsement, f.EndorsementPassword, func(endorsement tpm2.AuthHandle) (err error) {
+			rsp, err = tpm2.CreatePrimary{PrimaryHandle: endorsement, InPublic: tpm2.New2B(area)}.Execute(s)
+			return template.judge(err)
+		})
 		if err != nil {
 			return err
 		}
@@ -64,7 +66,7 @@ func (f Factory) keep(s *session, object tpm2.NamedHandle, handle tpm2.TPMHandle
 	_, name, err := readPublic(s, handle)
 	switch {
 	case errors.Is(err, tpm2.TPMRCHandle):
-		return evict(s, object, handle)
+		return f.evict(s, object, handle)
 	case err != nil:
 		return err
 	case bytes.Equal(name.Buffer, object.Name.Buffer):
@@ -72,19 +74,21 @@ func (f Factory) keep(s *session, object tpm2.NamedHandle, handle tpm2.TPMHandle
 	case !f.Overwrite:
 		return occupied(fmt.Sprintf("there is another key at %#08x", uint32(handle)))
 	}
-	if err := evict(s, tpm2.NamedHandle{Handle: handle, Name: name}, handle); err != nil {
+	if err := f.evict(s, tpm2.NamedHandle{Handle: handle, Name: name}, handle); err != nil {
 		return err
 	}
-	return evict(s, object, handle)
+	return f.evict(s, object, handle)
 }
 
 func occupied(what string) error {
 	return &Error{Code: CodeOccupied, Msg: what, Fix: "leave it, or ask for it to be overwritten (--force)"}
 }
 
-func evict(s *session, object tpm2.NamedHandle, persistent tpm2.TPMHandle) error {
-	_, err := tpm2.EvictControl{Auth: owner(), ObjectHandle: object, PersistentHandle: persistent}.Execute(s)
-	return err
+func (f Factory) evict(s *session, object tpm2.NamedHandle, persistent tpm2.TPMHandle) error {
+	return s.authorized(tpm2.TPMRHOwner, f.OwnerPassword, func(owner tpm2.AuthHandle) error {
+		_, err := tpm2.EvictControl{Auth: owner, ObjectHandle: object, PersistentHandle: persistent}.Execute(s)
+		return err
+	})
 }
 
 // connect opens the TPM, which a factory step cannot do without.

@@ -28,13 +28,14 @@ func (f Factory) Install(ctx context.Context, o Options, files ...string) (*Iden
 		return nil, err
 	}
 	err = f.run(ctx, "storing certificates", func(s *session) error {
-		if w.leaf != nil {
-			if err := f.storeCertificate(s, index, w.leaf); err != nil {
+		// The device's own certificate comes last: when it is there everything is.
+		if w.issuers != nil {
+			if err := f.storeChain(s, w.issuers); err != nil {
 				return err
 			}
 		}
-		if w.issuers != nil {
-			return f.storeChain(s, w.issuers)
+		if w.leaf != nil {
+			return f.storeCertificate(s, index, w.leaf)
 		}
 		return nil
 	})

@@ -165,7 +165,7 @@ func handles(s *session, first, last tpm2.TPMHandle, limit int) (found []tpm2.TP
 	return found[:limit], nil
 }
 
-// property returns one of the TPM's fixed properties, 0 when it does not have it.
+// property returns one of the TPM's properties, 0 when it does not have it.
 func property(s *session, p tpm2.TPMPT) (uint32, error) {
 	rsp, err := tpm2.GetCapability{
 		Capability: tpm2.TPMCapTPMProperties, Property: uint32(p), PropertyCount: 1,
@@ -183,6 +183,18 @@ func property(s *session, p tpm2.TPMPT) (uint32, error) {
 		}
 	}
 	return 0, nil
+}
+
+// locked tells whether the TPM says that it is in lockout (TPM 2.0 Part 1, 19.8): then it uses no key that is protected
+// against guessing its password, which IDevID keys are although they have none.
+func (c *conn) locked(ctx context.Context) bool {
+	const inLockout = 1 << 9 // TPMA_PERMANENT, Part 2, 8.6
+	var permanent uint32
+	err := c.do(ctx, commandTimeout, "asking for its lockout", func(s *session) (err error) {
+		permanent, err = property(s, tpm2.TPMPTPermanent)
+		return err
+	})
+	return err == nil && permanent&inLockout != 0
 }
 
 // algorithms lists what the TPM implements.

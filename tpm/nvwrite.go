@@ -27,7 +27,7 @@ func (f Factory) storeCertificate(s *session, index tpm2.TPMHandle, der []byte) 
 		return err
 	}
 	if limit > 0 && len(der) > int(limit) {
-		return &Error{Code: CodeFailure,
+		return &Error{Code: CodeFull,
 			Msg: fmt.Sprintf("the certificate has %d bytes but an NV index of this TPM only holds %d", len(der), limit),
 			Fix: "keep the certificate in a file, or make it smaller"}
 	}
@@ -86,27 +86,18 @@ func (f Factory) clearIndex(s *session, handle tpm2.TPMHandle) error {
 	case !f.Overwrite:
 		return occupied(fmt.Sprintf("NV index 0x%08X exists already", uint32(handle)))
 	}
-	_, err = tpm2.NVUndefineSpace{
-		AuthHandle: owner(), NVIndex: tpm2.NamedHandle{Handle: handle, Name: old.name}}.Execute(s)
-	return err
+	return s.authorized(tpm2.TPMRHOwner, f.OwnerPassword, func(owner tpm2.AuthHandle) error {
+		_, err := tpm2.NVUndefineSpace{
+			AuthHandle: owner, NVIndex: tpm2.NamedHandle{Handle: handle, Name: old.name}}.Execute(s)
+		return err
+	})
 }
 
+// writeIndex stores content so that everybody reads it without a password and nobody changes it by accident: the index is
+// locked, and who wants to replace it removes it first. The beginning is written last, so that an index that was being
+// written when the power failed does not look like a certificate.
 func (f Factory) writeIndex(s *session, handle tpm2.TPMHandle, content []byte) error {
 	if err := f.clearIndex(s, handle); err != nil {
-		return err
-	}
-	_, err := tpm2.NVDefineSpace{
-		AuthHandle: owner(),
-		PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{
-			NVIndex: handle,
-			NameAlg: tpm2.TPMAlgSHA256,
-			Attributes: tpm2.TPMANV{
-				OwnerWrite: true, OwnerRead: true, AuthRead: true, PPRead: true, NoDA: true, NT: tpm2.TPMNTOrdinary,
-			},
-			DataSize: uint16(len(content)),
-		}),
-	}.Execute(s)
-	if err != nil {
 		return err
 	}
 	chunk, err := property(s, tpm2.TPMPTNVBufferMax)
@@ -116,23 +107,51 @@ func (f Factory) writeIndex(s *session, handle tpm2.TPMHandle, content []byte) e
 	if chunk == 0 {
 		chunk = defaultNVRead
 	}
-	for offset := 0; offset < len(content); {
-		// The first write changes the index's name, because it sets the attribute Written.
-		index, err := describe(s, handle)
-		if err != nil {
-			return err
-		}
-		n := min(len(content)-offset, int(chunk))
-		_, err = tpm2.NVWrite{
-			AuthHandle: owner(),
-			NVIndex:    tpm2.NamedHandle{Handle: handle, Name: index.name},
-			Data:       tpm2.TPM2BMaxNVBuffer{Buffer: content[offset : offset+n]},
-			Offset:     uint16(offset),
-		}.Execute(s)
-		if err != nil {
-			return err
-		}
-		offset += n
+	if err := f.define(s, handle, len(content)); err != nil {
+		return err
 	}
-	return nil
+	for offset := (len(content) - 1) / int(chunk) * int(chunk); offset >= 0; offset -= int(chunk) {
+		part := content[offset:min(offset+int(chunk), len(content))]
+		err := f.change(s, handle, func(owner tpm2.AuthHandle, index tpm2.NamedHandle) error {
+			_, err := tpm2.NVWrite{AuthHandle: owner, NVIndex: index, Data: tpm2.TPM2BMaxNVBuffer{Buffer: part},
+				Offset: uint16(offset)}.Execute(s)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return f.change(s, handle, func(owner tpm2.AuthHandle, index tpm2.NamedHandle) error {
+		_, err := tpm2.NVWriteLock{AuthHandle: owner, NVIndex: index}.Execute(s)
+		return err
+	})
+}
+
+func (f Factory) define(s *session, handle tpm2.TPMHandle, size int) error {
+	return s.authorized(tpm2.TPMRHOwner, f.OwnerPassword, func(owner tpm2.AuthHandle) error {
+		_, err := tpm2.NVDefineSpace{
+			AuthHandle: owner,
+			PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{
+				NVIndex: handle,
+				NameAlg: tpm2.TPMAlgSHA256,
+				Attributes: tpm2.TPMANV{
+					OwnerWrite: true, WriteDefine: true, OwnerRead: true, AuthRead: true, PPRead: true, NoDA: true,
+					NT: tpm2.TPMNTOrdinary,
+				},
+				DataSize: uint16(size),
+			}),
+		}.Execute(s)
+		return err
+	})
+}
+
+// change runs a command that changes an NV index and with it perhaps its attributes, which are part of its name.
+func (f Factory) change(s *session, handle tpm2.TPMHandle, command func(owner tpm2.AuthHandle, index tpm2.NamedHandle) error) error {
+	index, err := describe(s, handle)
+	if err != nil {
+		return err
+	}
+	return s.authorized(tpm2.TPMRHOwner, f.OwnerPassword, func(owner tpm2.AuthHandle) error {
+		return command(owner, tpm2.NamedHandle{Handle: handle, Name: index.name})
+	})
 }

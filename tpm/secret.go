@@ -20,12 +20,18 @@ const (
 
 // secretly runs one command in a session that encrypts its secret parameter with AES-128-CFB, so that who listens to the
 // bus between us and the TPM does not learn it (TPM 2.0 Part 1, 19 and 21). The session key comes from a salt that only
-// the TPM's storage root key can read; there is no way around it to an unencrypted command. Nobody vouches for that key, so
-// this does not stop somebody who can change what is on the bus.
+// the TPM's storage root key can read; there is no way around it to an unencrypted command. What
+// is changed on the way is noticed, because only the TPM and we can make the session's HMAC. Nobody vouches for the storage
+// key itself, though: who can not only listen but replace it by a key of their own, and so read the salt and encrypt it
+// anew for the TPM, goes unnoticed and learns the secrets.
 //
 // Signatures and certificates are no secrets, and the empty password is none either: they go in plain.
 func (s *session) secretly(way direction, command func(tpm2.Session) error) error {
-	encryption, handle, err := s.salted(way)
+	encrypt := tpm2.AESEncryption(128, tpm2.EncryptOut)
+	if way == inward {
+		encrypt = tpm2.AESEncryption(128, tpm2.EncryptIn)
+	}
+	encryption, handle, err := s.salted(encrypt)
 	if err != nil {
 		return err
 	}
@@ -33,9 +39,22 @@ func (s *session) secretly(way direction, command func(tpm2.Session) error) erro
 	return command(encryption)
 }
 
+// authorized runs one command as the owner of a hierarchy, whose password, unless it is empty, does not go over the bus.
+func (s *session) authorized(hierarchy tpm2.TPMHandle, password []byte, command func(tpm2.AuthHandle) error) error {
+	if len(password) == 0 {
+		return command(tpm2.AuthHandle{Handle: hierarchy, Auth: tpm2.PasswordAuth(nil)})
+	}
+	authorization, handle, err := s.salted(tpm2.Auth(password))
+	if err != nil {
+		return err
+	}
+	defer s.flush(handle)
+	return command(tpm2.AuthHandle{Handle: hierarchy, Auth: authorization})
+}
+
 // salted starts a session whose salt is encrypted to the first storage key that can be had. The storage key is flushed
 // at once when it was made for this: the TPM has room for three objects, and a parent and its child may need two.
-func (s *session) salted(way direction) (tpm2.Session, tpm2.TPMHandle, error) {
+func (s *session) salted(option tpm2.AuthOption) (tpm2.Session, tpm2.TPMHandle, error) {
 	key, err := s.storageKey()
 	if err != nil {
 		return nil, 0, explain("preparing an encrypted session", err)
@@ -43,15 +62,11 @@ func (s *session) salted(way direction) (tpm2.Session, tpm2.TPMHandle, error) {
 	if key.transient {
 		defer s.flush(key.handle)
 	}
-	encrypt := tpm2.AESEncryption(128, tpm2.EncryptOut)
-	if way == inward {
-		encrypt = tpm2.AESEncryption(128, tpm2.EncryptIn)
-	}
-	encryption, _, err := tpm2.HMACSession(s, tpm2.TPMAlgSHA256, 16, encrypt, tpm2.Salted(key.handle, *key.area))
+	salted, _, err := tpm2.HMACSession(s, tpm2.TPMAlgSHA256, 16, option, tpm2.Salted(key.handle, *key.area))
 	if err != nil {
 		return nil, 0, explain("starting an encrypted session", err)
 	}
-	return encryption, encryption.Handle(), nil
+	return salted, salted.Handle(), nil
 }
 
 // saltKey is a key that only the TPM can decrypt with.

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -93,7 +96,7 @@ func (a *app) showIdentity(path *string) *cobra.Command {
 
 func (a *app) installCertificate(path *string) *cobra.Command {
 	var key, index string
-	var force bool
+	var making factory
 	cmd := &cobra.Command{
 		Use:   "install FILE…",
 		Short: "Store the certificate of the IDevID key and the chain above it in the TPM",
@@ -107,11 +110,18 @@ func (a *app) installCertificate(path *string) *cobra.Command {
 				return err
 			}
 			o.Key, o.Certificate = cmp.Or(key, o.Key), cmp.Or(index, handle(o.Certificate, tpm.IDevIDCertificate))
-			id, err := tpm.Factory{TPM: o.TPM, Overwrite: force}.Install(cmd.Context(), o, files...)
+			maker, err := making.on(o.TPM)
+			if err != nil {
+				return err
+			}
+			id, err := maker.Install(cmd.Context(), o, files...)
 			if err != nil {
 				return err
 			}
 			defer id.Close()
+			for _, doubt := range id.Doubts(time.Now()) {
+				fmt.Fprintln(a.err, "warning:", doubt)
+			}
 			_, err = fmt.Fprintf(a.out, "installed the certificate of %s in %s, %d above it\n",
 				id.SerialNumber, id.Certificate, len(id.Chain)-1)
 			return err
@@ -119,8 +129,54 @@ func (a *app) installCertificate(path *string) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&key, "handle", "", "persistent handle of the key, instead of the configured one")
 	cmd.Flags().StringVar(&index, "index", "", "NV index for the certificate, instead of the configured one or 0x01C90000")
-	cmd.Flags().BoolVar(&force, "force", false, "overwrite what is there")
+	making.flags(cmd, "overwrite what is there")
 	return cmd
+}
+
+// factory is what the commands of the factory have in common.
+type factory struct {
+	force              bool
+	owner, endorsement string // files
+}
+
+func (f *factory) flags(cmd *cobra.Command, force string) {
+	cmd.Flags().BoolVar(&f.force, "force", false, force)
+	cmd.Flags().StringVar(&f.owner, "owner-password-file", "", "file with the password of the TPM's owner hierarchy, if it has one")
+	cmd.Flags().StringVar(&f.endorsement, "endorsement-password-file", "", "file with that of its endorsement hierarchy")
+}
+
+func (f *factory) on(path string) (maker tpm.Factory, err error) {
+	maker = tpm.Factory{TPM: path, Overwrite: f.force}
+	if maker.OwnerPassword, err = readPassword(f.owner); err == nil {
+		maker.EndorsementPassword, err = readPassword(f.endorsement)
+	}
+	return maker, err
+}
+
+// maxPassword is the most that a TPM takes, the size of its largest digest.
+const maxPassword = 64
+
+// readPassword returns the password in a file, which may be a pipe, without the end of its line. Passwords are not taken from
+// the command line, where everybody on the machine sees them.
+func readPassword(file string) ([]byte, error) {
+	if file == "" {
+		return nil, nil
+	}
+	var content []byte
+	f, err := os.Open(file)
+	if err == nil {
+		defer f.Close()
+		content, err = io.ReadAll(io.LimitReader(f, maxPassword+3))
+	}
+	password := bytes.TrimSuffix(bytes.TrimSuffix(content, []byte("\n")), []byte("\r"))
+	if err == nil && (len(password) == 0 || len(password) > maxPassword || bytes.ContainsAny(password, "\x00\r\n")) {
+		err = fmt.Errorf("it is not one line of at most %d bytes", maxPassword)
+	}
+	if err != nil {
+		return nil, &tpm.Error{Code: tpm.CodePassword, Msg: "no password of the TPM in " + file, Err: err,
+			Fix: "name a file, or a pipe such as /dev/stdin, that holds the password in one line"}
+	}
+	return password, nil
 }
 
 // handle is what the configuration says when that is a handle, else the usual one.

@@ -16,21 +16,21 @@ import (
 
 func (a *app) requestCertificate(path *string) *cobra.Command {
 	var template, key, serial, subject string
-	var force bool
+	var making factory
 	var number uint64
 	var name pkix.Name
 	cmd := &cobra.Command{
-		Use:   "csr --serial SN [--template H-1|H-2|H-3|H-6]",
+		Use:   "csr --serial SN [--template H-1|H-2|H-3|H-4|H-6]",
 		Short: "Create the IDevID key and print a certificate request for it",
 		Long: "Create the IDevID key in the TPM's endorsement hierarchy, keep it at a persistent handle, and print a certificate\n" +
-			"request (PKCS#10) that it signed. The templates are the TCG's: H-1 is RSA 2048, H-2 ECC P-256, H-3 ECC P-384, H-6\n" +
-			"RSA 3072. A TPM makes the same key of a template again, so that the command can be repeated.",
+			"request (PKCS#10) that it signed. The templates are the TCG's: H-1 is RSA 2048, H-2 ECC P-256, H-3 ECC P-384, H-4\n" +
+			"ECC P-521, H-6 RSA 3072; few TPMs have the last two. A TPM makes the same key of a template again, so that the command can be repeated.",
 		Args: cobra.NoArgs,
 		PreRunE: func(*cobra.Command, []string) (err error) {
 			switch tpm.Template(template) {
-			case tpm.RSA2048, tpm.P256, tpm.P384, tpm.RSA3072:
+			case tpm.RSA2048, tpm.P256, tpm.P384, tpm.P521, tpm.RSA3072:
 			default:
-				return fmt.Errorf("--template: %q is none of H-1, H-2, H-3, H-6", template)
+				return fmt.Errorf("--template: %q is none of H-1, H-2, H-3, H-4, H-6", template)
 			}
 			if serial == "" {
 				return errors.New("--serial is missing")
@@ -52,11 +52,14 @@ func (a *app) requestCertificate(path *string) *cobra.Command {
 				number, _ = strconv.ParseUint(handle(o.Key, tpm.IDevIDHandle), 0, 32) // checked when it was read
 			}
 			name.SerialNumber = serial
-			factory := tpm.Factory{TPM: o.TPM, Overwrite: force}
-			if _, err := factory.CreateIDevID(cmd.Context(), tpm.Template(template), uint32(number)); err != nil {
+			maker, err := making.on(o.TPM)
+			if err != nil {
 				return err
 			}
-			der, err := factory.Request(cmd.Context(), uint32(number), name)
+			if _, err := maker.CreateIDevID(cmd.Context(), tpm.Template(template), uint32(number)); err != nil {
+				return err
+			}
+			der, err := maker.Request(cmd.Context(), uint32(number), name)
 			if err != nil {
 				return err
 			}
@@ -67,7 +70,7 @@ func (a *app) requestCertificate(path *string) *cobra.Command {
 	cmd.Flags().StringVar(&key, "handle", "", "persistent handle for the key, instead of the configured one or 0x81020000")
 	cmd.Flags().StringVar(&serial, "serial", "", "serial number of the device, for the subject")
 	cmd.Flags().StringVar(&subject, "subject", "", `the rest of the subject, such as "C=DE,O=Maker,CN=Model X" (\ before a comma that is none)`)
-	cmd.Flags().BoolVar(&force, "force", false, "overwrite another key at the handle")
+	making.flags(cmd, "overwrite another key at the handle")
 	return cmd
 }
 
