@@ -19,16 +19,19 @@ import (
 
 // change is one thing that the agent did to an interface. It holds what is needed to undo it, also by another process.
 type change struct {
-	Kind      string       `json:"kind"` // "up", "address", "route" or "sysctl"
+	Kind      string       `json:"kind"` // "up", "address", "route", "rule" or "sysctl"
 	Index     int          `json:"index"`
 	Interface string       `json:"interface"`
-	Prefix    netip.Prefix `json:"prefix,omitzero"`  // address: the address; route: the destination
-	Gateway   netip.Addr   `json:"gateway,omitzero"` // route
-	Source    netip.Addr   `json:"source,omitzero"`  // route
-	Metric    int          `json:"metric,omitempty"` // route
-	Key       string       `json:"key,omitempty"`    // sysctl: path below /proc/sys
-	Old       string       `json:"old,omitempty"`    // sysctl
-	New       string       `json:"new,omitempty"`    // sysctl
+	Prefix    netip.Prefix `json:"prefix,omitzero"`    // address: the address; route: the destination; rule: the source
+	Gateway   netip.Addr   `json:"gateway,omitzero"`   // route
+	Source    netip.Addr   `json:"source,omitzero"`    // route
+	Metric    int          `json:"metric,omitempty"`   // route
+	Table     int          `json:"table,omitempty"`    // route and rule
+	Priority  int          `json:"priority,omitempty"` // rule
+	Bound     bool         `json:"bound,omitempty"`    // rule: only for sockets bound to the interface
+	Key       string       `json:"key,omitempty"`      // sysctl: path below /proc/sys
+	Old       string       `json:"old,omitempty"`      // sysctl
+	New       string       `json:"new,omitempty"`      // sysctl
 }
 
 func (c change) String() string {
@@ -38,7 +41,9 @@ func (c change) String() string {
 		if c.Gateway.IsValid() {
 			via = " via " + c.Gateway.String()
 		}
-		return fmt.Sprintf("%v%s dev %s metric %d", destination(c.Prefix), via, c.Interface, c.Metric)
+		return fmt.Sprintf("%v%s dev %s table %d", destination(c.Prefix), via, c.Interface, c.Table)
+	case "rule":
+		return fmt.Sprintf("rule %d for table %d", c.Priority, c.Table)
 	case "address":
 		return fmt.Sprintf("%v dev %s", c.Prefix, c.Interface)
 	case "sysctl":
@@ -151,8 +156,14 @@ func (cs *changes) load() error {
 
 // revert undoes c. What is gone already, or belongs to somebody else by now, counts as undone.
 func (c change) revert() error {
-	if c.Kind == "sysctl" {
+	switch c.Kind {
+	case "sysctl":
 		return c.revertSysctl()
+	case "rule": // outlives its interface
+		if err := netlink.RuleDel(c.rule()); !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+		return nil
 	}
 	l, err := netlink.LinkByIndex(c.Index)
 	var gone netlink.LinkNotFoundError
@@ -209,7 +220,7 @@ func (c change) revertAddress(l netlink.Link) error {
 }
 
 func (c change) route() *netlink.Route {
-	r := &netlink.Route{LinkIndex: c.Index, Dst: ipNet(c.Prefix), Priority: c.Metric, Protocol: unix.RTPROT_DHCP}
+	r := &netlink.Route{LinkIndex: c.Index, Dst: ipNet(c.Prefix), Priority: c.Metric, Table: c.Table, Protocol: unix.RTPROT_DHCP}
 	if c.Source.IsValid() {
 		r.Src = c.Source.AsSlice()
 	}

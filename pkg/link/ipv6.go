@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -15,9 +16,11 @@ import (
 )
 
 // PrepareIPv6 lets the kernel follow router advertisements on an interface that nobody manages, also where the machine
-// forwards packets. The returned function restores what it was.
+// forwards packets, and makes the default routes that they bring weaker than those that somebody has configured (Linux
+// 5.12 and newer). The returned function restores what it was.
 func (s *System) PrepareIPv6(l Link) (restore func()) {
-	return s.sysctls(l, map[string]string{"net/ipv6/conf/" + l.Name + "/accept_ra": "2"})
+	conf := "net/ipv6/conf/" + l.Name + "/"
+	return s.sysctls(l, map[string]string{conf + "accept_ra": "2", conf + "ra_defrtr_metric": strconv.Itoa(leasedMetric)})
 }
 
 // PrepareIPv4 keeps strict reverse-path filtering from dropping answers on a machine with several uplinks. The returned

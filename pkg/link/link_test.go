@@ -178,10 +178,10 @@ var lease4 = &dhcp.Lease{
 	},
 }
 
-// shown is the addresses and routes of an interface.
+// shown is the addresses and routes of an interface, and what leads to them.
 func shown(t *testing.T, n *nettest.Network) string {
 	return n.Inside.Run(t, "ip", "-o", "addr", "show", "dev", n.Device, "scope", "global") +
-		n.Inside.Run(t, "ip", "route", "show", "dev", n.Device)
+		n.Inside.Run(t, "ip", "-4", "route", "show", "table", "all", "dev", n.Device) + n.Inside.Run(t, "ip", "rule")
 }
 
 func TestApplyAndRemove(t *testing.T) {
@@ -196,8 +196,9 @@ func TestApplyAndRemove(t *testing.T) {
 		t.Fatal(err)
 	}
 	during := shown(t, n)
-	for _, want := range []string{"192.0.2.50/24", "default via 192.0.2.1", "192.0.2.0/24 proto dhcp scope link src 192.0.2.50 metric",
-		"198.51.100.0/24 via 203.0.113.9", "203.0.113.0/28", "valid_lft"} {
+	for _, want := range []string{"192.0.2.50/24", "default via 192.0.2.1 table 143", "192.0.2.0/24 table 143", "scope link src 192.0.2.50 metric",
+		"198.51.100.0/24 via 203.0.113.9 table 143", "203.0.113.0/28 table 143", "valid_lft", "from all oif " + n.Device + " lookup 143",
+		"from 192.0.2.50 lookup 143", "32800:\tfrom all lookup 143"} {
 		if !strings.Contains(during, want) {
 			t.Errorf("no %q in\n%s", want, during)
 		}
@@ -265,13 +266,22 @@ func TestLeaseTakesNoTrafficFromOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer applied.Remove()
-	if got := applied.Routes(); len(got) != 2 {
-		t.Errorf("routes %q, want the subnet and the default route that loses", got)
+	if got := applied.Routes(); len(got) != 6 {
+		t.Errorf("routes %q, want the subnet and those five", got)
+	}
+	for dst, how := range map[string][]string{"8.8.8.8": {"oif", n.Device}, "198.51.100.200": {"from", "192.0.2.50"}} {
+		if out := n.Inside.Run(t, "ip", append([]string{"route", "get", dst}, how...)...); !strings.Contains(out, "via 192.0.2.1 dev "+n.Device) {
+			t.Errorf("the way of the lease to %s is %s", dst, out)
+		}
 	}
 	for _, dst := range []string{"203.0.113.7", "8.8.8.8", "198.51.100.200"} {
 		if out := n.Inside.Run(t, "ip", "route", "get", dst); !strings.Contains(out, "dev "+managed.Device) {
 			t.Errorf("the way to %s is now %s", dst, out)
 		}
+	}
+	managed.Inside.Run(t, "ip", "route", "del", "default")
+	if out := n.Inside.Run(t, "ip", "route", "get", "8.8.8.8"); !strings.Contains(out, "via 192.0.2.1 dev "+n.Device) {
+		t.Errorf("without another default route, the way is %s", out)
 	}
 }
 
@@ -288,7 +298,7 @@ func TestAddressTakenOver(t *testing.T) {
 	if err := applied.Remove(); err != nil {
 		t.Error(err)
 	}
-	if out := shown(t, n); !strings.Contains(out, "192.0.2.50/24") || strings.Contains(out, "default") {
+	if out := shown(t, n); !strings.Contains(out, "192.0.2.50/24") || strings.Contains(out, "lookup 143") {
 		t.Error(out)
 	}
 }
@@ -309,7 +319,7 @@ func TestRecoversFromCrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	var changes []any
-	if err := json.Unmarshal(crashed, &changes); err != nil || len(changes) != 7 {
+	if err := json.Unmarshal(crashed, &changes); err != nil || len(changes) != 11 {
 		t.Fatalf("%d changes recorded, %v: %s", len(changes), err, crashed)
 	}
 	next := open(t, link.Options{Record: record, Include: []string{n.Device}})
@@ -368,13 +378,14 @@ func TestRouterAdvertisement(t *testing.T) {
 			n := nettest.NewNetwork(t, nil)
 			n.Up(t)
 			s := open(t, link.Options{})
+			defer s.PrepareIPv6(await(t, s, n.Device, usable))()
 			n.Advertise(t, r)
 			l := await(t, s, n.Device, func(l *link.Link) bool { return l.Router.Heard && (r.Prefix == "" || len(l.Global(true)) == 1) })
 			if l.Router.Managed != r.Managed || l.Router.Other != r.Other || l.Managed != "" {
 				t.Errorf("%+v", l)
 			}
 			route, err := s.AwaitDefaultRoute(t.Context(), l)
-			if err != nil || !strings.HasPrefix(route, "default via fe80::") {
+			if err != nil || !strings.HasPrefix(route, "default via fe80::") || !strings.HasSuffix(route, " metric 4096") {
 				t.Errorf("%q, %v", route, err)
 			}
 		})
@@ -430,7 +441,12 @@ func TestTwoNetworksWithOneAddress(t *testing.T) {
 			}
 		}()
 		log := n.Dnsmasq(t, "address=/bs.example.test/192.0.2.1", "address=/host.lab.test/192.0.2.1", "address=/self.test/127.0.0.1", "local=/test/")
-		applied, err := s.Apply(t.Context(), await(t, s, n.Device, usable), lease4)
+		l := await(t, s, n.Device, usable)
+		if err := os.WriteFile("/proc/sys/net/ipv4/conf/"+n.Device+"/rp_filter", []byte("1"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		defer s.PrepareIPv4(l)()
+		applied, err := s.Apply(t.Context(), l, lease4)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -113,9 +113,6 @@ var ErrDuplicate = errors.New("another host uses the address")
 // infiniteLease is what an address lives that was leased for ever, so that even a crash leaves nothing permanent.
 const infiniteLease = 7 * 24 * time.Hour
 
-// metricBase makes routes of leases weaker than those that anybody else has configured.
-const metricBase = 4096
-
 // Lease is a DHCP lease that was applied to an interface.
 type Lease struct {
 	system  *System
@@ -124,9 +121,8 @@ type Lease struct {
 	address netip.Prefix
 }
 
-// Apply gives the interface the leased address and routes, and waits until duplicate address detection is over. Routes get
-// a high metric, and those that would draw what another interface routes are left out: a lease takes no traffic away from
-// networks that somebody else configured. When it fails nothing is left applied.
+// Apply gives the interface the leased address, and routes in a table of its own, and waits until duplicate address
+// detection is over. When it fails nothing is left applied.
 func (s *System) Apply(ctx context.Context, l Link, lease *dhcp.Lease) (*Lease, error) {
 	a := &Lease{system: s, link: l, address: lease.Address}
 	err := a.apply(ctx, lease)
@@ -144,49 +140,10 @@ func (a *Lease) apply(ctx context.Context, lease *dhcp.Lease) error {
 	if err := a.do(c, func() error { return netlink.AddrAdd(handle(a.link.Index), netlinkAddr(lease)) }); err != nil {
 		return fmt.Errorf("add address %v: %w", lease.Address, err)
 	}
-	elsewhere, err := routedElsewhere(a.link.Index)
-	if err != nil {
-		return fmt.Errorf("list routes: %w", err)
-	}
-	for _, r := range a.routes(lease) {
-		if slices.ContainsFunc(elsewhere, func(other netip.Prefix) bool { return draws(r, other) }) {
-			a.system.log.Warn("a leased route is left out: another interface routes there", "interface", a.link.Name, "route", r.String())
-			continue
-		}
-		if err := a.do(r, func() error { return netlink.RouteAdd(r.route()) }); err != nil {
-			return fmt.Errorf("add route %v: %w", r, err)
-		}
+	if err := a.route(lease); err != nil {
+		return err
 	}
 	return a.awaitAddress(ctx)
-}
-
-// draws reports whether route r would be preferred to that of another interface to other, which only metrics decide where
-// both are the same. The subnet of the lease itself may lie inside a wider route, such as a default route: without it the
-// gateway could not be reached.
-func draws(r change, other netip.Prefix) bool {
-	return r.Gateway.IsValid() && r.Prefix.Bits() > other.Bits() && other.Contains(r.Prefix.Addr())
-}
-
-// routedElsewhere returns the IPv4 destinations that other interfaces than the one with that index have routes to. IPv6
-// routes are the kernel's.
-func routedElsewhere(index int) ([]netip.Prefix, error) {
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
-	if err != nil {
-		return nil, err
-	}
-	var all []netip.Prefix
-	for _, r := range routes {
-		if r.LinkIndex == index {
-			continue
-		}
-		if r.Dst == nil {
-			all = append(all, netip.PrefixFrom(netip.IPv4Unspecified(), 0))
-		} else if addr, ok := netip.AddrFromSlice(r.Dst.IP); ok {
-			bits, _ := r.Dst.Mask.Size()
-			all = append(all, netip.PrefixFrom(addr.Unmap(), bits))
-		}
-	}
-	return all, nil
 }
 
 // do makes a change unless the same is there already, which then is somebody else's.
@@ -199,32 +156,6 @@ func (a *Lease) do(c change, apply func() error) error {
 		a.made = append(a.made, c)
 	}
 	return err
-}
-
-// routes returns the route to the link's own prefix and those of the lease, the ones without a gateway first. DHCPv6 leases
-// have none: routers advertise them.
-func (a *Lease) routes(lease *dhcp.Lease) []change {
-	base := change{Kind: "route", Index: a.link.Index, Interface: a.link.Name, Metric: metricBase + a.link.Index,
-		Source: lease.Address.Addr()}
-	var routes []change
-	add := func(dst netip.Prefix, gw netip.Addr) {
-		r := base
-		r.Prefix, r.Gateway = dst, gw
-		if !slices.Contains(routes, r) {
-			routes = append(routes, r)
-		}
-	}
-	if !lease.Address.IsSingleIP() {
-		add(lease.Address.Masked(), netip.Addr{})
-	}
-	for _, onLink := range []bool{true, false} {
-		for _, r := range lease.Routes {
-			if onLink == !r.Gateway.IsValid() {
-				add(r.Destination, r.Gateway)
-			}
-		}
-	}
-	return routes
 }
 
 // awaitAddress waits for the end of duplicate address detection. The kernel removes an expiring address that fails it.
@@ -264,17 +195,6 @@ func (a *Lease) Extend(lease *dhcp.Lease) error {
 		return nil
 	}
 	return netlink.AddrReplace(handle(a.link.Index), netlinkAddr(lease))
-}
-
-// Routes returns the routes that were added, as `ip route` writes them.
-func (a *Lease) Routes() []string {
-	var routes []string
-	for _, c := range a.made {
-		if c.Kind == "route" {
-			routes = append(routes, c.String())
-		}
-	}
-	return routes
 }
 
 // Remove undoes everything. It may be called more than once.

@@ -99,7 +99,7 @@ func newRig(t *testing.T, timeout time.Duration, networks ...*nettest.Network) *
 // configured is the global addresses and the IPv4 routes of the device's interface.
 func configured(t *testing.T, n *nettest.Network) string {
 	return n.Inside.Run(t, "ip", "-o", "addr", "show", "dev", n.Device, "scope", "global", "permanent") +
-		n.Inside.Run(t, "ip", "-4", "-o", "addr", "show", "dev", n.Device) + n.Inside.Run(t, "ip", "-4", "route", "show", "dev", n.Device)
+		n.Inside.Run(t, "ip", "-4", "-o", "addr", "show", "dev", n.Device) + n.Inside.Run(t, "ip", "-4", "route", "show", "table", "all", "dev", n.Device, "proto", "dhcp")
 }
 
 func redirect(t *testing.T, uris ...string) []byte {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -108,7 +109,7 @@ func (n *Network) Kea4(t testing.TB, c DHCP) *Log {
 		options = append(options, map[string]any{"code": 143, "space": "dhcp4", "csv-format": false, "data": hex.EncodeToString(c.Redirect)})
 	}
 	return n.kea(t, "kea-dhcp4", "DHCP4_STARTED", map[string]any{"Dhcp4": n.keaConfig(c, "subnet4", options, map[string]any{
-		"interfaces-config": map[string]any{"interfaces": []string{n.Server}, "dhcp-socket-type": "raw"},
+		"interfaces-config": n.keaInterfaces(map[string]any{"dhcp-socket-type": "raw"}),
 		"option-def":        []any{map[string]any{"name": "sztp-redirect", "code": 143, "space": "dhcp4", "type": "binary"}},
 	})})
 }
@@ -126,10 +127,16 @@ func (n *Network) Kea6(t testing.TB, c DHCP) *Log {
 		options = append(options, map[string]any{"code": 136, "space": "dhcp6", "csv-format": false, "data": hex.EncodeToString(c.Redirect)})
 	}
 	return n.kea(t, "kea-dhcp6", "DHCP6_STARTED", map[string]any{"Dhcp6": n.keaConfig(c, "subnet6", options, map[string]any{
-		"interfaces-config": map[string]any{"interfaces": []string{n.Server}},
+		"interfaces-config": n.keaInterfaces(map[string]any{}),
 		"server-id":         map[string]any{"type": "LL", "persist": false},
 		"option-def":        []any{map[string]any{"name": "sztp-redirect", "code": 136, "space": "dhcp6", "type": "binary"}},
 	})})
+}
+
+// keaInterfaces has Kea wait for its interface, which has no carrier before the device's is up.
+func (n *Network) keaInterfaces(config map[string]any) map[string]any {
+	maps.Copy(config, map[string]any{"interfaces": []string{n.Server}, "service-sockets-max-retries": 600, "service-sockets-retry-wait-time": 100})
+	return config
 }
 
 func (n *Network) keaConfig(c DHCP, subnets string, options []map[string]any, config map[string]any) map[string]any {

@@ -1,0 +1,107 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/xpu-sztp/ztp/dhcp"
+)
+
+// Leased routes are in one routing table for each interface. Three rules lead there: sockets that are bound to the interface
+// use it first, so that networks with the same addresses on two interfaces both work; so does what comes from the leased
+// address, so that answers leave where questions came in; and everybody else does when no other table knows a way. Nothing
+// that a DHCP server says can draw traffic from routes that somebody else has configured.
+const (
+	tableBase    = 143_000_000 // plus the index of the interface
+	ruleFirst    = 143         // before the main table
+	ruleLast     = 32_800      // after the main and the default table
+	leasedMetric = 4096        // weak also on kernels that have one table for everything
+)
+
+// route adds the leased routes and the rules that lead to them.
+func (a *Lease) route(lease *dhcp.Lease) error {
+	routes := a.routes(lease)
+	for _, r := range routes {
+		if err := a.do(r, func() error { return netlink.RouteAdd(r.route()) }); err != nil {
+			return fmt.Errorf("add route %v: %w", r, err)
+		}
+	}
+	if len(routes) == 0 {
+		return nil
+	}
+	for _, r := range a.rules() {
+		err := a.do(r, func() error { return netlink.RuleAdd(r.rule()) })
+		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
+			a.system.log.Warn("the kernel has no policy routing; leased routes are in its only table", "interface", a.link.Name)
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("add %v: %w", r, err)
+		}
+	}
+	return nil
+}
+
+// routes returns the route to the link's own prefix and those of the lease, the ones without a gateway first. DHCPv6 leases
+// have none: routers advertise them.
+func (a *Lease) routes(lease *dhcp.Lease) []change {
+	base := change{Kind: "route", Index: a.link.Index, Interface: a.link.Name, Metric: leasedMetric,
+		Table: tableBase + a.link.Index, Source: lease.Address.Addr()}
+	var routes []change
+	add := func(dst netip.Prefix, gw netip.Addr) {
+		r := base
+		r.Prefix, r.Gateway = dst, gw
+		if !slices.Contains(routes, r) {
+			routes = append(routes, r)
+		}
+	}
+	if lease.Address.Addr().Is4() && !lease.Address.IsSingleIP() {
+		add(lease.Address.Masked(), netip.Addr{})
+	}
+	for _, onLink := range []bool{true, false} {
+		for _, r := range lease.Routes {
+			if onLink == !r.Gateway.IsValid() {
+				add(r.Destination, r.Gateway)
+			}
+		}
+	}
+	return routes
+}
+
+func (a *Lease) rules() []change {
+	base := change{Kind: "rule", Index: a.link.Index, Interface: a.link.Name, Table: tableBase + a.link.Index}
+	bound, from, last := base, base, base
+	bound.Priority, bound.Bound = ruleFirst, true
+	from.Priority, from.Prefix = ruleFirst, netip.PrefixFrom(a.address.Addr(), a.address.Addr().BitLen())
+	last.Priority = ruleLast
+	return []change{bound, from, last}
+}
+
+// rule is c for the kernel.
+func (c change) rule() *netlink.Rule {
+	r := netlink.NewRule()
+	r.Family, r.Table, r.Priority, r.Protocol = netlink.FAMILY_V4, c.Table, c.Priority, unix.RTPROT_DHCP
+	if c.Bound {
+		r.OifName = c.Interface
+	}
+	if c.Prefix.IsValid() {
+		r.Src = ipNet(c.Prefix)
+	}
+	return r
+}
+
+// Routes returns the routes that were added, as `ip route` writes them.
+func (a *Lease) Routes() []string {
+	var routes []string
+	for _, c := range a.made {
+		if c.Kind == "route" {
+			routes = append(routes, c.String())
+		}
+	}
+	return routes
+}
