@@ -19,6 +19,7 @@ type Bundle struct {
 	ConveyedInformation []byte // RFC 8572 §3.1
 	OwnerCertificate    []byte // RFC 8572 §3.2
 	OwnershipVoucher    []byte // RFC 8572 §3.3, RFC 8366
+	Status              Status // what the caller fetched when a StatusNeeded asked for it; empty otherwise
 }
 
 // Device is what the artifacts are held against: the identity of the device that received them.

@@ -3,22 +3,26 @@ package artifacts
 import (
 	"bytes"
 	"crypto/x509"
-	"encoding/asn1"
+	"errors"
 	"fmt"
-	"math/big"
 	"slices"
-
-	"golang.org/x/crypto/cryptobyte"
-	casn1 "golang.org/x/crypto/cryptobyte/asn1"
+	"strings"
+	"time"
 
 	"github.com/xpu-sztp/ztp/artifacts/cms"
+	"github.com/xpu-sztp/ztp/artifacts/revinfo"
 )
 
-// revocation checks the paths of the owner certificate against the revocation lists that came inside of the artifacts, by
-// the voucher's rule: always demands a good and fresh status of every certificate on a path, never looks at nothing, and
-// without a rule what is listed is refused. Nothing is fetched. The pinned certificate's own status counts too, unless it
-// is self-signed, in which case none can exist.
-func (v *validation) revocation(rule revocationRule, paths [][]*x509.Certificate, carriers []*cms.SignedData) (string, error) {
+// undatedAge is for how long an OCSP response without nextUpdate counts: it means that there is always a newer one
+// (RFC 6960 §4.2.2.1), and whoever relays it must not be able to keep it.
+const undatedAge = time.Hour
+
+// revocation checks the paths of the owner certificate by the voucher's rule: always demands a good and fresh status of
+// every certificate on a path, never looks at nothing, and without a rule what is listed is refused and nothing is asked
+// for. The evidence is what came inside of the artifacts and what the caller fetched; neither is believed more than the
+// other. The pinned certificate's own status counts too, unless it is self-signed, in which case none can exist. Where
+// status is missing that could be fetched, the error wraps a StatusNeeded.
+func (v *validation) revocation(rule revocationRule, paths [][]*x509.Certificate, fetched Status, carriers []*cms.SignedData) (string, error) {
 	if rule == revocationNever {
 		return "not checked: the voucher forbids it", nil
 	}
@@ -27,166 +31,252 @@ func (v *validation) revocation(rule revocationRule, paths [][]*x509.Certificate
 			"the voucher demands a revocation check, which is not possible without an accurate clock",
 			"give the device an accurate clock, or get a voucher without domain-cert-revocation-checks", nil)
 	}
-	r := revocationLists{clock: v.policy.Clock}
+	e := evidence{clock: v.policy.Clock}
+	e.parse(fetched)
 	for _, c := range carriers {
-		r.certificates = append(r.certificates, c.Certificates...)
-		r.parse(c.CRLs)
+		e.certificates = append(e.certificates, c.Certificates...)
+		e.parse(Status{CRLs: c.CRLs, OCSPResponses: c.OCSP})
 	}
-	var refusal *Error
-	for _, path := range paths {
-		detail, err := r.checkPath(path, rule == revocationAlways)
-		if err == nil {
-			return detail, nil
+	return e.checkPaths(paths, rule == revocationAlways)
+}
+
+// evidence is the revocation lists and OCSP responses at hand, not verified yet, with certificates that may have issued them.
+type evidence struct {
+	clock        Clock
+	lists        []*revinfo.List
+	responses    []*revinfo.Response
+	certificates []*x509.Certificate
+	unusable     string // why some of it says nothing about anybody; "" when all does
+}
+
+// parse keeps what can be read. What cannot gives no status, which is an error only where one is demanded.
+func (e *evidence) parse(s Status) {
+	for _, der := range s.CRLs {
+		if list, err := revinfo.ParseList(der); err == nil {
+			e.lists = append(e.lists, list)
+		} else {
+			e.unusable = "the revocation list at hand cannot be read"
 		}
-		refusal = err
+	}
+	for _, der := range s.OCSPResponses {
+		switch response, err := revinfo.ParseResponse(der); {
+		case err != nil:
+			e.unusable = "the OCSP response at hand cannot be read"
+		case response.Failure != "":
+			e.unusable = "the OCSP responder answered " + response.Failure
+		default:
+			e.responses = append(e.responses, response)
+		}
+	}
+}
+
+// checkPaths returns what is known about the first path that holds, or why none does. What fetching could change comes
+// before what is certain, since that path may hold after all.
+func (e *evidence) checkPaths(paths [][]*x509.Certificate, demanded bool) (string, error) {
+	var refusal *Error
+	needed := new(StatusNeeded)
+	for _, path := range paths {
+		known, unknown, revoked := e.checkPath(path)
+		switch {
+		case revoked == nil && demanded && len(unknown) > 0:
+			asked := len(needed.Requests) > 0
+			if can := needed.add(unknown); refusal == nil || can && !asked {
+				refusal = unknown[0].refuse(can)
+			}
+		case revoked != nil && len(needed.Requests) == 0:
+			refusal = revoked
+		case revoked != nil:
+		case len(known) == 0:
+			return "not demanded, or nothing that could be revoked", nil
+		default:
+			return fmt.Sprintf("%s not revoked: %s", plural(len(known), "certificate"), strings.Join(known, "; ")), nil
+		}
+	}
+	if len(needed.Requests) > 0 {
+		refusal.Err = needed
 	}
 	return "", refusal
 }
 
-// revocationLists are the lists at hand, not verified yet, with certificates that may have issued them.
-type revocationLists struct {
-	clock        Clock
-	lists        []*x509.RevocationList
-	certificates []*x509.Certificate
-}
-
-// parse keeps the lists that can be read. One that cannot gives no status, which is an error only where one is demanded.
-func (r *revocationLists) parse(ders [][]byte) {
-	for _, der := range ders {
-		if list, err := x509.ParseRevocationList(der); err == nil {
-			r.lists = append(r.lists, list)
-		}
-	}
-}
-
-func (r *revocationLists) checkPath(path []*x509.Certificate, demanded bool) (string, *Error) {
-	checked := 0
+// checkPath looks up every certificate of a path that somebody could revoke.
+func (e *evidence) checkPath(path []*x509.Certificate) (known []string, unknown []missingStatus, _ *Error) {
 	for i, c := range path {
 		if selfSigned(c) {
 			continue
 		}
-		issuers := r.certificates
+		var issuers []*x509.Certificate
 		if i+1 < len(path) {
 			issuers = path[i+1 : i+2]
-		}
-		why, err := r.check(c, issuers)
-		if err != nil {
-			return "", err
-		}
-		if why == "" {
-			checked++
-		} else if demanded {
-			return "", refuse(CodeRevocationUnknown,
-				fmt.Sprintf("the voucher demands the revocation status of %s: %s", subject(c), why),
-				"put fresh revocation lists of all issuers into the owner certificate artifact", nil)
-		}
-	}
-	if checked == 0 {
-		return "not demanded, or nothing that could be revoked", nil
-	}
-	return fmt.Sprintf("%s not revoked", plural(checked, "certificate")), nil
-}
-
-// check looks c up in the lists of its issuer, which is among issuers. It returns why there is no good status, or "".
-func (r *revocationLists) check(c *x509.Certificate, issuers []*x509.Certificate) (why string, _ *Error) {
-	why = "no revocation list of its issuer came along"
-	good := false
-	for _, list := range r.lists {
-		if !bytes.Equal(list.RawIssuer, c.RawIssuer) || !covers(list, c) {
-			continue
-		}
-		signed := func(p *x509.Certificate) bool { return issued(p, c) && list.CheckSignatureFrom(p) == nil }
-		if !slices.ContainsFunc(issuers, signed) {
-			why = "the revocation list that came along was not signed by its issuer"
-			continue
-		}
-		if entry := lookup(list, c.SerialNumber); entry != nil {
-			return "", refuse(CodeOwnerRevoked,
-				fmt.Sprintf("the certificate of %s was revoked on %s", subject(c), stamp(entry.RevocationTime)),
-				"issue a new owner certificate and sign with it", nil)
-		}
-		if stale := r.stale(list); stale != "" {
-			why = stale
 		} else {
-			good = true
+			issuers = slices.DeleteFunc(slices.Clone(e.certificates), func(p *x509.Certificate) bool {
+				return !issued(p, c) || weakKey([]*x509.Certificate{p}) != nil
+			})
+		}
+		good, why, refusal := e.check(c, issuers)
+		switch {
+		case refusal != nil:
+			return nil, nil, refusal
+		case good != "":
+			known = append(known, subject(c)+" by the "+good)
+		default:
+			unknown = append(unknown, missingStatus{c, issuers, why})
 		}
 	}
-	if good {
-		return "", nil
-	}
-	return why, nil
+	return known, unknown, nil
 }
 
-// stale returns why list says nothing about now, or "".
-func (r *revocationLists) stale(list *x509.RevocationList) string {
-	now := r.clock.Now
+// finding is what one list or response says about a certificate.
+type finding struct {
+	source    string // such as "OCSP response of" and a time
+	revokedAt time.Time
+	revoked   bool
+	why       string // why it is no good status, "" when it is one
+}
+
+// check looks c up in everything that one of its issuers, which are believed, vouches for. Revoked anywhere is revoked, old
+// evidence included. good is the evidence for a good and fresh status, or else why says why there is none.
+func (e *evidence) check(c *x509.Certificate, issuers []*x509.Certificate) (good, why string, _ *Error) {
+	why = "no revocation list or OCSP response about it came along"
+	if e.unusable != "" {
+		why = e.unusable
+	}
+	if len(issuers) == 0 {
+		why = "the certificate of its issuer did not come along"
+	}
+	for _, f := range append(e.inLists(c, issuers), e.inResponses(c, issuers)...) {
+		switch {
+		case f.revoked:
+			return "", "", refuse(CodeOwnerRevoked,
+				fmt.Sprintf("the certificate of %s was revoked on %s, says the %s", subject(c), stamp(f.revokedAt), f.source),
+				"issue a new certificate, and sign with it or with what it issues", nil)
+		case f.why != "":
+			why = f.why
+		default:
+			good = f.source
+		}
+	}
+	return good, why, nil
+}
+
+func (e *evidence) inLists(c *x509.Certificate, issuers []*x509.Certificate) (found []finding) {
+	for _, list := range e.lists {
+		if !bytes.Equal(list.Issuer, c.RawIssuer) {
+			continue
+		}
+		f := finding{source: "revocation list of " + stamp(list.ThisUpdate)}
+		if err := signedByOne(list, issuers); err != nil {
+			f.why = "the revocation list at hand does not count: " + err.Error()
+		} else if !list.Covers(c) {
+			f.why = "the revocation list at hand leaves out some certificates or reasons"
+		} else if f.revokedAt, f.revoked = list.Revoked(c.SerialNumber); !f.revoked {
+			f.why = e.stale("revocation list", list.ThisUpdate, list.NextUpdate)
+		}
+		found = append(found, f)
+	}
+	return found
+}
+
+// signedByOne returns nil if one of issuers signed list, or else why the last of them did not.
+func signedByOne(list *revinfo.List, issuers []*x509.Certificate) error {
+	err := revinfo.ErrNotAuthorized
+	for _, p := range issuers {
+		if err = list.SignedBy(p); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func (e *evidence) inResponses(c *x509.Certificate, issuers []*x509.Certificate) (found []finding) {
+	for _, response := range e.responses {
+		for i := range response.Answers {
+			for _, issuer := range issuers {
+				if answer := &response.Answers[i]; answer.About(c, issuer) {
+					found = append(found, e.answer(response, answer, c, issuer))
+				}
+			}
+		}
+	}
+	return found
+}
+
+// answer judges what a response says about c.
+func (e *evidence) answer(r *revinfo.Response, a *revinfo.Answer, c, issuer *x509.Certificate) finding {
+	responder, err := r.Responder(issuer)
 	switch {
-	case !r.clock.Accurate():
-		return ""
-	case list.NextUpdate.IsZero():
-		return "the revocation list that came along has no end of validity"
-	case list.ThisUpdate.After(now) || now.After(list.NextUpdate):
-		return fmt.Sprintf("the revocation list that came along is valid from %s to %s, the clock says %s",
-			stamp(list.ThisUpdate), stamp(list.NextUpdate), stamp(now))
+	case errors.Is(err, revinfo.ErrNotAuthorized):
+		return finding{why: "the OCSP response at hand does not count: " + err.Error()}
+	case err != nil:
+		return finding{why: "the signature of the OCSP response at hand does not count: " + err.Error()}
+	case !responder.Equal(issuer):
+		if why := e.unfit(responder, c, issuer); why != "" {
+			return finding{why: why}
+		}
+	}
+	f := finding{source: "OCSP response of " + stamp(a.ThisUpdate), revoked: a.Status == revinfo.Revoked, revokedAt: a.RevokedAt}
+	switch {
+	case f.revoked:
+	case a.Status == revinfo.Unknown:
+		f.why = "the OCSP responder does not know it"
+	default:
+		until := a.NextUpdate
+		if until.IsZero() {
+			until = a.ThisUpdate.Add(undatedAge)
+		}
+		f.why = e.stale("OCSP response", a.ThisUpdate, until)
+	}
+	return f
+}
+
+// unfit returns why a certificate that issuer gave to an OCSP responder does not count now. Its own status is not demanded:
+// such certificates are short-lived, and the next one's status would have to come from somewhere too (RFC 6960 §4.2.2.2.1).
+// But one that a list names as revoked does not count.
+func (e *evidence) unfit(responder, c, issuer *x509.Certificate) string {
+	now := e.clock.Now
+	switch {
+	case responder.Equal(c):
+		return "the OCSP response at hand was signed with the very certificate that it is about"
+	case e.clock.Accurate() && (now.Before(responder.NotBefore) || now.After(responder.NotAfter)):
+		return fmt.Sprintf("the certificate of OCSP responder %s is valid from %s to %s, the clock says %s",
+			subject(responder), stamp(responder.NotBefore), stamp(responder.NotAfter), stamp(now))
+	}
+	for _, f := range e.inLists(responder, []*x509.Certificate{issuer}) {
+		if f.revoked {
+			return fmt.Sprintf("the certificate of OCSP responder %s was revoked", subject(responder))
+		}
 	}
 	return ""
 }
 
-func lookup(list *x509.RevocationList, serial *big.Int) *x509.RevocationListEntry {
-	for i := range list.RevokedCertificateEntries {
-		if e := &list.RevokedCertificateEntries[i]; e.SerialNumber.Cmp(serial) == 0 {
-			return e
-		}
+// stale returns why evidence says nothing about now, or "". Without an accurate clock nothing is stale.
+func (e *evidence) stale(what string, from, to time.Time) string {
+	now := e.clock.Now
+	switch {
+	case !e.clock.Accurate():
+		return ""
+	case to.IsZero():
+		return "the " + what + " at hand has no end of validity"
+	case from.After(now) || now.After(to):
+		return fmt.Sprintf("the %s at hand is valid from %s to %s, the clock says %s", what, stamp(from), stamp(to), stamp(now))
 	}
-	return nil
+	return ""
 }
 
-var (
-	oidDistributionPoint = asn1.ObjectIdentifier{2, 5, 29, 28}
-	oidCertificateIssuer = asn1.ObjectIdentifier{2, 5, 29, 29}
-)
-
-// covers reports whether list, if genuine, speaks about c for all reasons: whether it is neither a delta nor an indirect
-// list nor limited to other kinds of certificates (RFC 5280 §5.2.5), and has no critical extension that is not known here.
-func covers(list *x509.RevocationList, c *x509.Certificate) bool {
-	for _, e := range list.Extensions {
-		if e.Id.Equal(oidDistributionPoint) {
-			if !inScope(e.Value, c.IsCA) {
-				return false
-			}
-		} else if e.Critical {
-			return false
-		}
-	}
-	for i := range list.RevokedCertificateEntries {
-		for _, e := range list.RevokedCertificateEntries[i].Extensions {
-			if e.Critical || e.Id.Equal(oidCertificateIssuer) {
-				return false
-			}
-		}
-	}
-	return true
+// missingStatus is a certificate without good status.
+type missingStatus struct {
+	certificate *x509.Certificate
+	issuers     []*x509.Certificate // that are at hand
+	why         string
 }
 
-// inScope reads IssuingDistributionPoint.
-func inScope(der []byte, isCA bool) bool {
-	in := cryptobyte.String(der)
-	var body cryptobyte.String
-	if !in.ReadASN1(&body, casn1.SEQUENCE) || !in.Empty() || !body.SkipOptionalASN1(explicit(0)) {
-		return false
+// refuse makes the refusal of a path; fetchable tells that all that is missing on it could be fetched.
+func (m *missingStatus) refuse(fetchable bool) *Error {
+	fix := "put fresh revocation lists or OCSP responses for all certificates, and the certificates of their issuers, " +
+		"into the owner certificate artifact"
+	if fetchable {
+		fix = "let the device reach these addresses, or put fresh revocation lists or OCSP responses for all certificates " +
+			"into the owner certificate artifact"
 	}
-	var usersOnly, authoritiesOnly bool
-	if !readFlag(&body, 1, &usersOnly) || !readFlag(&body, 2, &authoritiesOnly) || !body.Empty() {
-		return false // only some reasons, indirect, attribute certificates, or malformed
-	}
-	return !(usersOnly && isCA) && !(authoritiesOnly && !isCA)
+	return refuse(CodeRevocationUnknown,
+		fmt.Sprintf("the voucher demands the revocation status of %s: %s", subject(m.certificate), m.why), fix, nil)
 }
-
-// readFlag reads an optional [n] IMPLICIT BOOLEAN.
-func readFlag(in *cryptobyte.String, n uint8, flag *bool) bool {
-	var value cryptobyte.String
-	ok := in.ReadOptionalASN1(&value, flag, casn1.Tag(n).ContextSpecific())
-	return ok && (!*flag || bytes.Equal(value, []byte{0xff}))
-}
-
-func explicit(n uint8) casn1.Tag { return casn1.Tag(n).ContextSpecific().Constructed() }

@@ -1,6 +1,7 @@
 package artifacts_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -116,23 +117,81 @@ func TestRevocationListScope(t *testing.T) {
 	day := 24 * time.Hour
 	start, end := w.now().Add(-day), w.now().Add(day)
 	root := w.CRL(w.ownerRoot, start, end)
+	const point = "issuingDistributionPoint=critical,@idp\n[idp]\nfullname=URI:http://crl.example/owner"
+	named := w.Recertify(w.owner, w.ownerCA, "/O=Owner/CN=Owner", append(slices.Clone(opensslpki.Signer),
+		"crlDistributionPoints=URI:http://crl.example/owner")...)
 	for name, test := range map[string]struct {
 		extension string
+		owner     *opensslpki.Entity
 		code      artifacts.Code
 	}{
-		"user-certificates":      {"issuingDistributionPoint=critical,@idp\n[idp]\nonlyuser=TRUE", ""},
-		"authority-certificates": {"issuingDistributionPoint=critical,@idp\n[idp]\nonlyCA=TRUE", artifacts.CodeRevocationUnknown},
-		"some-reasons":           {"issuingDistributionPoint=critical,@idp\n[idp]\nonlysomereasons=keyCompromise", artifacts.CodeRevocationUnknown},
-		"indirect":               {"issuingDistributionPoint=critical,@idp\n[idp]\nindirectCRL=TRUE", artifacts.CodeRevocationUnknown},
-		"named":                  {"issuingDistributionPoint=critical,@idp\n[idp]\nfullname=URI:http://crl.example/owner", ""},
-		"unknown-critical":       {"1.2.3.4=critical,DER:0500", artifacts.CodeRevocationUnknown},
-		"unknown":                {"1.2.3.4=DER:0500", ""},
-		"delta":                  {"2.5.29.27=critical,DER:020101", artifacts.CodeRevocationUnknown},
+		"user-certificates":      {"issuingDistributionPoint=critical,@idp\n[idp]\nonlyuser=TRUE", nil, ""},
+		"authority-certificates": {"issuingDistributionPoint=critical,@idp\n[idp]\nonlyCA=TRUE", nil, artifacts.CodeRevocationUnknown},
+		"some-reasons":           {"issuingDistributionPoint=critical,@idp\n[idp]\nonlysomereasons=keyCompromise", nil, artifacts.CodeRevocationUnknown},
+		"indirect":               {"issuingDistributionPoint=critical,@idp\n[idp]\nindirectCRL=TRUE", nil, artifacts.CodeRevocationUnknown},
+		"point":                  {point, named, ""},
+		"another-point":          {point + "/2", named, artifacts.CodeRevocationUnknown},
+		"point-of-no-name":       {point, nil, artifacts.CodeRevocationUnknown},
+		"one-point-of-several":   {point + "/2,URI:http://crl.example/owner", named, ""},
+		"whole-with-point-named": {"authorityKeyIdentifier=keyid", named, ""},
+		"unknown-critical":       {"1.2.3.4=critical,DER:0500", nil, artifacts.CodeRevocationUnknown},
+		"unknown":                {"1.2.3.4=DER:0500", nil, ""},
+		"delta":                  {"2.5.29.27=critical,DER:020101", nil, artifacts.CodeRevocationUnknown},
+		"delta-not-critical":     {"2.5.29.27=DER:020101", nil, artifacts.CodeRevocationUnknown},
 	} {
 		t.Run(name, func(t *testing.T) {
 			list := w.CRLWith(test.extension, w.ownerCA, start, end)
-			signedCase{w: w, voucher: object{"domain-cert-revocation-checks": true}, crls: []string{root, list}}.check(t, test.code,
-				artifacts.StepOwnerRevocation)
+			c := signedCase{w: w, voucher: object{"domain-cert-revocation-checks": true}, crls: []string{root, list}}
+			if test.owner != nil {
+				c.owners, c.ciSigner = entities{test.owner, w.ownerCA}, test.owner
+			}
+			c.check(t, test.code, artifacts.StepOwnerRevocation)
+		})
+	}
+}
+
+// TestRevocationListSigner has lists signed by whom or how they do not count.
+func TestRevocationListSigner(t *testing.T) {
+	w := shared()
+	start, end := w.now().Add(-time.Hour), w.now().Add(time.Hour)
+	root := w.CRL(w.ownerRoot, start, end)
+	issuing := w.Recertify(w.ownerCA, w.ownerRoot, "/O=Owner/CN=Owner issuing CA", "basicConstraints=critical,CA:TRUE",
+		"keyUsage=critical,keyCertSign")
+	for name, test := range map[string]struct {
+		digest string
+		issuer *opensslpki.Entity
+		code   artifacts.Code
+	}{
+		"sha256":               {"sha256", w.ownerCA, ""},
+		"sha512":               {"sha512", w.ownerCA, ""},
+		"sha1":                 {"sha1", w.ownerCA, artifacts.CodeRevocationUnknown},
+		"not-for-signing-them": {"sha256", issuing, artifacts.CodeRevocationUnknown},
+	} {
+		t.Run(name, func(t *testing.T) {
+			list := w.CRLWith("authorityKeyIdentifier=keyid\n[d]\ndefault_md="+test.digest, w.ownerCA, start, end)
+			signedCase{w: w, voucher: object{"domain-cert-revocation-checks": true}, crls: []string{root, list},
+				owners: entities{w.owner, test.issuer}}.check(t, test.code, artifacts.StepOwnerRevocation)
+		})
+	}
+}
+
+// TestRevocationListDates holds lists against a clock one second off each end of their validity.
+func TestRevocationListDates(t *testing.T) {
+	w := shared()
+	start, end := w.now().Add(-time.Minute).Truncate(time.Second), w.now().Add(time.Hour).Truncate(time.Second)
+	lists := []string{w.CRL(w.ownerRoot, start.Add(-time.Hour), end.Add(time.Hour)), w.CRL(w.ownerCA, start, end)}
+	for name, test := range map[string]struct {
+		now  time.Time
+		code artifacts.Code
+	}{
+		"begins":             {start, ""},
+		"begins-in-a-second": {start.Add(-time.Second), artifacts.CodeRevocationUnknown},
+		"ends":               {end, ""},
+		"ended-a-second-ago": {end.Add(time.Second), artifacts.CodeRevocationUnknown},
+	} {
+		t.Run(name, func(t *testing.T) {
+			signedCase{w: w, voucher: object{"domain-cert-revocation-checks": true}, crls: lists,
+				policy: func(p *artifacts.Policy) { p.Clock.Now = test.now }}.check(t, test.code, artifacts.StepOwnerRevocation)
 		})
 	}
 }

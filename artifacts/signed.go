@@ -35,7 +35,7 @@ func (v *validation) ownerSigned(b Bundle, ci *cms.SignedData) error {
 		return err
 	}
 	err = v.step(StepOwnerRevocation, func() (string, error) {
-		return v.revocation(voucher.revocation, paths, []*cms.SignedData{ov, oc})
+		return v.revocation(voucher.revocation, paths, b.Status, []*cms.SignedData{ov, oc})
 	})
 	if err != nil {
 		return err

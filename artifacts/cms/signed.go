@@ -19,6 +19,7 @@ type SignedData struct {
 	Content      []byte // nil when absent
 	Certificates []*x509.Certificate
 	CRLs         [][]byte // DER of X.509 certificate lists, not yet parsed
+	OCSP         [][]byte // DER of OCSP responses (RFC 5940), not yet parsed
 	Signers      []Signer
 }
 
@@ -39,6 +40,7 @@ type Signer struct {
 var (
 	oidContentType   = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 3}
 	oidMessageDigest = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 4}
+	oidOCSPResponse  = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 16, 2}
 )
 
 // Degenerate reports whether the message only carries certificates (RFC 5652 §5.1, "certs-only").
@@ -138,7 +140,7 @@ func (s *SignedData) parseCertificates(in cryptobyte.String) error {
 	return nil
 }
 
-// parseCRLs keeps X.509 revocation lists; other kinds of revocation information, such as OCSP responses, are passed over.
+// parseCRLs keeps X.509 revocation lists and OCSP responses; other kinds of revocation information are passed over.
 func (s *SignedData) parseCRLs(in cryptobyte.String) error {
 	list, err := elements(in, MaxCRLs, "revocation lists")
 	if err != nil {
@@ -149,6 +151,9 @@ func (s *SignedData) parseCRLs(in cryptobyte.String) error {
 	}
 	for _, der := range list {
 		if !der.PeekASN1Tag(casn1.SEQUENCE) {
+			if err := s.parseOtherRevocation(der); err != nil {
+				return err
+			}
 			continue
 		}
 		if !looksLikeCRL(der) {
@@ -156,6 +161,23 @@ func (s *SignedData) parseCRLs(in cryptobyte.String) error {
 		}
 		s.CRLs = append(s.CRLs, der)
 	}
+	return nil
+}
+
+// parseOtherRevocation keeps what is in an OtherRevocationInfoFormat if that is an OCSP response (RFC 5940 §2.1).
+func (s *SignedData) parseOtherRevocation(in cryptobyte.String) error {
+	var body, response cryptobyte.String
+	var format asn1.ObjectIdentifier
+	if !in.ReadASN1(&body, explicit(1)) || !body.ReadASN1ObjectIdentifier(&format) {
+		return nil
+	}
+	if !format.Equal(oidOCSPResponse) {
+		return nil
+	}
+	if !body.ReadASN1Element(&response, casn1.SEQUENCE) || !body.Empty() {
+		return malformed("OCSP response")
+	}
+	s.OCSP = append(s.OCSP, response)
 	return nil
 }
 

@@ -108,7 +108,7 @@ func (w *Workspace) issue(keyFile string, key []string, issuer *Entity, subject 
 	}
 	w.Run(args...)
 	var err error
-	e.Certificate, err = x509.ParseCertificate(readPEM(e.CertFile))
+	e.Certificate, err = x509.ParseCertificate(readPEM(e.CertFile).Bytes)
 	must(err)
 	return e
 }
@@ -136,7 +136,7 @@ func (w *Workspace) Encrypt(recipient *Entity, content []byte, args ...string) [
 	return w.Run(append(args, recipient.CertFile)...)
 }
 
-// Certificates makes a degenerate SignedData with the certificates of entities and the revocation lists in crlFiles.
+// Certificates makes a degenerate SignedData with the certificates of entities and the revocation lists and OCSP responses in crlFiles.
 func (w *Workspace) Certificates(entities []*Entity, crlFiles ...string) []byte {
 	if len(crlFiles) == 0 {
 		return w.Run("crl2pkcs7", "-certfile", w.PEM(entities...), "-outform", "DER", "-nocrl")
@@ -164,7 +164,8 @@ func Degenerate(entities []*Entity, crlFiles ...string) []byte {
 	})
 }
 
-// AddCRLs puts revocation lists into a SignedData that has certificates and no lists yet; no signature covers them.
+// AddCRLs puts revocation lists and OCSP responses into a SignedData that has certificates and no lists yet; no signature
+// covers them.
 func AddCRLs(der []byte, crlFiles ...string) []byte {
 	set := asn1.Tag(0).ContextSpecific().Constructed()
 	in := cryptobyte.String(der)
@@ -187,7 +188,15 @@ func AddCRLs(der []byte, crlFiles ...string) []byte {
 func addCRLs(b *cryptobyte.Builder, files []string) {
 	b.AddASN1(asn1.Tag(1).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
 		for _, f := range files {
-			b.AddBytes(readPEM(f))
+			block := readPEM(f)
+			if block.Type != typeOCSP {
+				b.AddBytes(block.Bytes)
+				continue
+			}
+			b.AddASN1(asn1.Tag(1).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { // RFC 5940 §2.1
+				b.AddASN1ObjectIdentifier(oid("1.3.6.1.5.5.7.16.2"))
+				b.AddBytes(block.Bytes)
+			})
 		}
 	})
 }
@@ -217,11 +226,11 @@ func oid(text string) encodingasn1.ObjectIdentifier {
 	return parsed
 }
 
-func readPEM(file string) []byte {
+func readPEM(file string) *pem.Block {
 	text, err := os.ReadFile(file)
 	must(err)
 	block, _ := pem.Decode(text)
-	return block.Bytes
+	return block
 }
 
 // CRL makes a revocation list of issuer that is valid from start to end and names the revoked, and returns its PEM file.
@@ -231,16 +240,7 @@ func (w *Workspace) CRL(issuer *Entity, start, end time.Time, revoked ...*Entity
 
 // CRLWith is CRL with extensions in the language of OpenSSL's configuration files.
 func (w *Workspace) CRLWith(extensions string, issuer *Entity, start, end time.Time, revoked ...*Entity) string {
-	var index strings.Builder
-	for _, e := range revoked {
-		serial := e.Certificate.SerialNumber.Text(16)
-		if len(serial)%2 == 1 {
-			serial = "0" + serial
-		}
-		fmt.Fprintf(&index, "R\t%s\t%s\t%s\tunknown\t/CN=x\n", e.Certificate.NotAfter.UTC().Format("060102150405Z"),
-			start.UTC().Format("060102150405Z"), strings.ToUpper(serial))
-	}
-	database := w.Write([]byte(index.String()))
+	database := w.Write([]byte(index(nil, revoked)))
 	config := w.Write([]byte("[ca]\ndefault_ca=d\n[d]\ndatabase=" + database + "\ndefault_md=sha256\ncrl_extensions=x\n[x]\n" + extensions + "\n"))
 	out := w.temp(".crl")
 	const format = "20060102150405Z"
