@@ -7,6 +7,7 @@ import (
 	"encoding/asn1"
 	"encoding/hex"
 	"errors"
+	"math/big"
 	"strings"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/xpu-sztp/ztp/artifacts"
 	"github.com/xpu-sztp/ztp/artifacts/cms"
+	"github.com/xpu-sztp/ztp/artifacts/revinfo"
 	"github.com/xpu-sztp/ztp/artifacts/strictjson"
 	"github.com/xpu-sztp/ztp/dhcp"
 	"github.com/xpu-sztp/ztp/pkg/reason"
@@ -88,6 +90,9 @@ func (a *Artifact) decodeSigned(s *cms.SignedData, lenient bool) {
 	a.setCertificates(s.Certificates)
 	for _, der := range s.CRLs {
 		a.Revocations = append(a.Revocations, revocationOf(der))
+	}
+	for _, der := range s.OCSP {
+		a.OCSP = append(a.OCSP, answersOf(der)...)
 	}
 	if s.Content == nil && (s.Degenerate() || lenient) {
 		a.Kind, a.Form = certificatesKind(s.Certificates), FormCertificates
@@ -264,14 +269,28 @@ func (a *Artifact) setCertificates(certs []*x509.Certificate) {
 }
 
 func revocationOf(der []byte) Revocation {
-	list, err := x509.ParseRevocationList(der)
+	list, err := revinfo.ParseList(der)
 	if err != nil {
 		return Revocation{Issuer: "an unreadable name", Unreadable: err.Error()}
 	}
-	return Revocation{
-		Issuer: cms.NameOf(list.RawIssuer), ThisUpdate: list.ThisUpdate, NextUpdate: list.NextUpdate,
-		Revoked: len(list.RevokedCertificateEntries),
+	return Revocation{Issuer: cms.NameOf(list.Issuer), ThisUpdate: list.ThisUpdate, NextUpdate: list.NextUpdate, Revoked: list.Entries}
+}
+
+// answersOf lists what an OCSP response says, each certificate by its serial number.
+func answersOf(der []byte) (answers []OCSPAnswer) {
+	response, err := revinfo.ParseResponse(der)
+	if err == nil && response.Failure != "" {
+		err = errors.New("the responder answered " + response.Failure)
 	}
+	if err != nil {
+		return []OCSPAnswer{{SerialNumber: "an unreadable number", Unreadable: err.Error()}}
+	}
+	for _, a := range response.Answers {
+		answers = append(answers, OCSPAnswer{
+			SerialNumber: new(big.Int).SetBytes(a.Serial).Text(16), Status: a.Status, ThisUpdate: a.ThisUpdate, NextUpdate: a.NextUpdate,
+		})
+	}
+	return answers
 }
 
 // typeName is a content type by its name, where SZTP knows one.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/xpu-sztp/ztp/artifacts"
 	"github.com/xpu-sztp/ztp/artifacts/cms"
+	"github.com/xpu-sztp/ztp/artifacts/revinfo"
 )
 
 // Limits of what is read.
@@ -104,6 +105,7 @@ type Artifact struct {
 	Voucher      *artifacts.VoucherView      `json:"voucher,omitempty"`
 	Certificates []artifacts.CertificateView `json:"certificates,omitempty"`
 	Revocations  []Revocation                `json:"revocation_lists,omitempty"`
+	OCSP         []OCSPAnswer                `json:"ocsp_answers,omitempty"`
 
 	der       []byte              // what devices would get; nil when it is not a CMS
 	x509      []*x509.Certificate // Certificates
@@ -130,6 +132,15 @@ type Revocation struct {
 	NextUpdate time.Time `json:"next_update,omitzero"`
 	Revoked    int       `json:"revoked"` // certificates in it
 	Unreadable string    `json:"unreadable,omitempty"`
+}
+
+// OCSPAnswer is what an OCSP response says about one certificate.
+type OCSPAnswer struct {
+	SerialNumber string         `json:"serial_number"` // hexadecimal
+	Status       revinfo.Status `json:"status,omitempty"`
+	ThisUpdate   time.Time      `json:"this_update,omitzero"`
+	NextUpdate   time.Time      `json:"next_update,omitzero"`
+	Unreadable   string         `json:"unreadable,omitempty"`
 }
 
 // Validation is the verdict that a device would come to.

@@ -167,10 +167,13 @@ func (v *Validation) authenticate(server *Artifact, o Options) (*artifacts.Serve
 func (v *Validation) refuse(err error, o Options) {
 	v.Problem = problemOf(err)
 	var e *artifacts.Error
+	var needed *artifacts.StatusNeeded
 	if !errors.As(err, &e) {
 		return
 	}
 	switch {
+	case errors.As(err, &needed):
+		v.Problem.Hint = "nothing is fetched here; a device asks there. To make sure, " + e.Fix
 	case e.Code == artifacts.CodeVoucherUntrusted && len(o.VoucherAnchors) == 0:
 		v.Problem.Hint = "name the certificate of the maker's voucher service with --anchor"
 	case e.Code == artifacts.CodeVoucherSerial && o.SerialNumber == "":
