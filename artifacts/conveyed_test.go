@@ -122,6 +122,9 @@ func TestRedirectInformation(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if len(conveyed.Warnings) != 0 {
+				t.Errorf("warnings %q", conveyed.Warnings)
+			}
 			r := conveyed.Redirect
 			isTrusted := name == "trusted"
 			if r.Trusted != isTrusted || conveyed.Trusted != isTrusted {
@@ -196,6 +199,10 @@ func TestConveyedInformationRules(t *testing.T) {
 		"R6-04/base64-trailing-newline":     {onboardingPrefix + `{"pre-configuration-script":"YQ==\n"}}`, false, true},
 		"R6-05/only-unknown":                {verify(`{"hash-algorithm":"x:sha-512","hash-value":"00"}`), true, true},
 		"R6-06/unknown-member":              {onboardingPrefix + `{"colour":"red"}}`, false, true},
+		"R6-06/unknown-in-redirect":         {redirectPrefix + `{"bootstrap-server":[{"address":"a"}],"colour":"red"}}`, false, true},
+		"R6-06/unknown-in-server":           {redirectPrefix + `{"bootstrap-server":[{"address":"a","colour":"red"}]}}`, false, true},
+		"R6-06/unknown-in-image":            {image(`"colour":"red"`), false, true},
+		"R6-06/unknown-in-verification":     {verify(`{` + sha + `,"hash-value":` + hash + `,"colour":"red"}`), false, true},
 		"R6-06/unknown-top-member":          {`{"x:y":1,"ietf-sztp-conveyed-info:onboarding-information":{}}`, false, true},
 		"R6-06/needlessly-qualified":        {onboardingPrefix + `{"ietf-sztp-conveyed-info:boot-image":{}}}`, false, true},
 		"R6-07/duplicate-address":           {redirectPrefix + `{"bootstrap-server":[{"address":"a.example"},{"address":"A.example"}]}}`, false, true},

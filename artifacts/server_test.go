@@ -60,10 +60,13 @@ func TestAuthenticateServer(t *testing.T) {
 		"other-root":                  {entities{leaf, w.tlsCA, w.tlsRoot}, plain(w.ownerRoot), rtc, artifacts.CodeServerUntrusted},
 		"no-anchors":                  {entities{leaf, w.tlsCA, w.tlsRoot}, nil, rtc, artifacts.CodeServerUntrusted},
 		"empty-anchor":                {entities{leaf, w.tlsCA, w.tlsRoot}, []artifacts.TrustAnchor{{}}, rtc, artifacts.CodeServerUntrusted},
+		"half-an-anchor":              {entities{leaf, w.tlsCA, w.tlsRoot}, []artifacts.TrustAnchor{{Lowest: w.tlsRoot.Certificate}, {Chain: w.chain(w.tlsRoot)}}, rtc, artifacts.CodeServerUntrusted},
 		"no-certificate":              {nil, plain(w.tlsRoot), rtc, artifacts.CodeServerUntrusted},
 		"client-certificate":          {entities{client, w.tlsCA}, plain(w.tlsRoot), rtc, artifacts.CodeServerUntrusted},
 		"self-signed-stranger":        {entities{selfSigned}, plain(w.tlsRoot), rtc, artifacts.CodeServerUntrusted},
 		"expired":                     {entities{leaf}, plain(w.tlsCA), artifacts.Clock{Now: expired, Confidence: artifacts.ClockRTC}, artifacts.CodeServerExpired},
+		"expired-and-a-stranger":      {entities{leaf}, plain(w.tlsCA, w.strayRoot), artifacts.Clock{Now: expired, Confidence: artifacts.ClockRTC}, artifacts.CodeServerExpired},
+		"a-stranger-and-expired":      {entities{leaf}, plain(w.strayRoot, w.tlsCA), artifacts.Clock{Now: expired, Confidence: artifacts.ClockRTC}, artifacts.CodeServerExpired},
 		"expired-authenticated-clock": {entities{leaf}, plain(w.tlsCA), artifacts.Clock{Now: expired, Confidence: artifacts.ClockAuthenticated}, artifacts.CodeServerExpired},
 		"expired-no-clock":            {entities{leaf}, plain(w.tlsCA), artifacts.Clock{Now: expired}, ""},
 		"not-yet-valid":               {entities{leaf}, plain(w.tlsCA), artifacts.Clock{Now: time.Unix(0, 0), Confidence: artifacts.ClockRTC}, artifacts.CodeServerExpired},
@@ -122,6 +125,14 @@ func TestTrustAnchor(t *testing.T) {
 	w := shared()
 	selfSigned := w.server(nil, "DNS:bs1.example.net")
 	leaf := w.server(w.tlsCA, "DNS:bs1.example.net")
+	rootOfOtherName := w.Recertify(w.tlsRoot, nil, "/O=TLS/CN=TLS root, renamed", opensslpki.Authority...)
+	rootAgain := w.Recertify(w.tlsRoot, nil, "/O=TLS/CN=TLS root", opensslpki.Authority...)
+	selfIssued := w.Issue(w.tlsRoot, "/O=TLS/CN=TLS root", opensslpki.Authority...)
+	ownKeyOtherName := w.Recertify(w.tlsRoot, rootOfOtherName, "/O=TLS/CN=TLS root", opensslpki.Authority...)
+	rootByOwner := w.Recertify(w.tlsRoot, w.ownerRoot, "/O=TLS/CN=TLS root", opensslpki.Authority...)
+	ownerByRoot := w.Recertify(w.ownerRoot, w.tlsRoot, "/O=Owner/CN=Owner root", opensslpki.Authority...)
+	makerByOwner := w.Recertify(w.makerRoot, w.ownerRoot, "/O=Acme/CN=Acme root", opensslpki.Authority...)
+	ownerByMaker := w.Recertify(w.ownerRoot, w.makerRoot, "/O=Owner/CN=Owner root", opensslpki.Authority...)
 	for name, test := range map[string]struct {
 		der    []byte
 		lowest *opensslpki.Entity
@@ -139,7 +150,15 @@ func TestTrustAnchor(t *testing.T) {
 		"twice":                {w.Certificates(entities{w.tlsRoot, w.tlsRoot}), nil, artifacts.CodeAnchorMalformed},
 		"stranger":             {w.Certificates(entities{w.tlsRoot, w.tlsCA, w.strayRoot}), nil, artifacts.CodeAnchorMalformed},
 		"same-name-other-key":  {w.Certificates(entities{w.strayRoot, w.ownerCA}), nil, artifacts.CodeAnchorMalformed},
-		"signed":               {w.Sign(w.owner, nil), nil, artifacts.CodeAnchorMalformed},
+		"issuer-of-other-name": {w.Certificates(entities{w.tlsCA, rootOfOtherName}), nil, artifacts.CodeAnchorMalformed},
+		"two-issuers":          {w.Certificates(entities{w.tlsCA, w.tlsRoot, rootAgain}), nil, artifacts.CodeAnchorMalformed},
+		"self-issued":          {w.Certificates(entities{selfIssued}), nil, artifacts.CodeAnchorMalformed},
+		"own-key-other-name":   {w.Certificates(entities{ownKeyOtherName}), nil, artifacts.CodeAnchorMalformed},
+		"circle":               {w.Certificates(entities{rootByOwner, ownerByRoot}), nil, artifacts.CodeAnchorMalformed},
+		"circle-above-a-chain": {w.Certificates(entities{w.tlsCA, rootByOwner, ownerByRoot}), nil, artifacts.CodeAnchorMalformed},
+		"circle-beside-a-root": {w.Certificates(entities{w.tlsRoot, makerByOwner, ownerByMaker}), nil, artifacts.CodeAnchorMalformed},
+		"no-certificates":      {w.Run("crl2pkcs7", "-nocrl", "-outform", "DER"), nil, artifacts.CodeAnchorMalformed},
+		"signed":               {w.Sign(w.tlsRoot, nil), nil, artifacts.CodeAnchorMalformed},
 		"certificate":          {w.tlsRoot.Certificate.Raw, nil, artifacts.CodeAnchorMalformed},
 		"data":                 {opensslpki.Data(typeData, nil), nil, artifacts.CodeAnchorMalformed},
 		"empty":                {nil, nil, artifacts.CodeAnchorMalformed},

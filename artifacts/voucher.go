@@ -2,6 +2,7 @@ package artifacts
 
 import (
 	"crypto/x509"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -85,17 +86,29 @@ func (d *decoder) voucher(data []byte) *voucher {
 	return v
 }
 
-// date returns a date-and-time member (RFC 6991 §3), or the zero time when it is not there.
+// date returns a date-and-time member (RFC 6991 §3), or the zero time when it is not there. The first second of year 1,
+// which is that zero time, is refused: as expires-on it would mean no end.
 func (o object) date(name string) time.Time {
-	var t time.Time
 	if !o.has(name) {
-		return t
+		return time.Time{}
 	}
 	text := o.text(name)
-	if err := t.UnmarshalText([]byte(text)); err != nil {
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil || !isDateAndTime(text) || t.IsZero() {
 		o.d.fail(o.at(name), "%q is not a date and time of RFC 3339", cms.Printable(text))
 	}
 	return t
+}
+
+// isDateAndTime refuses what package time takes for RFC 3339 and is not: an hour of one digit, a comma before the fraction,
+// an offset of a day or more.
+func isDateAndTime(parsed string) bool {
+	offset := parsed[len(parsed)-len("Z"):]
+	if offset != "Z" {
+		offset = parsed[len(parsed)-len("+00:00"):]
+	}
+	return parsed[len("2006-01-02T15")] == ':' && !strings.Contains(parsed, ",") &&
+		(offset == "Z" || offset[1:3] < "24" && offset[4:] < "60")
 }
 
 // revocationRule returns a boolean member, which RFC 8366's own example spells as a string.

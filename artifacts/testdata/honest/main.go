@@ -6,7 +6,9 @@ import "github.com/xpu-sztp/ztp/artifacts"
 func main() {
 	var o artifacts.Onboarding
 	var e artifacts.ServerEvidence
-	if o.Valid() || e.Valid() {
+	var noO *artifacts.Onboarding
+	var noE *artifacts.ServerEvidence
+	if o.Valid() || e.Valid() || noO.Valid() || noE.Valid() {
 		panic("a zero value is valid")
 	}
 }
