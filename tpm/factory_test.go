@@ -21,8 +21,8 @@ import (
 // T-01, T-03, T-04, T-08…T-12: what a maker does in the factory. OpenSSL is the certification authority.
 func TestFactoryRoundTrip(t *testing.T) {
 	for kind, templates := range map[string][]tpm.Template{
-		"simulator": {tpm.RSA2048, tpm.P256, tpm.P384}, // it has no RSA 3072
-		"swtpm":     {tpm.RSA2048, tpm.P256, tpm.P384, tpm.RSA3072},
+		"simulator": {tpm.RSA2048, tpm.P256, tpm.P384, tpm.P521}, // it has no RSA 3072
+		"swtpm":     {tpm.RSA2048, tpm.P256, tpm.P384, tpm.P521, tpm.RSA3072},
 	} {
 		for _, template := range templates {
 			t.Run(kind+"/"+string(template), func(t *testing.T) {
@@ -255,6 +255,7 @@ func TestTemplates(t *testing.T) {
 		tpm.P256:    "ad6b3a2284fd698a0710bf5cc1b9bdf15e2532e3f601fa4b93a6a8fa8de579ea",
 		tpm.P384: "4db1aa836d0b5615df6ee53a40ef70c61c217f4303d44695925972bc927006cf" +
 			"a5cbdf6dc18c4dbe329b2f1542c3dd33",
+		tpm.P521: policySHA512,
 	} {
 		t.Run(string(template), func(t *testing.T) {
 			if _, err := (tpm.Factory{TPM: sim.path, Overwrite: true}).CreateIDevID(t.Context(), template, tpm.IDevIDHandle); err != nil {

@@ -28,7 +28,12 @@ func (f Factory) Install(ctx context.Context, o Options, files ...string) (*Iden
 		return nil, err
 	}
 	err = f.run(ctx, "storing certificates", func(s *session) error {
-		// The device's own certificate comes last: when it is there everything is.
+		// The device's own certificate goes first and comes last: when it is there, so is everything above it.
+		if w.issuers != nil && w.leaf != nil {
+			if err := f.clearIndex(s, index); err != nil {
+				return err
+			}
+		}
 		if w.issuers != nil {
 			if err := f.storeChain(s, w.issuers); err != nil {
 				return err
@@ -75,6 +80,9 @@ func (f Factory) plan(ctx context.Context, o Options, index tpm2.TPMHandle, file
 		return w, err
 	}
 	w.issuers, err = f.missing(ctx, c, chainFirst, chainLast, chain[1:])
+	if w.issuers != nil && f.Overwrite {
+		w.leaf = chain[0].Raw
+	}
 	return w, err
 }
 

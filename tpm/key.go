@@ -244,7 +244,8 @@ func (k *tpmKey) use(ctx context.Context, doing string, operation func(*session,
 		defer release()
 		return operation(s, key)
 	})
-	if errors.Is(err, tpm2.TPMRCAuthFail) || errors.Is(err, tpm2.TPMRCBadAuth) {
+	var known *Error
+	if (errors.Is(err, tpm2.TPMRCAuthFail) || errors.Is(err, tpm2.TPMRCBadAuth)) && errors.As(err, &known) && known.Code == CodePassword {
 		k.hasPassword.Store(true)
 		password.Err = err
 		return password

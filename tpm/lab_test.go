@@ -195,6 +195,7 @@ type authority struct {
 	root, issuer *x509.Certificate
 	trusted      *x509.Certificate // another root that its servers believe devices by
 	key          *ecdsa.PrivateKey // of issuer
+	rootKey      *ecdsa.PrivateKey
 	serial       int64
 }
 
@@ -209,7 +210,7 @@ func newAuthority(t *testing.T) *authority {
 	template := ca("Maker Root CA")
 	a.root = a.sign(template, template, rootKey.Public(), rootKey)
 	a.issuer = a.sign(ca("Maker Device CA"), a.root, issuerKey.Public(), rootKey)
-	a.key = issuerKey
+	a.key, a.rootKey = issuerKey, rootKey
 	return a
 }
 

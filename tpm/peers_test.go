@@ -24,7 +24,7 @@ import (
 	"github.com/xpu-sztp/ztp/tpm"
 )
 
-// bothWays are templates of keys that sign and decrypt. The simulator has neither RSA 3072 nor P-521.
+// bothWays are templates of keys that sign and decrypt. The simulator has no RSA 3072.
 func bothWays(kind string) map[string]tpm2.TPMTPublic {
 	ecc := func(curve tpm2.TPMECCCurve) tpm2.TPMTPublic {
 		area := signingKey()
@@ -35,11 +35,12 @@ func bothWays(kind string) map[string]tpm2.TPMTPublic {
 		"RSA-2048": decryptOrSign(rsaKey(tpm2.TPMTRSAScheme{})),
 		"P-256":    ecc(tpm2.TPMECCNistP256),
 		"P-384":    ecc(tpm2.TPMECCNistP384),
+		"P-521":    ecc(tpm2.TPMECCNistP521),
 	}
 	if kind == "swtpm" {
 		large := decryptOrSign(rsaKey(tpm2.TPMTRSAScheme{}))
 		large.Parameters = tpm2.NewTPMUPublicParms(tpm2.TPMAlgRSA, &tpm2.TPMSRSAParms{KeyBits: 3072})
-		keys["RSA-3072"], keys["P-521"] = large, ecc(tpm2.TPMECCNistP521)
+		keys["RSA-3072"] = large
 	}
 	return keys
 }

@@ -36,7 +36,15 @@ func (s *session) secretly(way direction, command func(tpm2.Session) error) erro
 		return err
 	}
 	defer s.flush(handle)
-	return command(encryption)
+	err = command(encryption)
+	var rejected tpm2.TPMFmt1Error
+	if errors.As(err, &rejected) {
+		if ofSession, n := rejected.Session(); ofSession && n == 2 { // the key's own authorization is the first
+			return &Error{Code: CodeFailure, Msg: "the TPM and we do not share the key of an encrypted session", Err: err,
+				Fix: "look for who changes what goes to the TPM: a program between, or hardware on its bus"}
+		}
+	}
+	return err
 }
 
 // authorized runs one command as the owner of a hierarchy, whose password, unless it is empty, does not go over the bus.

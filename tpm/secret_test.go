@@ -9,6 +9,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
+	"encoding/binary"
 	"io"
 	"net"
 	"slices"
@@ -29,6 +30,14 @@ type wire struct {
 	mu      sync.Mutex
 	traffic []byte
 	done    []tpm2.TPMCC // commands that went well
+	change  func(tpm2.TPMCC, []byte) []byte
+}
+
+// tamper changes responses on their way.
+func (w *wire) tamper(change func(command tpm2.TPMCC, rsp []byte) []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.change = change
 }
 
 // tap places a wire between its users and the TPM behind a socket.
@@ -64,7 +73,11 @@ func (w *wire) forward(path string, command []byte) ([]byte, error) {
 	rsp := readCommand(c) // a response has the same header
 	w.traffic = append(append(w.traffic, command...), rsp...)
 	if len(rsp) >= 10 && bytes.Equal(rsp[6:10], make([]byte, 4)) {
-		w.done = append(w.done, tpm2.TPMCC(uint32(command[6])<<24|uint32(command[7])<<16|uint32(command[8])<<8|uint32(command[9])))
+		code := tpm2.TPMCC(binary.BigEndian.Uint32(command[6:]))
+		w.done = append(w.done, code)
+		if w.change != nil {
+			rsp = w.change(code, rsp)
+		}
 	}
 	return rsp, nil
 }

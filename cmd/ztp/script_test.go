@@ -103,7 +103,7 @@ func softTPM(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.MkdirAll(dir, 0o700))
 	pidFile := filepath.Join(dir, "pid")
 	ts.Check(ts.Exec("swtpm", "socket", "--tpm2", "--tpmstate", "dir="+dir, "--daemon", "--pid", "file="+pidFile,
-		"--server", "type=unixio,path="+socket, "--ctrl", "type=unixio,path="+filepath.Join(dir, "ctrl"),
+		"--server", "type=unixio,path="+socket, "--ctrl", "type=unixio,path="+socket+".ctrl",
 		"--flags", "not-need-init,startup-clear"))
 	pid, err := strconv.Atoi(strings.TrimSpace(ts.ReadFile(pidFile)))
 	ts.Check(err)

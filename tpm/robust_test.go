@@ -1,0 +1,475 @@
+package tpm_test
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdh"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-tpm/tpm2"
+
+	"github.com/xpu-sztp/ztp/tpm"
+)
+
+// took returns the commands that went well since the last call.
+func (w *wire) took() []tpm2.TPMCC {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	done := w.done
+	w.done = nil
+	return done
+}
+
+// What an operation costs, in commands to the TPM. Nothing else ever talks to it: package tpm starts no goroutine.
+func TestCommandsForEachOperation(t *testing.T) {
+	const (
+		describe, list, property = tpm2.TPMCCReadPublic, tpm2.TPMCCGetCapability, tpm2.TPMCCGetCapability
+		begin, end               = tpm2.TPMCCStartAuthSession, tpm2.TPMCCFlushContext
+	)
+	for _, storageRoot := range []bool{true, false} {
+		t.Run(fmt.Sprintf("storage-root-%v", storageRoot), func(t *testing.T) {
+			w, ca := tap(t, startSwtpm(t, "not-need-init,startup-clear")), newAuthority(t)
+			salted := []tpm2.TPMCC{tpm2.TPMCCCreatePrimary, begin, end}
+			if storageRoot {
+				persist(t, w, tpm2.ECCSRKTemplate, 0x81000001)
+				salted = []tpm2.TPMCC{describe, begin}
+			}
+			provision(t, w.path, tpm.P256, ca)
+			_, parent, _, _ := storageKeys()
+			wrapped := wrap(t, w, parent, signingKey(), 0)
+			persist(t, w, decryptKey(rsaKey(tpm2.TPMTRSAScheme{})), 0x81020002)
+			persist(t, w, decryptKey(signingKey()), 0x81020003)
+			with := func(key string, handle tpm2.TPMHandle) *tpm.Identity {
+				return mustOpen(t, tpm.Options{TPM: w.path, DecryptKey: key,
+					DecryptCertificate: writeFile(t, ca.device(publicAt(t, w, handle), "").Raw)})
+			}
+			check := func(doing string, want ...tpm2.TPMCC) {
+				t.Helper()
+				if diff := cmp.Diff(want, w.took()); diff != "" {
+					t.Errorf("%s (-want +got):\n%s", doing, diff)
+				}
+			}
+
+			w.took()
+			id := mustOpen(t, tpm.Options{TPM: w.path})
+			readNV := []tpm2.TPMCC{tpm2.TPMCCNVReadPublic, property, tpm2.TPMCCNVRead}
+			check("open", slices.Concat([]tpm2.TPMCC{describe, list}, readNV, readNV)...)
+			if err := sign(id); err != nil {
+				t.Fatal(err)
+			}
+			check("sign", tpm2.TPMCCSign)
+			for range 2 {
+				if _, _, err := id.TLSCertificate(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			check("learn what the key can do, once", list)
+
+			id = mustOpen(t, tpm.Options{TPM: w.path, Key: writeFile(t, wrapped.pem(t)), Certificate: wrapped.certificate(t, ca)})
+			w.took()
+			if err := sign(id); err != nil {
+				t.Fatal(err)
+			}
+			check("sign with a wrapped key", tpm2.TPMCCContextLoad, tpm2.TPMCCSign, end)
+
+			d, err := with("0x81020002", 0x81020002).Decrypter()
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := rsa.EncryptOAEP(crypto.SHA256.New(), rand.Reader, d.Public().(*rsa.PublicKey), []byte("secret"), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.took()
+			if _, err := d.Decrypt(nil, c, &rsa.OAEPOptions{Hash: crypto.SHA256}); err != nil {
+				t.Fatal(err)
+			}
+			check("decrypt", append(slices.Clone(salted), tpm2.TPMCCRSADecrypt, end)...)
+
+			id = with("0x81020003", 0x81020003)
+			peer, err := ecdh.P256().GenerateKey(rand.Reader)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.took()
+			if _, err := id.ECDH(peer.PublicKey()); err != nil {
+				t.Fatal(err)
+			}
+			check("agree on a secret", append(slices.Clone(salted), tpm2.TPMCCECDHZGen, end)...)
+		})
+	}
+}
+
+// Who changes what is on the TPM's bus, without a key of their own in the place of the storage key, is noticed, and it is not
+// taken for a password of the key.
+func TestChangesOnTheBus(t *testing.T) {
+	w, ca := tap(t, startSwtpm(t, "not-need-init,startup-clear")), newAuthority(t)
+	provision(t, w.path, tpm.P256, ca)
+	persist(t, w, tpm2.ECCSRKTemplate, 0x81000001)
+	persist(t, w, decryptKey(signingKey()), 0x81020003)
+	id := mustOpen(t, tpm.Options{TPM: w.path, DecryptKey: "0x81020003",
+		DecryptCertificate: writeFile(t, ca.device(publicAt(t, w, 0x81020003), "").Raw)})
+	peer, err := ecdh.P256().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := newP256(t)
+	for name, test := range map[string]struct {
+		command tpm2.TPMCC
+		change  func(rsp []byte) []byte
+		mention string
+	}{
+		"another-storage-key": {tpm2.TPMCCReadPublic, func(rsp []byte) []byte {
+			point, err := other.PublicKey.Bytes()
+			if err != nil {
+				t.Error(err)
+			}
+			real := publicPoint(t, rsp)
+			rsp = bytes.Replace(rsp, real[:32], point[1:33], 1)
+			return bytes.Replace(rsp, real[32:], point[33:], 1)
+		}, "do not share the key"},
+		"derived-storage-key": {tpm2.TPMCCCreatePrimary, func(rsp []byte) []byte {
+			rsp[14+2+60] ^= 1 // the point is not on the curve any more
+			return rsp
+		}, "preparing an encrypted session"},
+		"nonce": {tpm2.TPMCCStartAuthSession, func(rsp []byte) []byte {
+			rsp[len(rsp)-1] ^= 1
+			return rsp
+		}, "do not share the key"},
+		"secret": {tpm2.TPMCCECDHZGen, func(rsp []byte) []byte {
+			rsp[20] ^= 1
+			return rsp
+		}, "HMAC"},
+		"attributes": {tpm2.TPMCCECDHZGen, func(rsp []byte) []byte {
+			rsp[len(rsp)-35] ^= 0x40 // says that the response is not encrypted
+			return rsp
+		}, "HMAC"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if test.command == tpm2.TPMCCCreatePrimary { // which is sent only without a storage key at the usual place
+				evict(t, w, 0x81000001)
+				defer persist(t, w, tpm2.ECCSRKTemplate, 0x81000001)
+			}
+			w.tamper(func(command tpm2.TPMCC, rsp []byte) []byte {
+				if command == test.command {
+					return test.change(rsp)
+				}
+				return rsp
+			})
+			secret, err := id.ECDH(peer.PublicKey())
+			w.tamper(nil)
+			wantCode(t, err, tpm.CodeFailure, test.mention)
+			if secret != nil {
+				t.Error("there is a secret nevertheless")
+			}
+			if _, err := id.ECDH(peer.PublicKey()); err != nil {
+				t.Errorf("afterwards: %v", err)
+			}
+			nothingLeft(t, w)
+		})
+	}
+}
+
+// publicPoint returns the coordinates in the response to TPM2_ReadPublic of the storage key at 0x81000001.
+func publicPoint(t *testing.T, rsp []byte) []byte {
+	t.Helper()
+	sized, err := tpm2.Unmarshal[tpm2.TPM2BPublic](rsp[10:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	area, err := sized.Contents()
+	if err != nil {
+		t.Fatal(err)
+	}
+	point, err := area.Unique.ECC()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(bytes.Clone(point.X.Buffer), point.Y.Buffer...)
+}
+
+// Whichever command fails, nothing stays in the TPM: neither an object nor a session.
+func TestNothingIsLeftByFailures(t *testing.T) {
+	sim, ca := startSimulator(t), newAuthority(t)
+	pub := provision(t, sim.path, tpm.P256, ca)
+	_, parent, _, _ := storageKeys()
+	k := wrap(t, sim, parent, decryptOrSign(rsaKey(tpm2.TPMTRSAScheme{})), 0)
+	options := tpm.Options{TPM: sim.path, Key: writeFile(t, k.pem(t)), Certificate: k.certificate(t, ca)}
+	wrapped := mustOpen(t, options)
+	d, err := wrapped.Decrypter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := rsa.EncryptPKCS1v15(rand.Reader, d.Public().(*rsa.PublicKey), []byte("secret")) //lint:ignore SA1019 it is what the field uses
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := writeFile(t, pemOf("CERTIFICATE", ca.device(pub, "SN1").Raw, ca.issuer.Raw))
+	overwriting := tpm.Factory{TPM: sim.path, Overwrite: true}
+	for name, operation := range map[string]func() error{
+		"open": func() error {
+			id, err := tpm.Open(t.Context(), options)
+			if err == nil {
+				err = id.Close()
+			}
+			return err
+		},
+		"sign":    func() error { return sign(wrapped) },
+		"decrypt": func() error { _, err := d.Decrypt(nil, c, nil); return err },
+		"create": func() error {
+			_, err := overwriting.CreateIDevID(t.Context(), tpm.P384, 0x81020005)
+			return err
+		},
+		"create-as-owner": func() error {
+			f := overwriting
+			f.EndorsementPassword = []byte("wrong") // asks for a session
+			_, err := f.CreateIDevID(t.Context(), tpm.P384, 0x81020005)
+			if errors.Is(err, tpm2.TPMRCBadAuth) {
+				return nil
+			}
+			return err
+		},
+		"install": func() error {
+			id, err := overwriting.Install(t.Context(), tpm.Options{Certificate: "0x01C90000"}, files)
+			if err == nil {
+				err = id.Close()
+			}
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			failures := 0
+			for at := 0; ; at++ {
+				n, failed := 0, false
+				sim.intercept(func(code tpm2.TPMCC) []byte {
+					n++
+					if n-1 != at || code == tpm2.TPMCCFlushContext { // else it is the refusal that leaves something
+						return nil
+					}
+					failed = true
+					return refusal(tpm2.TPMRCMemory)
+				})
+				err := operation()
+				sim.intercept(nil)
+				nothingLeft(t, sim)
+				var known *tpm.Error
+				if err != nil && !errors.As(err, &known) {
+					t.Fatalf("command %d: %v is not explained", at, err)
+				}
+				if err != nil {
+					failures++
+				}
+				if t.Failed() || n <= at && !failed {
+					break
+				}
+			}
+			if failures == 0 {
+				t.Error("no failure was noticed")
+			}
+			if err := operation(); err != nil {
+				t.Errorf("afterwards: %v", err)
+			}
+		})
+	}
+}
+
+// Wherever the power fails while certificates are written: afterwards there are all of them, or the device says what is
+// wrong, and --force repairs it.
+func TestPowerCutDuringInstall(t *testing.T) {
+	sim, ca := startSimulator(t), newAuthority(t)
+	pub, err := tpm.Factory{TPM: sim.path}.CreateIDevID(t.Context(), tpm.P256, tpm.IDevIDHandle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, factory := tpm.Options{Certificate: "0x01C90000"}, tpm.Factory{TPM: sim.path, Overwrite: true}
+	leaves := []*x509.Certificate{ca.device(pub, "SN1"), ca.device(pub, "SN1")}
+	// More than one index and than one NV buffer hold.
+	wide := ca.sign(&x509.Certificate{Subject: ca.root.Subject, IsCA: true, BasicConstraintsValid: true,
+		DNSNames: []string{strings.Repeat("x", 1900)}}, ca.root, ca.root.PublicKey, ca.rootKey)
+	chains := [][]*x509.Certificate{{ca.issuer, ca.root}, {ca.issuer, wide}}
+	install := func(which int) error {
+		all := pemOf("CERTIFICATE", leaves[which].Raw, chains[which][0].Raw, chains[which][1].Raw)
+		id, err := factory.Install(t.Context(), o, writeFile(t, all))
+		if err == nil {
+			err = id.Close()
+		}
+		return err
+	}
+	cut, told := 0, map[string]int{}
+	for at := 0; ; at++ {
+		if at > 0 { // the first time nothing is there yet
+			if err := install(0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n := 0
+		sim.intercept(func(tpm2.TPMCC) []byte {
+			if n++; n > at {
+				return refusal(tpm2.TPMRCFailure)
+			}
+			return nil
+		})
+		failed := install(1)
+		sim.intercept(nil)
+		if err := sim.sim.Reset(); err != nil {
+			t.Fatal(err)
+		}
+		id, err := tpm.Open(t.Context(), tpm.Options{TPM: sim.path})
+		switch {
+		case err != nil:
+			wantCode(t, err, tpm.CodeCertificateMissing, "--force")
+			told["missing"]++
+		case len(id.Warnings) > 0:
+			if !strings.Contains(id.Warnings[0], "--force") {
+				t.Errorf("warnings %q", id.Warnings)
+			}
+			told["damaged"]++
+		default:
+			which := slices.IndexFunc(leaves, id.Chain[0].Equal)
+			if len(id.Chain) != 3 || !slices.ContainsFunc(chains, func(c []*x509.Certificate) bool { return c[1].Equal(id.Chain[2]) }) {
+				t.Errorf("cut at command %d: leaf %d with the chain %q, and no warning", at, which, names(id.Chain))
+			}
+			told["complete"]++
+		}
+		if err == nil {
+			id.Close()
+		}
+		if failed == nil {
+			break
+		}
+		cut++
+		wantCode(t, failed, tpm.CodeFailure)
+		if err := install(1); err != nil {
+			t.Fatalf("cut at command %d, and not repaired: %v", at, err)
+		}
+	}
+	if cut < 10 || told["missing"] == 0 || told["complete"] == 0 {
+		t.Errorf("%d cuts, %v", cut, told)
+	}
+}
+
+// A chain that something else damaged is a warning: what is left of the identity still works with servers that know the
+// maker's certificates.
+func TestDamagedChain(t *testing.T) {
+	for name, content := range map[string][]byte{"unwritten": bytes.Repeat([]byte{0xFF}, 100), "truncated": nil, "text": []byte("hello")} {
+		t.Run(name, func(t *testing.T) {
+			sim, ca := startSimulator(t), newAuthority(t)
+			pub := provision(t, sim.path, tpm.P256, ca)
+			if content == nil {
+				content = ca.issuer.Raw[:200]
+			}
+			sim.undefine(t, 0x01C90100)
+			sim.writeNV(t, 0x01C90100, readable, "", content)
+			for _, where := range []string{"auto", "0x01C90000"} {
+				id := mustOpen(t, tpm.Options{TPM: sim.path, Certificate: where})
+				if len(id.Chain) != 1 || len(id.Warnings) != 1 || !strings.Contains(id.Warnings[0], "0x01C90100") {
+					t.Errorf("%s: chain %q, warnings %q", where, names(id.Chain), id.Warnings)
+				}
+			}
+			sim.undefine(t, 0x01C90000)
+			sim.writeNV(t, 0x01C90000, readable, "", content)
+			_, err := tpm.Open(t.Context(), tpm.Options{TPM: sim.path})
+			wantCode(t, err, tpm.CodeCertificateMissing, "0x01C90000", "--force")
+			o := tpm.Options{Certificate: "0x01C90000"}
+			files := writeFile(t, pemOf("CERTIFICATE", ca.device(pub, "SN1").Raw, ca.issuer.Raw))
+			_, err = tpm.Factory{TPM: sim.path}.Install(t.Context(), o, files)
+			wantCode(t, err, tpm.CodeOccupied, "--force")
+			id, err := tpm.Factory{TPM: sim.path, Overwrite: true}.Install(t.Context(), o, files)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer id.Close()
+			if len(id.Chain) != 2 || len(id.Warnings) != 0 {
+				t.Errorf("chain %q, warnings %q", names(id.Chain), id.Warnings)
+			}
+		})
+	}
+}
+
+// Responses come in pieces, and several keys and certificates lie beside each other.
+func TestShortReads(t *testing.T) {
+	sim, ca := startSimulator(t), newAuthority(t)
+	provision(t, sim.path, tpm.P256, ca)
+	path := "unix:" + serve(t, func(c net.Conn) {
+		if command := readCommand(c); command != nil {
+			rsp, _ := sim.Send(command)
+			for i := range rsp {
+				_, _ = c.Write(rsp[i : i+1])
+			}
+			_, _ = io.Copy(io.Discard, c)
+		}
+	})
+	if err := sign(mustOpen(t, tpm.Options{TPM: path})); err != nil {
+		t.Error(err)
+	}
+}
+
+// Hierarchies that have passwords need them, and the passwords are not on the bus.
+func TestHierarchyPasswords(t *testing.T) {
+	for kind, start := range softTPMs {
+		t.Run(kind, func(t *testing.T) {
+			w, ca := tap(t, start(t)), newAuthority(t)
+			passwords := map[tpm2.TPMHandle][]byte{tpm2.TPMRHOwner: []byte("the owner's"), tpm2.TPMRHEndorsement: []byte("the maker's")}
+			for hierarchy, password := range passwords {
+				if _, err := (tpm2.HierarchyChangeAuth{AuthHandle: tpm2.AuthHandle{Handle: hierarchy, Auth: tpm2.PasswordAuth(nil)},
+					NewAuth: tpm2.TPM2BAuth{Buffer: password}}).Execute(w); err != nil {
+					t.Fatal(err)
+				}
+				if !w.heard(password) {
+					t.Fatal("the password was not on the wire when it was set, so this test proves nothing")
+				}
+			}
+			f := tpm.Factory{TPM: w.path, Overwrite: true}
+			create := func() (crypto.PublicKey, error) { return f.CreateIDevID(t.Context(), tpm.P256, tpm.IDevIDHandle) }
+			for _, f.EndorsementPassword = range [][]byte{nil, []byte("wrong")} {
+				_, err := create()
+				wantCode(t, err, tpm.CodePassword, "--endorsement-password-file")
+			}
+			f.EndorsementPassword = passwords[tpm2.TPMRHEndorsement]
+			for _, f.OwnerPassword = range [][]byte{nil, []byte("wrong")} {
+				_, err := create()
+				wantCode(t, err, tpm.CodePassword, "--owner-password-file")
+			}
+			f.OwnerPassword = passwords[tpm2.TPMRHOwner]
+			pub, err := create()
+			if err != nil {
+				t.Fatal(err)
+			}
+			files := writeFile(t, pemOf("CERTIFICATE", ca.device(pub, "SN1").Raw, ca.issuer.Raw))
+			for range 2 { // the second time everything is there
+				id, err := f.Install(t.Context(), tpm.Options{Certificate: "0x01C90000"}, files)
+				if err != nil {
+					t.Fatal(err)
+				}
+				id.Close()
+			}
+			for _, password := range passwords {
+				if w.heard(password) {
+					t.Error("a password was on the wire")
+				}
+			}
+			if id := mustOpen(t, tpm.Options{TPM: w.path}); len(id.Chain) != 2 {
+				t.Errorf("chain %q", names(id.Chain))
+			}
+			nothingLeft(t, w)
+		})
+	}
+}
+
+// T-07: the simulator makes no RSA 3072, and that has a code.
+func TestUnsupportedTemplate(t *testing.T) {
+	sim := startSimulator(t)
+	_, err := tpm.Factory{TPM: sim.path}.CreateIDevID(t.Context(), tpm.RSA3072, tpm.IDevIDHandle)
+	wantCode(t, err, tpm.CodeUnsupported, "H-6", "H-2")
+	nothingLeft(t, sim)
+}
