@@ -20,14 +20,8 @@ func (v *validation) ownerSigned(b Bundle, ci *cms.SignedData) error {
 	if err != nil {
 		return err
 	}
-	if err := v.step(StepVoucherSignature, func() (string, error) { return v.voucherSignature(ov) }); err != nil {
-		return err
-	}
-	voucher, err := v.voucherContents(ov.Content)
+	voucher, err := v.believeVoucher(ov)
 	if err != nil {
-		return err
-	}
-	if err := v.checkVoucher(voucher); err != nil {
 		return err
 	}
 	owner, paths, err := v.ownerPath(oc, ci, voucher.pinned)
@@ -41,6 +35,29 @@ func (v *validation) ownerSigned(b Bundle, ci *cms.SignedData) error {
 		return err
 	}
 	return v.step(StepOwnerSignature, func() (string, error) { return ownerSignature(ci, owner) })
+}
+
+// ValidateVoucher applies to a voucher alone what Validate does with it before it turns to the owner certificate's path: whoever
+// makes vouchers can see what a device would say. The trail is returned in both cases. Errors are *Error.
+func ValidateVoucher(voucher []byte, d Device, p Policy) (Trail, []string, error) {
+	v := &validation{device: d, policy: p}
+	ov, err := v.readVoucher(voucher)
+	if err == nil {
+		_, err = v.believeVoucher(ov)
+	}
+	return v.trail, v.warnings, err
+}
+
+// believeVoucher returns what the voucher says once it is known to come from the maker and to be for this device.
+func (v *validation) believeVoucher(ov *cms.SignedData) (*voucher, error) {
+	if err := v.step(StepVoucherSignature, func() (string, error) { return v.voucherSignature(ov) }); err != nil {
+		return nil, err
+	}
+	voucher, err := v.voucherContents(ov.Content)
+	if err != nil {
+		return nil, err
+	}
+	return voucher, v.checkVoucher(voucher)
 }
 
 // readVoucher reads the container of the ownership voucher (RFC 8572 §3.3).

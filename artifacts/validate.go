@@ -150,25 +150,40 @@ func (v *validation) open(der []byte, malformed Code, plausible func(*cms.Messag
 	if m.Enveloped == nil {
 		return m, "", nil
 	}
-	m, err = m.Enveloped.Open(cms.Recipient{
-		Certificate:  v.device.Certificate,
-		Decrypter:    v.device.Decrypter,
-		KeyAgreement: v.device.KeyAgreement,
-	})
-	switch {
-	case errors.Is(err, cms.ErrNotRecipient):
-		return nil, "", refuse(CodeNotForDevice, "encrypted, but not for a key of this device",
-			"encrypt for the identity certificate that this device presents", nil)
-	case errors.Is(err, cms.ErrNoKey):
-		return nil, "", refuse(CodeCannotDecrypt, "encrypted for this device, whose identity key can only sign",
-			"send it unencrypted, or give the device a second key that decrypts; keys made to the TCG's templates for an IDevID do not", nil)
-	case errors.Is(err, cms.ErrDecrypt), err == nil && !plausible(m):
-		return nil, "", refuse(CodeUnreadable, "encrypted for this device, but it does not decrypt to an artifact",
-			"encrypt anew for the identity certificate that this device presents", nil)
-	case err != nil:
-		return nil, "", container(malformed, err)
+	m, err = v.device.open(m.Enveloped, malformed)
+	if err == nil && !plausible(m) {
+		err = unreadable()
+	}
+	if err != nil {
+		return nil, "", err
 	}
 	return m, "encrypted, ", nil
+}
+
+// Open decrypts e with a key of the device. Nothing about what is inside was verified. Errors are *Error; whether the key, the
+// padding or the plaintext was wrong is not told.
+func (d Device) Open(e *cms.EnvelopedData) (*cms.Message, error) { return d.open(e, CodeUnreadable) }
+
+func (d Device) open(e *cms.EnvelopedData, malformed Code) (*cms.Message, error) {
+	m, err := e.Open(cms.Recipient{Certificate: d.Certificate, Decrypter: d.Decrypter, KeyAgreement: d.KeyAgreement})
+	switch {
+	case errors.Is(err, cms.ErrNotRecipient):
+		return nil, refuse(CodeNotForDevice, "encrypted, but not for a key of this device",
+			"encrypt for the identity certificate that this device presents", nil)
+	case errors.Is(err, cms.ErrNoKey):
+		return nil, refuse(CodeCannotDecrypt, "encrypted for this device, whose identity key can only sign",
+			"send it unencrypted, or give the device a second key that decrypts; keys made to the TCG's templates for an IDevID do not", nil)
+	case errors.Is(err, cms.ErrDecrypt):
+		return nil, unreadable()
+	case err != nil:
+		return nil, container(malformed, err)
+	}
+	return m, nil
+}
+
+func unreadable() *Error {
+	return refuse(CodeUnreadable, "encrypted for this device, but it does not decrypt to an artifact",
+		"encrypt anew for the identity certificate that this device presents", nil)
 }
 
 // container turns an error of package cms into a refusal.

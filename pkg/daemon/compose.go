@@ -27,14 +27,6 @@ func (d *daemon) compose(ctx context.Context, cfg *config.Config, plan leads, id
 		return nil, nil, err
 	}
 	leaf := id.Chain[0]
-	decrypter, err := id.Decrypter()
-	if err != nil {
-		decrypter = nil
-	}
-	var agreement artifacts.KeyAgreement
-	if id.MayAgree() == nil {
-		agreement = id
-	}
 	clock := func() artifacts.Clock { return cfg.ClockAt(time.Now(), leaf.NotBefore) }
 	connect := func(ctx context.Context, t agent.Target) (agent.Session, error) {
 		session, err := restconf.Connect(ctx, restconf.Options{
@@ -53,13 +45,7 @@ func (d *daemon) compose(ctx context.Context, cfg *config.Config, plan leads, id
 	}
 	return &agent.Agent{
 		Device: agent.Device{
-			Device: artifacts.Device{
-				SerialNumber:   id.SerialNumber,
-				AuthorityKeyID: leaf.AuthorityKeyId,
-				Certificate:    id.Recipient,
-				Decrypter:      decrypter,
-				KeyAgreement:   agreement,
-			},
+			Device:  ArtifactsFor(id),
 			HWModel: device.HWModel, OSName: device.OSName, OSVersion: device.OSVersion,
 			Presented: describe(leaf),
 		},
@@ -83,6 +69,19 @@ func (d *daemon) compose(ctx context.Context, cfg *config.Config, plan leads, id
 		Board:     d.board,
 		Log:       d.Logger,
 	}, closeSources, nil
+}
+
+// ArtifactsFor is what artifacts are held against on the device with this identity, and what decrypts them.
+func ArtifactsFor(id *tpm.Identity) artifacts.Device {
+	leaf := id.Chain[0]
+	d := artifacts.Device{SerialNumber: id.SerialNumber, AuthorityKeyID: leaf.AuthorityKeyId, Certificate: id.Recipient}
+	if decrypter, err := id.Decrypter(); err == nil {
+		d.Decrypter = decrypter
+	}
+	if id.MayAgree() == nil {
+		d.KeyAgreement = id
+	}
+	return d
 }
 
 // onboardOptions is how onboarding information is executed on this device.

@@ -3,32 +3,35 @@ package inspect
 import (
 	"bytes"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/asn1"
 	"encoding/hex"
 	"errors"
-	"math/big"
 	"strings"
-
-	"golang.org/x/crypto/cryptobyte"
-	casn1 "golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/xpu-sztp/ztp/artifacts"
 	"github.com/xpu-sztp/ztp/artifacts/cms"
-	"github.com/xpu-sztp/ztp/artifacts/revinfo"
 	"github.com/xpu-sztp/ztp/artifacts/strictjson"
 	"github.com/xpu-sztp/ztp/dhcp"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 )
 
-// CodeNotArtifact is the reason code of what is no artifact in any encoding.
-const CodeNotArtifact artifacts.Code = "not-an-artifact"
+// Reason codes of what is no artifact.
+const (
+	CodeNotArtifact artifacts.Code = "not-an-artifact" // in any encoding
+	CodePrivateKey  artifacts.Code = "private-key"     // it must not leave the machine that uses it
+)
 
 const notArtifactHint = "give a CMS in DER, PEM or base64, as `openssl cms -outform DER` writes it, or what a bootstrap server answered"
 
 // decode recognises and decodes one artifact.
-func (p *piece) decode(lenient bool) *Artifact {
+func (p *piece) decode(o *Options) *Artifact {
 	a := &Artifact{Name: p.name, Kind: KindUnknown, Encoding: p.encoding, Bytes: len(p.data)}
+	if p.content == privateKey || p.content == binary && isPrivateKey(p.data) {
+		a.Kind, a.Bytes = KindPrivateKey, 0
+		a.fail(CodePrivateKey, "this is a private key, of which nothing is shown",
+			"keep it away from servers and devices that it is not for; to decrypt with it, name it with --decrypt-key")
+		return a
+	}
 	if p.err != nil {
 		a.fail(CodeNotArtifact, p.err.Error(), notArtifactHint)
 		return a
@@ -37,19 +40,19 @@ func (p *piece) decode(lenient bool) *Artifact {
 	a.SHA256 = hex.EncodeToString(sum[:])
 	switch p.content {
 	case option:
-		a.decodeList(p.data, lenient)
+		a.decodeList(p.data, o.Lenient)
 	case document:
 		a.Form = FormBare
-		a.decodeDocument(cms.TypeData, p.data, lenient)
+		a.decodeDocument(cms.TypeData, p.data, o.Lenient)
 		a.warn("devices only read it in a CMS")
 	case certificates:
-		a.decodeCertificates(p.data)
+		a.decodeCertificates(p.data, o)
 	case binary:
 		message, err := cms.Parse(p.data)
 		if err == nil {
 			a.der = p.data
-			a.decodeMessage(message, lenient)
-		} else if a.decodeCertificates(p.data); a.Problem != nil {
+			a.decodeMessage(message, o)
+		} else if a.decodeCertificates(p.data, o); a.Problem != nil {
 			a.failContainer(err)
 		}
 	}
@@ -68,19 +71,35 @@ func (a *Artifact) failContainer(err error) {
 	}
 }
 
-func (a *Artifact) decodeMessage(m *cms.Message, lenient bool) {
+func (a *Artifact) decodeMessage(m *cms.Message, o *Options) {
 	a.ContentType = typeName(m.Type)
 	switch {
 	case m.Enveloped != nil:
-		a.Kind, a.Form = KindEncrypted, FormEncrypted
-		a.Recipients, a.enveloped = m.Enveloped.Recipients(), m.Enveloped
-		a.warn("what is inside can be read on the device only")
+		a.decodeEncrypted(m.Enveloped, o)
 	case m.Signed == nil:
 		a.Form = FormUnsigned
-		a.decodeDocument(m.Type, m.Data, lenient)
+		a.decodeDocument(m.Type, m.Data, o.Lenient)
 	default:
-		a.decodeSigned(m.Signed, lenient)
+		a.decodeSigned(m.Signed, o.Lenient)
 	}
+}
+
+// decodeEncrypted looks inside with the device's keys, and else says whom it is for.
+func (a *Artifact) decodeEncrypted(e *cms.EnvelopedData, o *Options) {
+	a.Kind, a.Form, a.enveloped = KindEncrypted, FormEncrypted, e
+	a.Recipients = e.Recipients()
+	if o.Device.Decrypter == nil && o.Device.KeyAgreement == nil {
+		a.warn("what is inside can be read with the recipient's key only: --decrypt-key, or --identity on the device")
+		return
+	}
+	m, err := o.Device.Open(e)
+	if err != nil {
+		a.Problem = problemOf(err)
+		return
+	}
+	a.enveloped = nil
+	a.decodeMessage(m, o) // which has no encryption inside
+	a.Form, a.Inside = FormEncrypted, a.Form
 }
 
 func (a *Artifact) decodeSigned(s *cms.SignedData, lenient bool) {
@@ -94,35 +113,19 @@ func (a *Artifact) decodeSigned(s *cms.SignedData, lenient bool) {
 	for _, der := range s.OCSP {
 		a.OCSP = append(a.OCSP, answersOf(der)...)
 	}
-	if s.Content == nil && (s.Degenerate() || lenient) {
-		a.Kind, a.Form = certificatesKind(s.Certificates), FormCertificates
-		if !s.Degenerate() {
-			a.warn("signed, which has no meaning here")
-		}
+	if len(s.Content) == 0 && len(s.Certificates) > 0 {
+		a.decodeCarrier(s, lenient)
 		return
 	}
 	if a.Form = FormUnsigned; len(s.Signers) > 0 {
 		a.Form = FormSigned
 	}
 	a.ContentType = typeName(s.ContentType)
-	if s.Content == nil {
+	if s.Content == nil && !s.Degenerate() {
 		a.fail(CodeNotArtifact, "a signature without the content that it is over", "sign with -nodetach")
 		return
 	}
 	a.decodeDocument(s.ContentType, s.Content, lenient)
-}
-
-// certificatesKind tells trust anchors, which are chains of authorities, from owner certificates. A device knows which one it
-// has by where it came from.
-func certificatesKind(certs []*x509.Certificate) Kind {
-	kind := KindOwner
-	for _, c := range certs {
-		if !c.IsCA {
-			return KindOwner
-		}
-		kind = KindAnchor
-	}
-	return kind
 }
 
 // decodeDocument decodes conveyed information or a voucher, told apart by type or else by what is inside.
@@ -196,54 +199,6 @@ func mentions(data []byte, module string) bool {
 	return false
 }
 
-// decodeCertificates reads certificates that are not in a CMS, in DER one after the other.
-func (a *Artifact) decodeCertificates(data []byte) {
-	certs, err := parseCertificates(data)
-	if err != nil {
-		a.fail(CodeNotArtifact, err.Error(), notArtifactHint)
-		return
-	}
-	a.Kind, a.Form = KindCertificates, FormBare
-	a.setCertificates(certs)
-}
-
-func parseCertificates(data []byte) ([]*x509.Certificate, error) {
-	var certs []*x509.Certificate
-	in := cryptobyte.String(data)
-	for !in.Empty() {
-		var der cryptobyte.String
-		if !in.ReadASN1Element(&der, casn1.SEQUENCE) {
-			return nil, errors.New("not a certificate in DER")
-		}
-		c, err := cms.ParseCertificate(der)
-		if err != nil {
-			return nil, err
-		}
-		if certs = append(certs, c); len(certs) > maxCertificates {
-			return nil, errors.New("too many certificates")
-		}
-	}
-	return certs, nil
-}
-
-const maxCertificates = 256 // in one file
-
-// Certificates reads the certificates of a file: PEM, DER or base64, bare or in a CMS. There is at least one.
-func Certificates(data []byte) ([]*x509.Certificate, error) {
-	var certs []*x509.Certificate
-	for _, p := range unwrap("", data) {
-		a := p.decode(false)
-		switch {
-		case a.Problem != nil:
-			return nil, errors.New(a.Problem.Message)
-		case a.Form != FormCertificates && a.Kind != KindCertificates, len(a.x509) == 0:
-			return nil, errors.New("holds " + string(a.Kind) + " where certificates are expected")
-		}
-		certs = append(certs, a.x509...)
-	}
-	return certs, nil
-}
-
 // decodeList decodes the value of DHCP option 143 or 136 (RFC 8572 §8.3).
 func (a *Artifact) decodeList(data []byte, lenient bool) {
 	a.Kind = KindServerList
@@ -261,36 +216,6 @@ func (a *Artifact) decodeList(data []byte, lenient bool) {
 	if err != nil {
 		a.Problem = problemOf(err)
 	}
-}
-
-func (a *Artifact) setCertificates(certs []*x509.Certificate) {
-	a.x509 = certs
-	a.Certificates = artifacts.ViewCertificates(certs)
-}
-
-func revocationOf(der []byte) Revocation {
-	list, err := revinfo.ParseList(der)
-	if err != nil {
-		return Revocation{Issuer: "an unreadable name", Unreadable: err.Error()}
-	}
-	return Revocation{Issuer: cms.NameOf(list.Issuer), ThisUpdate: list.ThisUpdate, NextUpdate: list.NextUpdate, Revoked: list.Entries}
-}
-
-// answersOf lists what an OCSP response says, each certificate by its serial number.
-func answersOf(der []byte) (answers []OCSPAnswer) {
-	response, err := revinfo.ParseResponse(der)
-	if err == nil && response.Failure != "" {
-		err = errors.New("the responder answered " + response.Failure)
-	}
-	if err != nil {
-		return []OCSPAnswer{{SerialNumber: "an unreadable number", Unreadable: err.Error()}}
-	}
-	for _, a := range response.Answers {
-		answers = append(answers, OCSPAnswer{
-			SerialNumber: new(big.Int).SetBytes(a.Serial).Text(16), Status: a.Status, ThisUpdate: a.ThisUpdate, NextUpdate: a.NextUpdate,
-		})
-	}
-	return answers
 }
 
 // typeName is a content type by its name, where SZTP knows one.

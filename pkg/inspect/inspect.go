@@ -19,10 +19,14 @@ const (
 	MaxFiles = 64       // inputs, and PEM blocks in one of them
 )
 
+// Version is that of the JSON form of a Report. It grows when a member goes away or changes its meaning; others may be added.
+const Version = 1
+
 // Input is one file.
 type Input struct {
-	Name string
-	Data []byte
+	Name  string
+	Data  []byte
+	Found bool // it was not asked for by name: what is no artifact is only mentioned
 }
 
 // Options says what artifacts are held against. With the zero value they are only decoded, unless conveyed information
@@ -32,20 +36,22 @@ type Options struct {
 	// ServerAnchors has data judged as if it came from the server whose certificates, leaf first, are among the inputs. Each
 	// is an anchor of its own.
 	ServerAnchors []*x509.Certificate
-	SerialNumber  string            // of the device
-	Device        *x509.Certificate // the device's identity; may be nil
-	Clock         artifacts.Clock   // without confidence nothing expires
-	Nonce         []byte            // what the device sent; nil for none
-	Lenient       bool              // tolerate what artifacts.Policy.Lenient does
+	// Device is what is known of it. Artifacts are decrypted with its keys, if there are any.
+	Device  artifacts.Device
+	Clock   artifacts.Clock // without confidence nothing expires
+	Nonce   []byte          // what the device sent; nil for none
+	Lenient bool            // tolerate what artifacts.Policy.Lenient does
 }
 
 // wanted reports whether somebody asked for a verdict.
 func (o *Options) wanted() bool {
-	return len(o.VoucherAnchors) > 0 || len(o.ServerAnchors) > 0 || o.SerialNumber != "" || o.Device != nil || o.Nonce != nil
+	return len(o.VoucherAnchors) > 0 || len(o.ServerAnchors) > 0 || o.Device.SerialNumber != "" || o.Device.AuthorityKeyID != nil ||
+		o.Nonce != nil
 }
 
 // Report is what was found.
 type Report struct {
+	Version    int         `json:"version"`
 	Artifacts  []*Artifact `json:"artifacts"`
 	Validation *Validation `json:"validation,omitempty"` // nil when only decoding was asked for
 }
@@ -57,7 +63,7 @@ func (r *Report) OK() bool {
 			return false
 		}
 	}
-	return r.Validation == nil || r.Validation.OK
+	return r.Validation == nil || r.Validation.Verdict == Accepted
 }
 
 // Kind says which artifact something is.
@@ -72,6 +78,7 @@ const (
 	KindCertificates Kind = "certificates" // not in a CMS
 	KindServerList   Kind = "bootstrap server list"
 	KindEncrypted    Kind = "encrypted artifact"
+	KindPrivateKey   Kind = "private key" // which nobody should give away, and which is not shown
 	KindUnknown      Kind = "unknown"
 )
 
@@ -92,6 +99,7 @@ type Artifact struct {
 	Name         string                      `json:"name"` // of the file, with what part of it
 	Kind         Kind                        `json:"kind"`
 	Form         Form                        `json:"form,omitempty"`
+	Inside       Form                        `json:"inside,omitempty"`  // of what was encrypted and could be decrypted
 	Problem      *Problem                    `json:"problem,omitempty"` // why it could not be decoded, or not in full
 	Warnings     []string                    `json:"warnings,omitempty"`
 	Encoding     string                      `json:"encoding,omitempty"` // of the file, such as DER, PEM or RESTCONF
@@ -109,7 +117,8 @@ type Artifact struct {
 
 	der       []byte              // what devices would get; nil when it is not a CMS
 	x509      []*x509.Certificate // Certificates
-	enveloped *cms.EnvelopedData  // nil when it is not encrypted
+	enveloped *cms.EnvelopedData  // nil when it is not encrypted, or was decrypted
+	found     bool                // of its Input
 }
 
 // Problem is a refusal with its stable reason code.
@@ -143,24 +152,63 @@ type OCSPAnswer struct {
 	Unreadable   string         `json:"unreadable,omitempty"`
 }
 
-// Validation is the verdict that a device would come to.
+// Verdict is what a device would come to.
+type Verdict string
+
+// The verdicts.
+const (
+	Accepted  Verdict = "accepted"
+	Refused   Verdict = "refused"
+	Undecided Verdict = "undecided" // nothing was refused, but not everything could be checked
+)
+
+// Result is that of one check.
+type Result string
+
+// The results.
+const (
+	Passed Result = "passed"
+	Failed Result = "failed"
+	NotRun Result = "not run"
+)
+
+// Check is one step of a validation.
+type Check struct {
+	Step   artifacts.Step `json:"step"`
+	Result Result         `json:"result"`
+	Detail string         `json:"detail"` // one fact, or why the check did not run
+}
+
+// Validation is the verdict that a device would come to. Its checks are in the order in which devices run them; the first that
+// fails is the last that runs, and Problem is about it.
 type Validation struct {
-	OK       bool                `json:"ok"`
-	Steps    []artifacts.Verdict `json:"steps"`             // in the order in which they ran
-	Problem  *Problem            `json:"problem,omitempty"` // of the step that failed, which is the last one
-	NotRun   []artifacts.Step    `json:"not_run,omitempty"` // what would have followed
-	Warnings []string            `json:"warnings,omitempty"`
-	Outcome  string              `json:"outcome,omitempty"` // what the device would do with it
+	Verdict  Verdict  `json:"verdict"`
+	Checks   []Check  `json:"checks"`
+	Problem  *Problem `json:"problem,omitempty"`
+	Missing  []string `json:"missing,omitempty"` // what to give, so that more can be checked
+	Warnings []string `json:"warnings,omitempty"`
+	Outcome  string   `json:"outcome,omitempty"` // what the device would do with it
 }
 
 // Inspect decodes every input and, where it is asked for, comes to a verdict about them together.
 func Inspect(inputs []Input, o Options) *Report {
-	r := new(Report)
+	r := &Report{Version: Version}
 	for _, in := range inputs {
 		for _, p := range unwrap(in.Name, in.Data) {
-			r.Artifacts = append(r.Artifacts, p.decode(o.Lenient))
+			a := p.decode(&o)
+			a.found = in.Found
+			a.mention()
+			r.Artifacts = append(r.Artifacts, a)
 		}
 	}
 	r.Validation = validate(r.Artifacts, o)
 	return r
+}
+
+// mention makes a warning of the problem of a file that nobody called an artifact.
+func (a *Artifact) mention() {
+	if a.found && a.Problem != nil && (a.Kind == KindUnknown || a.Kind == KindPrivateKey) {
+		a.warn(a.Problem.Message + "; passed over")
+		a.Problem = nil
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,8 +52,9 @@ func options(t testing.TB) inspect.Options {
 		t.Fatal(err)
 	}
 	return inspect.Options{
-		VoucherAnchors: anchors, Device: device[0], SerialNumber: "AC-000123",
-		Clock: artifacts.Clock{Now: time.Date(2027, 6, 1, 0, 0, 0, 0, time.UTC), Confidence: artifacts.ClockRTC},
+		VoucherAnchors: anchors,
+		Device:         artifacts.Device{SerialNumber: "AC-000123", Certificate: device[0], AuthorityKeyID: device[0].AuthorityKeyId},
+		Clock:          artifacts.Clock{Now: time.Date(2027, 6, 1, 0, 0, 0, 0, time.UTC), Confidence: artifacts.ClockRTC},
 	}
 }
 
@@ -72,21 +74,19 @@ func TestText(t *testing.T) {
 		{"encrypted", []string{"encrypted.cms"}, inspect.Options{}},
 		{"bare", []string{"onboarding.json"}, inspect.Options{}},
 		{"certificate", []string{"server.pem"}, inspect.Options{}},
+		{"answer-in-xml", []string{"answer.xml"}, inspect.Options{}},
+		{"parts", []string{"parts.pem"}, inspect.Options{}},
+		{"signed-owner-certificate", []string{"oc-signed.cms"}, inspect.Options{}},
+		{"signed-owner-certificate-lenient", []string{"oc-signed.cms"}, inspect.Options{Lenient: true}},
+		{"odd-anchor", []string{"redirect-odd.cms"}, inspect.Options{}},
+		{"voucher-alone", []string{"ov.vcj"}, judged},
 		{"option", []string{"option.hex"}, inspect.Options{}},
 		{"accepted", []string{"answer.json"}, judged},
 		{"refused", []string{"ov-other.vcj", "oc.cms", "ci.cms"}, judged},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := inspect.Inspect(inputs(t, tt.files...), tt.options).Text()
-			golden := filepath.Join("testdata", tt.name+".golden")
-			if *update {
-				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if diff := cmp.Diff(string(read(t, tt.name+".golden")), got); diff != "" {
-				t.Errorf("(-golden +got)\n%s", diff)
-			}
+			golden(t, tt.name+".golden", got)
 		})
 	}
 }
@@ -110,80 +110,164 @@ func TestEncodings(t *testing.T) {
 	}
 }
 
-// TestVerdict holds artifacts against a device, in any order.
-func TestVerdict(t *testing.T) {
-	for _, tt := range []struct {
-		name   string
-		files  string
-		change func(*inspect.Options)
-		code   artifacts.Code
-		step   artifacts.Step // that failed
-		hint   string
-	}{
+// verdicts are artifacts held against a device, in any order.
+func verdicts(t *testing.T) []verdict {
+	other := artifacts.Device{Certificate: certificate(t, "other.pem")}
+	return []verdict{
 		{name: "accepted", files: "ci.cms oc.cms ov.vcj"},
 		{name: "any-order", files: "ov.vcj ci.pem oc.cms"},
 		{name: "answer", files: "answer.json"},
+		{name: "answer-in-xml", files: "answer.xml"},
+		{name: "twice-the-same", files: "ci.cms answer.json"},
 		{name: "no-clock", files: "ci.cms oc.cms ov.vcj", change: func(o *inspect.Options) { o.Clock = artifacts.Clock{} }},
 		{name: "redirect", files: "redirect.cms"},
-		{name: "expired", files: "ci.cms oc.cms ov.vcj", code: artifacts.CodeVoucherExpired, step: artifacts.StepVoucherDates,
-			change: func(o *inspect.Options) { o.Clock.Now = o.Clock.Now.AddDate(1, 0, 0) }},
-		{name: "other-device", files: "ci.cms oc.cms ov-other.vcj", code: artifacts.CodeVoucherSerial,
-			step: artifacts.StepVoucherSerial, hint: "get a voucher for this device"},
-		{name: "no-device", files: "ci.cms oc.cms ov.vcj", code: artifacts.CodeVoucherSerial, step: artifacts.StepVoucherSerial,
-			hint: "--serial", change: func(o *inspect.Options) { o.Device, o.SerialNumber = nil, "" }},
-		{name: "no-anchor", files: "ci.cms oc.cms ov.vcj", code: artifacts.CodeVoucherUntrusted,
-			step: artifacts.StepVoucherSignature, hint: "--anchor", change: func(o *inspect.Options) { *o = inspect.Options{} }},
-		{name: "tampered", files: "ci-tampered.cms oc.cms ov.vcj", code: artifacts.CodeSignatureInvalid,
-			step: artifacts.StepOwnerSignature},
+		{name: "voucher-alone", files: "ov.vcj"},
+		{name: "voucher-and-owner", files: "oc.cms ov.vcj"},
+		{name: "authenticated-server", files: "unsigned.cms server.pem", change: withServer},
+		{name: "signed-owner-lenient", files: "ci.cms oc-signed.cms ov.vcj", change: func(o *inspect.Options) { o.Lenient = true }},
+
+		{name: "no-device", files: "ci.cms oc.cms ov.vcj", code: inspect.CodeInputMissing, missing: "--serial",
+			change: func(o *inspect.Options) { o.Device = artifacts.Device{} }},
+		{name: "no-issuer", files: "ov-issuer.vcj", code: inspect.CodeInputMissing, missing: "--issuer",
+			change: func(o *inspect.Options) { o.Device.AuthorityKeyID = nil }},
+		{name: "no-nonce", files: "ov-nonce.vcj", code: inspect.CodeInputMissing, missing: "--nonce"},
+
 		{name: "no-voucher", files: "ci.cms oc.cms", code: artifacts.CodeVoucherMissing, step: artifacts.StepVoucher},
 		{name: "no-owner", files: "ci.cms ov.vcj", code: artifacts.CodeOwnerMissing, step: artifacts.StepOwner},
+		{name: "signed-owner", files: "ci.cms oc-signed.cms ov.vcj", code: artifacts.CodeOwnerMalformed, step: artifacts.StepOwner},
+		{name: "no-anchor", files: "ci.cms oc.cms ov.vcj", code: artifacts.CodeVoucherUntrusted,
+			step: artifacts.StepVoucherSignature, hint: "--voucher-anchor", change: func(o *inspect.Options) { *o = inspect.Options{} }},
+		{name: "odd-voucher", files: "ov-odd.vcj", code: artifacts.CodeVoucherMalformed, step: artifacts.StepVoucherContents},
+		{name: "expired", files: "ci.cms oc.cms ov.vcj", code: artifacts.CodeVoucherExpired, step: artifacts.StepVoucherDates,
+			change: func(o *inspect.Options) { o.Clock.Now = o.Clock.Now.AddDate(1, 0, 0) }},
+		{name: "guessed", files: "ov-guessed.vcj", code: artifacts.CodeVoucherAssertion, step: artifacts.StepVoucherAssertion},
+		{name: "other-device", files: "ci.cms oc.cms ov-other.vcj", code: artifacts.CodeVoucherSerial,
+			step: artifacts.StepVoucherSerial, hint: "get a voucher for this device"},
+		{name: "other-issuer", files: "ov-issuer.vcj", code: artifacts.CodeVoucherIssuer, step: artifacts.StepVoucherIssuer},
+		{name: "other-nonce", files: "ov-nonce.vcj", code: artifacts.CodeVoucherNonce, step: artifacts.StepVoucherNonce,
+			change: func(o *inspect.Options) { o.Nonce = make([]byte, 16) }},
 		{name: "other-certificates", files: "ci.cms anchor.cms ov.vcj", code: artifacts.CodeOwnerKeyUsage,
 			step: artifacts.StepOwnerPath},
+		{name: "no-status", files: "ci.cms oc-no-crl.cms ov-checks.vcj", code: artifacts.CodeRevocationUnknown,
+			step: artifacts.StepOwnerRevocation},
+		{name: "tampered", files: "ci-tampered.cms oc.cms ov.vcj", code: artifacts.CodeSignatureInvalid,
+			step: artifacts.StepOwnerSignature},
+		{name: "odd", files: "ci-odd.cms oc.cms ov.vcj", code: artifacts.CodeConveyedInvalid, step: artifacts.StepContents},
 		{name: "unsigned", files: "unsigned.cms", code: artifacts.CodeUnsigned, step: artifacts.StepTrust},
-		{name: "nothing", files: "oc.cms ov.vcj", code: artifacts.CodeConveyedMissing},
-		{name: "encrypted", files: "encrypted.cms", code: artifacts.CodeCannotDecrypt},
+		{name: "odd-anchor", files: "redirect-odd.cms server.pem", code: artifacts.CodeAnchorMalformed, step: artifacts.StepTrustAnchor,
+			change: withServer},
+		{name: "other-server", files: "unsigned.cms device.pem", code: artifacts.CodeServerUntrusted,
+			step: artifacts.StepServerCertificate, change: withServer},
+
+		{name: "no-server", files: "unsigned.cms", code: artifacts.CodeServerUntrusted, change: withServer},
+		{name: "nothing", files: "oc.cms", code: artifacts.CodeConveyedMissing},
+		{name: "encrypted", files: "encrypted.cms", code: inspect.CodeInputMissing},
 		{name: "encrypted-for-another", files: "encrypted.cms", code: artifacts.CodeNotForDevice,
-			change: func(o *inspect.Options) { o.Device = certificate(t, "other.pem") }},
+			change: func(o *inspect.Options) { o.Device.Certificate = other.Certificate }},
 		{name: "two", files: "ov.vcj ci.cms ov-other.vcj", code: inspect.CodeAmbiguous},
 		{name: "bare", files: "onboarding.json", code: artifacts.CodeConveyedMalformed},
 		{name: "unreadable", files: "ci.cms oc.cms make", code: inspect.CodeNotArtifact},
-		{name: "authenticated-server", files: "unsigned.cms server.pem", change: withServer},
-		{name: "no-server", files: "unsigned.cms", code: artifacts.CodeServerUntrusted, change: withServer},
-		{name: "other-server", files: "unsigned.cms device.pem", code: artifacts.CodeServerUntrusted,
-			step: artifacts.StepServerCertificate, change: withServer},
-	} {
+	}
+}
+
+type verdict struct {
+	name, files string
+	change      func(*inspect.Options)
+	code        artifacts.Code // "" is accepted
+	step        artifacts.Step // that failed
+	hint        string
+	missing     string // what to give, when it is undecided
+}
+
+func (v verdict) report(t *testing.T) *inspect.Report {
+	o := options(t)
+	if v.change != nil {
+		v.change(&o)
+	}
+	return inspect.Inspect(inputs(t, strings.Fields(v.files)...), o)
+}
+
+func TestVerdict(t *testing.T) {
+	for _, tt := range verdicts(t) {
 		t.Run(tt.name, func(t *testing.T) {
-			o := options(t)
-			if tt.change != nil {
-				tt.change(&o)
+			r := tt.report(t)
+			want := inspect.Refused
+			switch {
+			case tt.code == inspect.CodeInputMissing:
+				want = inspect.Undecided
+			case tt.code == "":
+				want = inspect.Accepted
 			}
-			r := inspect.Inspect(inputs(t, strings.Fields(tt.files)...), o)
 			v := r.Validation
-			if v == nil || v.OK != (tt.code == "") {
+			if v == nil || v.Verdict != want || r.OK() != (want == inspect.Accepted) {
 				t.Fatalf("%s", r.Text())
 			}
-			if tt.code == "" {
-				if v.Problem != nil || v.Outcome == "" || len(v.NotRun) > 0 || !r.OK() {
-					t.Errorf("%s", r.Text())
-				}
-				return
-			}
-			if v.Problem.Code != string(tt.code) || v.Problem.Hint == "" || !strings.Contains(v.Problem.Hint, tt.hint) || r.OK() {
-				t.Errorf("%+v, want %s", v.Problem, tt.code)
-			}
 			var failed artifacts.Step
-			for i, s := range v.Steps {
-				if !s.OK {
-					failed = s.Step
+			for i, c := range v.Checks {
+				if c.Result == inspect.Failed {
+					failed = c.Step
 				}
-				if !s.OK != (i == len(v.Steps)-1) && tt.step != "" {
-					t.Errorf("step %d of %d: %+v", i, len(v.Steps), s)
+				if failed != "" && c.Step != failed && c.Result != inspect.NotRun || c.Detail == "" {
+					t.Errorf("check %d of %d: %+v", i, len(v.Checks), c)
 				}
 			}
 			if failed != tt.step {
 				t.Errorf("failed at %q, want %q", failed, tt.step)
 			}
+			if tt.code == "" {
+				if v.Problem != nil || v.Outcome == "" {
+					t.Errorf("%s", r.Text())
+				}
+				return
+			}
+			if v.Problem.Code != string(tt.code) || v.Problem.Hint == "" || !strings.Contains(v.Problem.Hint, tt.hint) ||
+				!strings.Contains(strings.Join(v.Missing, "\n"), tt.missing) {
+				t.Errorf("%+v, missing %q, want %s", v.Problem, v.Missing, tt.code)
+			}
 		})
+	}
+}
+
+// TestVerdictText compares what people see of each verdict, every step that can fail among them, with a golden file.
+func TestVerdictText(t *testing.T) {
+	var got strings.Builder
+	seen := map[string]string{}
+	for _, tt := range verdicts(t) {
+		_, text, _ := strings.Cut(tt.report(t).Text(), "\nverdict ")
+		text = "verdict " + text
+		if first := seen[text]; first != "" {
+			text = "as " + first + "\n"
+		} else {
+			seen[text] = tt.name
+		}
+		fmt.Fprintf(&got, "== %s: %s\n%s", tt.name, tt.files, text)
+	}
+	golden(t, "verdicts.golden", got.String())
+}
+
+// TestJSON compares the schema of version 1 with a golden file.
+func TestJSON(t *testing.T) {
+	r := inspect.Inspect(inputs(t, "ov-other.vcj", "ci.cms", "oc.cms"), options(t))
+	document, err := r.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var indented bytes.Buffer
+	if err := json.Indent(&indented, document, "", " "); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "json.golden", indented.String())
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(filepath.Join("testdata", name), []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(string(read(t, name)), got); diff != "" {
+		t.Errorf("(-golden +got)\n%s", diff)
 	}
 }
 
@@ -207,7 +291,7 @@ func certificate(t *testing.T, name string) *x509.Certificate {
 }
 
 func TestNoVerdictUnlessAskedFor(t *testing.T) {
-	for _, files := range []string{"ci.cms", "unsigned.cms", "oc.cms ov.vcj", "redirect.cms anchor.cms", "option.hex", "server.pem"} {
+	for _, files := range []string{"ci.cms", "unsigned.cms", "oc.cms ov.vcj", "parts.pem", "redirect.cms anchor.cms", "option.hex", "server.pem"} {
 		if r := inspect.Inspect(inputs(t, strings.Fields(files)...), inspect.Options{}); r.Validation != nil || !r.OK() {
 			t.Errorf("%s: %s", files, r.Text())
 		}
@@ -260,7 +344,7 @@ func TestScriptsStayHidden(t *testing.T) {
 
 // FuzzInspect: any bytes give a report that explains itself, in text that a terminal can show.
 func FuzzInspect(f *testing.F) {
-	for _, name := range []string{"ci.cms", "ci.pem", "ci.eml", "ci.b64", "oc.cms", "ov.vcj", "redirect.cms", "encrypted.cms", "answer.json",
+	for _, name := range []string{"ci.cms", "ci.pem", "ci.eml", "ci.b64", "oc.cms", "ov.vcj", "redirect.cms", "encrypted.cms", "answer.json", "answer.xml", "parts.pem",
 		"onboarding.json", "option.hex", "server.pem"} {
 		f.Add(read(f, name), true)
 	}
@@ -276,7 +360,7 @@ func FuzzInspect(f *testing.F) {
 				t.Errorf("%s: %+v", a.Kind, a.Problem)
 			}
 		}
-		if v := r.Validation; v.OK != (v.Problem == nil) {
+		if v := r.Validation; (v.Verdict == inspect.Accepted) != (v.Problem == nil) {
 			t.Errorf("%+v", v)
 		}
 		for line := range strings.Lines(r.Text()) {
@@ -284,8 +368,14 @@ func FuzzInspect(f *testing.F) {
 				t.Errorf("%q", line)
 			}
 		}
-		if _, err := json.Marshal(r); err != nil {
-			t.Error(err)
+		document, err := r.JSON()
+		if err != nil || strings.ContainsFunc(strings.TrimSuffix(string(document), "\n"), func(c rune) bool { return !unicode.IsPrint(c) }) {
+			t.Errorf("%v, %q", err, document)
+		}
+		var back, plain any
+		expected, _ := json.Marshal(r)
+		if json.Unmarshal(document, &back) != nil || json.Unmarshal(expected, &plain) != nil || !cmp.Equal(back, plain) {
+			t.Errorf("the escaped form says something else: %s", document)
 		}
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/xpu-sztp/ztp/artifacts/strictjson"
+	"github.com/xpu-sztp/ztp/artifacts/strictxml"
 )
 
 // content is what is left of a file once its encoding was taken off.
@@ -21,6 +22,7 @@ const (
 	certificates content = "certificates" // in DER, one after the other
 	document     content = "document"     // JSON or XML
 	option       content = "option"       // the value of a DHCP option
+	privateKey   content = "private key"  // of which nothing is kept
 )
 
 // piece is what could be one artifact.
@@ -53,7 +55,7 @@ func unwrap(name string, data []byte) []*piece {
 	case text[0] == '{':
 		return unwrapJSON(name, text)
 	case text[0] == '<':
-		p.encoding, p.content, p.data = "XML", document, text
+		return unwrapXML(name, text)
 	case bytes.Contains(text, []byte("-----BEGIN ")):
 		return unwrapPEM(name, text)
 	case isHeader(text):
@@ -92,16 +94,18 @@ func unwrapPEM(name string, text []byte) []*piece {
 		}
 		begun--
 		text = rest
-		switch block.Type {
-		case "CERTIFICATE":
+		switch {
+		case strings.Contains(block.Type, "PRIVATE KEY"):
+			add(privateKey, nil, nil)
+		case block.Type == "CERTIFICATE REQUEST" || block.Type == "PUBLIC KEY" || block.Type == "X509 CRL":
+			add(binary, nil, fmt.Errorf("a PEM block %q is not an artifact", block.Type))
+		case block.Type == "CERTIFICATE":
 			if chain == nil {
 				chain = add(certificates, nil, nil)
 			}
 			chain.data = append(chain.data, block.Bytes...)
-		case "CMS", "PKCS7":
+		default: // whatever the label: CMS, PKCS7, CMS SIGNED DATA, VOUCHER
 			add(binary, block.Bytes, nil)
-		default:
-			add(binary, nil, fmt.Errorf("a PEM block %q is not an artifact", block.Type))
 		}
 	}
 	if begun > 0 {
@@ -115,30 +119,49 @@ func unwrapPEM(name string, text []byte) []*piece {
 	return pieces
 }
 
-// unwrapJSON takes apart what a bootstrap server answered (RFC 8572 §7.3), and leaves other documents as they are.
+// output is the module of what bootstrap servers answer (RFC 8572 §7.3).
+const output = "ietf-sztp-bootstrap-server:output"
+
+// unwrapJSON takes apart what a bootstrap server answered, and leaves other documents as they are.
 func unwrapJSON(name string, text []byte) []*piece {
-	const module = "ietf-sztp-bootstrap-server:"
 	whole := &piece{name: name, encoding: "JSON", content: document, data: text}
 	root, err := strictjson.Parse(text)
 	if err != nil {
 		whole.err = err
 	}
-	if len(root.Members) != 1 || root.Members[0].Name != module+"output" {
-		return []*piece{whole}
+	return whole.unwrapOutput(root, "RESTCONF")
+}
+
+// unwrapXML is unwrapJSON for XML.
+func unwrapXML(name string, text []byte) []*piece {
+	module, root, _ := strings.Cut(output, ":")
+	leaf := strictxml.Shape{Kind: strictjson.String, Verbatim: true}
+	answer := strictxml.Module{Name: module, Namespace: "urn:ietf:params:xml:ns:yang:" + module, Roots: map[string]strictxml.Shape{
+		root: {Kind: strictjson.Object, Members: map[string]strictxml.Shape{
+			"conveyed-information": leaf, "owner-certificate": leaf, "ownership-voucher": leaf}},
+	}}
+	whole := &piece{name: name, encoding: "XML", content: document, data: text}
+	tree, _ := answer.Parse(text, func(string, string) {}) // what is no answer is read as a document
+	return whole.unwrapOutput(tree, "RESTCONF in XML")
+}
+
+func (p *piece) unwrapOutput(root strictjson.Value, encoding string) []*piece {
+	if len(root.Members) != 1 || root.Members[0].Name != output {
+		return []*piece{p}
 	}
 	var pieces []*piece
 	members := root.Members[0].Value.Members
 	for i := range members {
-		switch leaf := strings.TrimPrefix(members[i].Name, module); leaf {
+		switch leaf := members[i].Name; leaf {
 		case "conveyed-information", "owner-certificate", "ownership-voucher":
-			p := &piece{name: name + ", " + leaf, encoding: "RESTCONF", content: binary}
-			p.data, p.err = decodeBase64([]byte(members[i].Value.Text))
-			pieces = append(pieces, p)
+			part := &piece{name: p.name + ", " + leaf, encoding: encoding, content: binary}
+			part.data, part.err = decodeBase64([]byte(members[i].Value.Text))
+			pieces = append(pieces, part)
 		}
 	}
 	if pieces == nil {
-		whole.err = errEmpty
-		return []*piece{whole}
+		p.err = errEmpty
+		return []*piece{p}
 	}
 	return pieces
 }

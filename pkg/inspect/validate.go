@@ -1,15 +1,21 @@
 package inspect
 
 import (
+	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/xpu-sztp/ztp/artifacts"
 	"github.com/xpu-sztp/ztp/artifacts/cms"
 )
 
-// CodeAmbiguous is the reason code of several artifacts where a device gets one.
-const CodeAmbiguous artifacts.Code = "ambiguous"
+// Reason codes of what cannot be judged.
+const (
+	CodeAmbiguous    artifacts.Code = "ambiguous"     // several artifacts where a device gets one
+	CodeInputMissing artifacts.Code = "input-missing" // nothing was refused, but something about the device is not known
+)
 
 // roles is which artifact is handed to Validate as what; nil for none. server holds the certificates of a server.
 type roles struct {
@@ -20,18 +26,33 @@ type roles struct {
 // no device were given, and there is no owner certificate or voucher with the conveyed information.
 func validate(all []*Artifact, o Options) *Validation {
 	var r roles
-	v := &Validation{Problem: r.assign(all)}
+	v := &Validation{Verdict: Refused, Problem: r.assign(all)}
 	together := r.conveyed != nil && (r.voucher != nil || r.owner != nil)
 	if !o.wanted() && !together && v.Problem == nil {
 		return nil
 	}
-	v.NotRun = artifacts.Steps(r.conveyed == nil || r.conveyed.Form != FormUnsigned)
+	steps := artifacts.Steps(r.conveyed == nil || r.conveyed.Form != FormUnsigned && r.conveyed.Inside != FormUnsigned)
 	if v.Problem == nil {
-		v.Problem = cannotTell(all, o)
+		v.Problem = r.cannotTell(all, o)
 	}
-	if v.Problem == nil {
+	why := "an earlier check failed"
+	switch {
+	case v.Problem != nil:
+		why = "not all artifacts can be judged"
+		if v.Problem.Code == string(CodeInputMissing) {
+			v.Verdict = Undecided
+		}
+	case r.conveyed == nil:
+		why = v.voucherAlone(&r, o)
+	default:
 		if err := v.run(&r, o); err != nil {
 			v.refuse(err, o)
+		}
+	}
+	for _, step := range steps {
+		ran := func(c Check) bool { return c.Step == step }
+		if !slices.ContainsFunc(v.Checks, ran) {
+			v.Checks = append(v.Checks, Check{step, NotRun, why})
 		}
 	}
 	return v
@@ -46,21 +67,68 @@ func (v *Validation) run(r *roles, o Options) error {
 	if r.owner == nil {
 		r.owner = r.anchor // the two have one form
 	}
-	device := artifacts.Device{SerialNumber: o.SerialNumber, Certificate: o.Device}
-	if o.Device != nil {
-		device.AuthorityKeyID = o.Device.AuthorityKeyId
-	}
+	assumed := o.assume(r.voucher)
 	conveyed, trail, err := artifacts.Validate(artifacts.Bundle{
 		ConveyedInformation: r.conveyed.bytes(), OwnerCertificate: r.owner.bytes(), OwnershipVoucher: r.voucher.bytes(),
-	}, evidence, device, artifacts.Policy{
-		VoucherAnchors: o.VoucherAnchors, Clock: o.Clock, Nonce: o.Nonce, Lenient: o.Lenient,
-	})
-	v.ran(trail.Steps)
+	}, evidence, o.Device, o.policy())
+	v.ran(trail, assumed)
 	if err != nil {
 		return err
 	}
-	v.OK, v.Outcome, v.Warnings = true, outcome(conveyed), conveyed.Warnings
+	v.Warnings = conveyed.Warnings
+	v.accept(outcome(conveyed))
 	return nil
+}
+
+// voucherAlone judges a voucher without what it is to vouch for. It returns why the rest is not judged.
+func (v *Validation) voucherAlone(r *roles, o Options) string {
+	assumed := o.assume(r.voucher)
+	trail, warnings, err := artifacts.ValidateVoucher(r.voucher.bytes(), o.Device, o.policy())
+	v.ran(trail, assumed)
+	if err != nil {
+		v.refuse(err, o)
+		return "an earlier check failed"
+	}
+	v.Warnings = warnings
+	v.accept("the device believes whom the voucher names")
+	v.Missing = append(v.Missing, "conveyed information and its owner certificate, for the other checks")
+	return "there is no conveyed information"
+}
+
+// accept accepts what was checked, if everything was.
+func (v *Validation) accept(outcome string) {
+	v.Verdict, v.Outcome = Accepted, outcome
+	if len(v.Missing) > 0 {
+		v.Verdict, v.Outcome = Undecided, "if what is missing is right, "+outcome
+		v.Problem = problem(CodeInputMissing, "nothing was refused, but not everything could be checked", "give what is missing")
+	}
+}
+
+func (o *Options) policy() artifacts.Policy {
+	return artifacts.Policy{VoucherAnchors: o.VoucherAnchors, Clock: o.Clock, Nonce: o.Nonce, Lenient: o.Lenient}
+}
+
+// assume takes what nobody told of the device from the voucher itself, so that the checks after it can run, and returns what to
+// give, by the check that has no meaning now.
+func (o *Options) assume(a *Artifact) map[artifacts.Step]string {
+	assumed := map[artifacts.Step]string{}
+	if a == nil || a.Voucher == nil {
+		return assumed
+	}
+	if o.Device.SerialNumber == "" {
+		o.Device.SerialNumber = a.Voucher.SerialNumber
+		assumed[artifacts.StepVoucherSerial] = "the device's serial number, with --serial or --device-cert"
+	}
+	// A view is hexadecimal when it is there.
+	if issuer, _ := hex.DecodeString(a.Voucher.IDevIDIssuer); o.Device.AuthorityKeyID == nil && len(issuer) > 0 {
+		o.Device.AuthorityKeyID = issuer
+		assumed[artifacts.StepVoucherIssuer] = "the device's authority key identifier, with --issuer or --device-cert"
+	}
+	if nonce, _ := hex.DecodeString(a.Voucher.Nonce); o.Nonce == nil && len(nonce) > 0 {
+		o.Nonce = nonce
+		assumed[artifacts.StepVoucherNonce] = "the nonce that the device sent, with --nonce"
+	}
+	return assumed
 }
 
 // bytes is what a device would get of a, which may be nil.
@@ -71,13 +139,19 @@ func (a *Artifact) bytes() []byte {
 	return a.der
 }
 
-// ran takes down steps that ran.
-func (v *Validation) ran(steps []artifacts.Verdict) {
-	v.Steps = append(v.Steps, steps...)
-	for i := range steps {
-		if len(v.NotRun) > 0 && steps[i].Step == v.NotRun[0] {
-			v.NotRun = v.NotRun[1:]
+// ran takes down checks that ran. Those that passed because of an assumption did not.
+func (v *Validation) ran(trail artifacts.Trail, assumed map[artifacts.Step]string) {
+	for _, s := range trail.Steps {
+		check := Check{s.Step, Passed, s.Detail}
+		missing := assumed[s.Step]
+		switch {
+		case !s.OK:
+			check.Result = Failed
+		case missing != "":
+			check = Check{s.Step, NotRun, "nothing to compare it with is known"}
+			v.Missing = append(v.Missing, missing)
 		}
+		v.Checks = append(v.Checks, check)
 	}
 }
 
@@ -101,6 +175,9 @@ func (r *roles) assign(all []*Artifact) *Problem {
 		default:
 			continue
 		}
+		if *role != nil && bytes.Equal((*role).der, a.der) && role != &r.server {
+			continue // the same in another encoding
+		}
 		if *role != nil && role != &r.server {
 			return problem(CodeAmbiguous, fmt.Sprintf("both %s and %s hold %s", (*role).Name, a.Name, a.Kind),
 				"inspect what one device gets from one server")
@@ -111,25 +188,29 @@ func (r *roles) assign(all []*Artifact) *Problem {
 }
 
 // cannotTell explains why there can be no verdict here.
-func cannotTell(all []*Artifact, o Options) *Problem {
-	var found bool
+func (r *roles) cannotTell(all []*Artifact, o Options) *Problem {
+	device := o.Device.Certificate
 	for _, a := range all {
-		found = found || a.Kind == KindConveyed
 		switch {
-		case a.Kind == KindUnknown:
+		case a.Kind == KindUnknown && !a.found:
 			return problem(CodeNotArtifact, a.Name+" could not be read", "correct that file, or leave it out")
-		case a.enveloped != nil && o.Device != nil && !a.enveloped.For(o.Device):
+		case a.Kind == KindPrivateKey && !a.found:
+			return problem(CodePrivateKey, a.Name+" is a private key", "leave it out")
+		case a.enveloped != nil && device != nil && !a.enveloped.For(device):
 			return problem(artifacts.CodeNotForDevice, a.Name+" is encrypted, but not for this device",
 				"encrypt for the identity certificate that the device presents")
+		case a.enveloped != nil && a.Problem != nil:
+			return a.Problem
 		case a.enveloped != nil:
-			return problem(artifacts.CodeCannotDecrypt, a.Name+" is encrypted, and can be read on the device only",
-				"inspect it as it was before it was encrypted")
+			return problem(CodeInputMissing, a.Name+" is encrypted, and its recipient's key is not at hand",
+				"name the key with --decrypt-key, inspect it on the device with --identity, or inspect it as it was before it was encrypted")
 		case a.Kind == KindConveyed && a.der == nil:
 			return problem(artifacts.CodeConveyedMalformed, a.Name+" is a document that is not in a CMS", "wrap it as in RFC 8572 §3.1")
 		}
 	}
-	if !found {
-		return problem(artifacts.CodeConveyedMissing, "there is no conveyed information", "inspect all that the server sends together")
+	if r.conveyed == nil && r.voucher == nil {
+		return problem(artifacts.CodeConveyedMissing, "there is neither conveyed information nor a voucher",
+			"inspect all that the server sends together")
 	}
 	return nil
 }
@@ -153,13 +234,13 @@ func (v *Validation) authenticate(server *Artifact, o Options) (*artifacts.Serve
 		host = leaf.Names[0]
 	}
 	evidence, err := artifacts.AuthenticateServer(server.x509, host, artifacts.PlainAnchors(o.ServerAnchors), o.Clock)
-	verdict := artifacts.Verdict{Step: artifacts.StepServerCertificate, OK: err == nil}
+	check := Check{Step: artifacts.StepServerCertificate, Result: Failed}
 	if err != nil {
-		verdict.Detail = err.Error()
+		check.Detail = err.Error()
 	} else {
-		verdict.Detail = leaf.Subject + ", anchored in " + cms.NameOf(evidence.Anchor().RawSubject)
+		check.Result, check.Detail = Passed, leaf.Subject+", anchored in "+cms.NameOf(evidence.Anchor().RawSubject)
 	}
-	v.Steps = append(v.Steps, verdict)
+	v.Checks = append(v.Checks, check)
 	return evidence, err
 }
 
@@ -173,15 +254,11 @@ func (v *Validation) refuse(err error, o Options) {
 	}
 	switch {
 	case errors.As(err, &needed):
-		v.Problem.Hint = "nothing is fetched here; a device asks there. To make sure, " + e.Fix
+		v.Verdict = Undecided
+		v.Missing = append(v.Missing, "the revocation status, which is not fetched here")
+		v.Problem.Hint = "a device asks there. To make sure, " + e.Fix
 	case e.Code == artifacts.CodeVoucherUntrusted && len(o.VoucherAnchors) == 0:
-		v.Problem.Hint = "name the certificate of the maker's voucher service with --anchor"
-	case e.Code == artifacts.CodeVoucherSerial && o.SerialNumber == "":
-		v.Problem.Hint = "name the device with --serial or --device-cert"
-	case e.Code == artifacts.CodeVoucherIssuer && o.Device == nil:
-		v.Problem.Hint = "name the device's identity certificate with --device-cert"
-	case e.Code == artifacts.CodeVoucherNonce && o.Nonce == nil:
-		v.Problem.Hint = "name the nonce that the device sent with --nonce; without one, get a voucher without a nonce"
+		v.Problem.Hint = "name the certificate of the maker's voucher service with --voucher-anchor"
 	}
 }
 
