@@ -127,9 +127,6 @@ func (s *Session) tlsConfig(signer *watchedSigner, evidence **artifacts.ServerEv
 		config.VerifyConnection = func(state tls.ConnectionState) error {
 			var err error
 			*evidence, err = artifacts.AuthenticateServer(state.PeerCertificates, s.options.Host, s.options.Anchors, s.options.Clock)
-			if err == nil && !(*evidence).Valid() {
-				err = errors.New("server authentication gave no evidence")
-			}
 			return err
 		}
 	}

@@ -123,15 +123,16 @@ func TestServerAuthentication(t *testing.T) {
 	tests := []struct {
 		name string
 		host string
+		code reason.Code
 		by   func(t *testing.T, l *lab) []artifacts.TrustAnchor
 	}{
-		{"other root", serverName, func(t *testing.T, l *lab) []artifacts.TrustAnchor {
+		{"other root", serverName, "tls-server-untrusted", func(t *testing.T, l *lab) []artifacts.TrustAnchor {
 			c := newAuthority(t, "another root", nil).certificate
 			return []artifacts.TrustAnchor{{Lowest: c, Chain: []*x509.Certificate{c}}}
 		}},
-		{"no anchors", serverName, func(*testing.T, *lab) []artifacts.TrustAnchor { return []artifacts.TrustAnchor{} }},
-		{"other name", "bs2.example.net", func(_ *testing.T, l *lab) []artifacts.TrustAnchor { return l.authenticated().Anchors }},
-		{"other address", "127.0.0.2", func(_ *testing.T, l *lab) []artifacts.TrustAnchor { return l.authenticated().Anchors }},
+		{"no anchors", serverName, "tls-server-untrusted", func(*testing.T, *lab) []artifacts.TrustAnchor { return []artifacts.TrustAnchor{} }},
+		{"other name", "bs2.example.net", "tls-name-mismatch", func(_ *testing.T, l *lab) []artifacts.TrustAnchor { return l.authenticated().Anchors }},
+		{"other address", "127.0.0.2", "tls-name-mismatch", func(_ *testing.T, l *lab) []artifacts.TrustAnchor { return l.authenticated().Anchors }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -140,9 +141,10 @@ func TestServerAuthentication(t *testing.T) {
 			o.Host, o.Anchors = tt.host, tt.by(t, l)
 			_, err := restconf.Connect(t.Context(), o)
 			var refused *artifacts.Error
-			if !errors.As(err, &refused) || refused.Code == "" {
-				t.Fatalf("got %v, want an *artifacts.Error with a code", err)
+			if !errors.As(err, &refused) {
+				t.Fatalf("got %v, want an *artifacts.Error", err)
 			}
+			wantCode(t, err, tt.code)
 			if len(l.paths()) > 0 || l.signer.n.Load() > 0 {
 				t.Errorf("requests %v, %d signatures", l.paths(), l.signer.n.Load())
 			}
@@ -172,6 +174,7 @@ func TestServerAuthentication(t *testing.T) {
 		if !errors.As(err, &refused) {
 			t.Fatalf("got %v, want an *artifacts.Error", err)
 		}
+		wantCode(t, err, "tls-server-untrusted")
 		if len(l.paths()) != before {
 			t.Errorf("the impostor was sent %v", l.paths()[before:])
 		}

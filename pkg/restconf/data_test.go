@@ -39,6 +39,7 @@ func TestInput(t *testing.T) {
 		{"authenticated", true, restconf.Input{HWModel: "X100", OSName: "AcmeOS", OSVersion: "4.2.0", Nonce: nonce},
 			`{"hw-model":"X100","os-name":"AcmeOS","os-version":"4.2.0","nonce":"` + nonce64 + `"}`},
 		{"authenticated, signed data preferred", true, restconf.Input{SignedDataPreferred: true}, `{"signed-data-preferred":[null]}`},
+		{"shortest nonce", true, restconf.Input{Nonce: nonce[:16]}, `{"nonce":"EBESExQVFhcYGRobHB0eHw=="}`},
 		{"authenticated, nothing to say", true, restconf.Input{}, `{}`},
 	}
 	for _, tt := range tests {
@@ -151,6 +152,14 @@ func TestRootDiscoveryReplies(t *testing.T) {
 	status := func(code int) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(code); io.WriteString(w, "<html>") }
 	}
+	const link = `<XRD><Link rel="restconf" href="/top/rc"/></XRD>`
+	serve := func(code int, mediaType, body string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", mediaType)
+			w.WriteHeader(code)
+			io.WriteString(w, body)
+		}
+	}
 	tests := []struct {
 		name   string
 		meta   http.HandlerFunc
@@ -161,6 +170,12 @@ func TestRootDiscoveryReplies(t *testing.T) {
 		{"403", status(403), "/restconf", true},
 		{"500", status(500), "/restconf", true},
 		{"HTML", status(200), "/restconf", true},
+		{"a link in an error", serve(500, "application/xrd+xml", link), "/restconf", true},
+		{"a link in what is not there", serve(404, "application/xrd+xml", link), "/restconf", false},
+		{"a link in HTML", serve(200, "text/html", link), "/restconf", true},
+		{"a link", serve(200, "application/xrd+xml", link), "/top/rc", false},
+		{"two links", serve(200, "text/xml", strings.Replace(link, "<Link", `<Link rel="restconf" href="/first"/><Link`, 1)), "/first", false},
+		{"no link but what looks like one", serve(200, "text/xml", strings.Replace(link, "Link", "Lynx", 1)), "/restconf", true},
 		{"compressed", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			redirect("")(w, r)
@@ -247,7 +262,10 @@ func TestOutput(t *testing.T) {
 		{"base64 without padding", json, output(`"conveyed-information":"aGVsbG8gd29ybGQ"`), "bad-reply", "bad-reply", 0, 0},
 		{"base64 with loose bits", json, output(`"conveyed-information":"eB=="`), "bad-reply", "bad-reply", 0, 0},
 		{"base64 folded", json, output(`"conveyed-information":"aGVsbG8g\nd29ybGQ=\n"`), "bad-reply", "", 0, 1},
+		{"base64 with blanks", json, output(`"conveyed-information":"aGVs bG8g\td29ybGQ="`), "bad-reply", "", 0, 1},
 		{"unknown member", json, output(aGVsbG8 + `,"colour":"red"`), "bad-reply", "", 0, 1},
+		{"unknown member of this module", json, output(aGVsbG8 + `,"ietf-sztp-bootstrap-server:colour":"red"`), "bad-reply", "", 0, 1},
+		{"many of other modules", json, output(aGVsbG8 + members(40)), "", "", progress.Minimal, 16},
 		{"members without end", json, output(aGVsbG8 + members(100)), "bad-reply", "bad-reply", 0, 0},
 		{"trailing data", json, output(aGVsbG8) + "{}", "bad-reply", "bad-reply", 0, 0},
 		{"broken off", json, output(aGVsbG8)[:60], "bad-reply", "bad-reply", 0, 0},
@@ -338,6 +356,11 @@ func TestErrorReplies(t *testing.T) {
 		{"malformed message", 400, header("Content-Type", json), entry(`"error-type":"protocol","error-tag":"malformed-message"`), "request-refused", "malformed-message", 0},
 		{"nginx does not accept the certificate", 400, header("Content-Type", "text/html"),
 			"<html><head><title>400 The SSL certificate error</title></head></html>", "client-certificate-refused", "HTTP 400", 0},
+		{"nginx, its own code 495", 495, nil, "", "client-certificate-refused", "HTTP 495", 0},
+		{"nginx, its own code 496", 496, nil, "", "client-certificate-refused", "HTTP 496", 0},
+		{"words about certificates in text", 400, header("Content-Type", "text/plain"), "SSL certificate", "request-refused", "HTTP 400", 0},
+		{"a page about certificates", 404, header("Content-Type", "text/html"), "SSL certificate", "no-data-for-device", "HTTP 404", 0},
+		{"multiple choices", 300, nil, "", "not-a-bootstrap-server", "HTTP 300", 0},
 		{"some other page", 400, header("Content-Type", "text/html"), "<html>", "request-refused", "an HTML page", 0},
 		{"not allowed", 405, nil, "", "request-refused", "HTTP 405", 0},
 		{"not acceptable", 406, nil, "", "request-refused", "HTTP 406", 0},
