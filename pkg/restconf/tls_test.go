@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/xpu-sztp/ztp/artifacts"
 	"github.com/xpu-sztp/ztp/pkg/progress"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/restconf"
@@ -51,35 +53,79 @@ func TestSessionsShareNothing(t *testing.T) {
 	}
 }
 
-// The greeting tells neither what the device would speak inside nor, for an address, whom it looks for.
+// The greeting tells neither what the device would speak inside nor, for an address, whom it looks for; and nobody learns
+// the names of the device's interfaces.
 func TestHelloRevealsNothing(t *testing.T) { // R9-06
-	for _, host := range []string{"127.0.0.1", "::1", "fe80::1%eth0", serverName, serverName + "."} {
-		l := newLab(t, good, func(_ *lab, c *tls.Config) {
+	for host, want := range map[string]struct{ name, header string }{
+		"127.0.0.1":      {"", "127.0.0.1"},
+		"2001:db8::1":    {"", "[2001:db8::1]"},
+		"fe80::1%eth0":   {"", "[fe80::1]"},
+		serverName:       {serverName, serverName},
+		serverName + ".": {serverName, serverName + "."},
+	} {
+		var header string
+		l := newLab(t, func(w http.ResponseWriter, r *http.Request) { header = r.Host; good(w, r) }, func(_ *lab, c *tls.Config) {
 			c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-				if len(hello.SupportedProtos) > 0 {
-					t.Errorf("%s: protocols %q", host, hello.SupportedProtos)
-				}
-				want := ""
-				if strings.HasPrefix(host, "bs1") {
-					want = serverName
-				}
-				if hello.ServerName != want {
-					t.Errorf("%s: server name %q", host, hello.ServerName)
+				if len(hello.SupportedProtos) > 0 || hello.ServerName != want.name {
+					t.Errorf("%s: server name %q, protocols %q", host, hello.ServerName, hello.SupportedProtos)
 				}
 				return nil, nil
 			}
 		})
 		o := l.options
 		o.Host = host
-		connect(t, o)
+		if _, err := connect(t, o).GetBootstrappingData(t.Context(), restconf.Input{}); err != nil {
+			t.Fatal(err)
+		}
+		if want := fmt.Sprintf("%s:%d", want.header, o.Port); header != want {
+			t.Errorf("Host: %s, want %s", header, want)
+		}
 	}
 }
 
-// A proxy of the environment would be one more party between device and server; the program that starts the daemon has none
-// to choose.
+// A server is judged with the intermediate certificates that it sends, and by the device's clock.
+func TestServerChainAndClock(t *testing.T) { // R5.3-02, R5.4-11
+	for name, test := range map[string]struct {
+		late       time.Duration
+		confidence artifacts.Confidence
+		code       reason.Code
+	}{
+		"in time":            {0, artifacts.ClockRTC, ""},
+		"too late":           {2 * time.Hour, artifacts.ClockAuthenticated, "tls-server-expired"},
+		"too early":          {-2 * time.Hour, artifacts.ClockRTC, "tls-server-expired"},
+		"late without clock": {2 * time.Hour, artifacts.ClockNone, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, good, func(l *lab, c *tls.Config) {
+				between := newAuthority(t, "server CA", l.root)
+				c.Certificates = []tls.Certificate{between.issue(t, x509.Certificate{DNSNames: []string{serverName}}, between)}
+			})
+			o := l.authenticated()
+			o.Clock = artifacts.Clock{Now: time.Now().Add(test.late), Confidence: test.confidence}
+			s, err := restconf.Connect(t.Context(), o)
+			wantCode(t, err, test.code)
+			if err == nil {
+				s.Close()
+			}
+			if len(l.paths()) > 0 {
+				t.Errorf("requests %v", l.paths())
+			}
+		})
+	}
+}
+
+// A proxy of the environment would be one more party between device and server, and whoever starts the daemon has none to
+// choose. net/http reads the environment once, which is why this happens in a process of its own.
 func TestProxyIsIgnored(t *testing.T) {
-	t.Setenv("HTTPS_PROXY", "http://192.0.2.1:1")
-	t.Setenv("https_proxy", "http://192.0.2.1:1")
+	const proxy = "http://127.0.0.1:1"
+	if os.Getenv("HTTPS_PROXY") != proxy {
+		again := exec.Command(os.Args[0], "-test.run=^TestProxyIsIgnored$")
+		again.Env = append(os.Environ(), "HTTPS_PROXY="+proxy)
+		if out, err := again.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
 	if _, err := connect(t, newLab(t, good).authenticated()).GetBootstrappingData(t.Context(), restconf.Input{}); err != nil {
 		t.Error(err)
 	}
