@@ -148,10 +148,14 @@ func (v *validation) open(der []byte, malformed Code, plausible func(*cms.Messag
 		return nil, "", container(malformed, err)
 	}
 	if m.Enveloped == nil {
+		if v.outdated(m) {
+			return nil, "", refuse(malformed, "signed as PKCS #7 did before CMS: the content is no OCTET STRING",
+				"make it with a CMS tool such as `openssl cms`, or let the device decode leniently", nil)
+		}
 		return m, "", nil
 	}
 	m, err = v.device.open(m.Enveloped, malformed)
-	if err == nil && !plausible(m) {
+	if err == nil && (!plausible(m) || v.outdated(m)) {
 		err = unreadable()
 	}
 	if err != nil {
@@ -184,6 +188,15 @@ func (d Device) open(e *cms.EnvelopedData, malformed Code) (*cms.Message, error)
 func unreadable() *Error {
 	return refuse(CodeUnreadable, "encrypted for this device, but it does not decrypt to an artifact",
 		"encrypt anew for the identity certificate that this device presents", nil)
+}
+
+// outdated reports whether m has the form that preceded CMS, of which lenient decoding only warns.
+func (v *validation) outdated(m *cms.Message) bool {
+	if m.Signed == nil || !m.Signed.PKCS7 {
+		return false
+	}
+	v.warn("signed as PKCS #7 did before CMS: the content is no OCTET STRING")
+	return !v.policy.Lenient
 }
 
 // container turns an error of package cms into a refusal.

@@ -1,6 +1,8 @@
 package artifacts_test
 
 import (
+	"bytes"
+	"slices"
 	"strings"
 	"testing"
 
@@ -77,5 +79,49 @@ func TestLenientOwnerCertificate(t *testing.T) {
 	refused(t, err, "", "")
 	if err == nil && (len(conveyed.Warnings) != 1 || !conveyed.Redirect.Servers[0].Anchors[0].Lowest.Equal(w.tlsRoot.Certificate)) {
 		t.Errorf("conveyed %+v", conveyed)
+	}
+}
+
+// TestPKCS7 has the maker and the owner sign in the form that preceded CMS. The signature does not cover the content's tag.
+func TestPKCS7(t *testing.T) {
+	w := shared()
+	former := func(der, document []byte) []byte {
+		at := bytes.Index(der, document) - 4
+		if at < 0 || der[at] != 0x04 || der[at+1] != 0x82 {
+			t.Fatal("content is not an OCTET STRING with its length in two bytes")
+		}
+		der = bytes.Clone(der)
+		der[at] = 0x0c
+		return der
+	}
+	document, voucher := onboardingDocument, w.voucherDocument(nil)
+	for len(document) < 256 {
+		document = append(bytes.Clone(document), ' ')
+	}
+	for name, test := range map[string]struct {
+		bundle func(*artifacts.Bundle)
+		code   artifacts.Code
+		step   artifacts.Step
+	}{
+		"voucher": {func(b *artifacts.Bundle) {
+			b.OwnershipVoucher = former(b.OwnershipVoucher, voucher)
+		}, artifacts.CodeVoucherMalformed, artifacts.StepVoucher},
+		"conveyed": {func(b *artifacts.Bundle) {
+			b.ConveyedInformation = former(b.ConveyedInformation, document)
+		}, artifacts.CodeConveyedMalformed, artifacts.StepConveyed},
+		"encrypted": {func(b *artifacts.Bundle) {
+			b.OwnershipVoucher = w.Encrypt(w.device, former(b.OwnershipVoucher, voucher), "-aes-256-cbc")
+		}, artifacts.CodeUnreadable, artifacts.StepVoucher},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := signedCase{w: w, document: document, ovJSON: voucher, bundle: test.bundle, device: func(d *artifacts.Device) {
+				d.Certificate, d.KeyAgreement = w.device.Certificate, agreementKey(t, w.device)
+			}}
+			c.check(t, test.code, test.step)
+			c.policy = func(p *artifacts.Policy) { p.Lenient = true }
+			if conveyed := c.check(t, "", ""); conveyed != nil && !slices.ContainsFunc(conveyed.Warnings, func(w string) bool { return strings.Contains(w, "PKCS #7") }) {
+				t.Errorf("warnings %q", conveyed.Warnings)
+			}
+		})
 	}
 }

@@ -157,7 +157,8 @@ func readHeader(in []byte) (header, error) {
 		for _, octet := range in[2:h.size] {
 			length = length<<8 | uint64(octet)
 		}
-		if length > MaxSize {
+		shortest := length >= 0x80 && length>>(8*(h.size-3)) != 0
+		if length > MaxSize || !shortest {
 			return header{}, malformed("length of an element")
 		}
 		h.length = int(length)

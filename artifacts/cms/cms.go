@@ -1,9 +1,8 @@
 // Package cms reads Cryptographic Message Syntax (RFC 5652) from untrusted peers: plain content, SignedData (with signers,
 // or degenerate and holding only certificates), EnvelopedData and AuthEnvelopedData. It is a reader of DER and refuses
-// everything else, trailing bytes included, with one tolerance for what widespread encoders emit when they stream:
-// a message that begins with an indefinite length may use that form for the structures around its content, and content
-// may be an OCTET STRING in pieces. Size, depth and counts are bounded before anything is allocated, and time is linear
-// in the input. Parsing verifies nothing: SignedData.SignedBy does, for a certificate the caller chose to believe.
+// everything else, trailing bytes included, but for the few forms that Parse lists. Size, depth and counts are bounded
+// before anything is allocated, and time is linear in the input. Parsing verifies nothing: SignedData.SignedBy does, for a
+// certificate the caller chose to believe.
 package cms
 
 import (
@@ -29,7 +28,9 @@ const (
 	MaxSigners          = 8
 	MaxRecipients       = 256
 	maxAlgorithms       = 16
-	maxAttributes       = 32
+	maxAttributes       = 32       // of one signer
+	maxName             = 16 << 10 // bytes of an issuer's name in an identifier
+	maxIdentifier       = 64       // bytes of a serial number or key identifier
 )
 
 // The kinds of failure, matched with errors.Is. Errors wrap one of them and say more.
@@ -65,6 +66,24 @@ type Message struct {
 
 // Parse reads a whole message. Slices of the result may point into der. Errors wrap ErrMalformed, ErrLimit or
 // ErrUnsupported.
+//
+// A message is DER, with these exceptions and no others:
+//
+//   - If it begins with an indefinite length, so may each element that is directly inside of one that does, at most 32 of
+//     them and 8 deep. They mean what they would with definite lengths. What is inside an element of definite length is DER
+//     again, as signed attributes and certificates are. OpenSSL and Bouncy Castle write so when they stream.
+//   - Content, encrypted or not, may be an OCTET STRING in pieces, which are primitive. Their values count, joined. Where
+//     indefinite lengths led, so may every OCTET STRING.
+//   - The elements of a SET may be in any order. A signature is held against the signed attributes in the order in which
+//     they came.
+//   - Version numbers need only be some that the structure ever had; they follow from what else is there.
+//   - Algorithms without parameters may have NULL for parameters, or nothing, whichever their specification demands.
+//   - Values that are a field's default may be written out, as in the parameters of RSA-PSS, RSA-OAEP and AES-GCM.
+//   - Certificates that only accompany an encryption, unprotected attributes, recipients by password or shared key, and
+//     revocation information other than X.509 lists and OCSP responses are passed over unread.
+//   - Authenticated attributes may be missing where content that is not id-data is encrypted with AES-GCM (RFC 5083 §2.1
+//     demands them): OpenSSL cannot write them, and encryption is no proof of origin.
+//   - Signed content of a type other than id-data may be something else than an OCTET STRING; see SignedData.PKCS7.
 func Parse(der []byte) (*Message, error) {
 	switch {
 	case len(der) > MaxSize:

@@ -24,12 +24,10 @@ func (e *EnvelopedData) Open(r Recipient) (*Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	plaintext, err := c.open(key, e.ciphertext)
-	if err != nil {
-		return nil, ErrDecrypt
-	}
+	// What was padded wrongly is read as well, so that the time does not tell whether the padding or the rest was wrong.
+	plaintext, good := c.open(key, e.ciphertext)
 	m, err := e.parsePlaintext(plaintext)
-	if err != nil {
+	if err != nil || !good {
 		return nil, ErrDecrypt
 	}
 	return m, nil
@@ -154,29 +152,32 @@ func (e *EnvelopedData) gcm(c contentCipher) (contentCipher, error) {
 	return c, nil
 }
 
-func (c contentCipher) open(key, ciphertext []byte) ([]byte, error) {
+// open decrypts. When good is false, the plaintext is of no meaning.
+func (c contentCipher) open(key, ciphertext []byte) (plaintext []byte, good bool) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
-		return nil, err
+		return nil, false
 	}
 	if c.gcm {
 		aead, err := cipher.NewGCMWithTagSize(block, len(c.tag))
 		if err != nil {
-			return nil, err
+			return nil, false
 		}
 		sealed := append(append(make([]byte, 0, len(ciphertext)+len(c.tag)), ciphertext...), c.tag...)
-		return aead.Open(sealed[:0], c.iv, sealed, c.aad)
+		plaintext, err = aead.Open(sealed[:0], c.iv, sealed, c.aad)
+		return plaintext, err == nil
 	}
 	if len(ciphertext) == 0 || len(ciphertext)%aes.BlockSize != 0 {
-		return nil, ErrDecrypt
+		return nil, false
 	}
-	plaintext := make([]byte, len(ciphertext))
+	plaintext = make([]byte, len(ciphertext))
 	cipher.NewCBCDecrypter(block, c.iv).CryptBlocks(plaintext, ciphertext)
 	return unpad(plaintext)
 }
 
-// unpad removes the padding of RFC 5652 §6.3 without telling by its timing which byte was wrong.
-func unpad(plaintext []byte) ([]byte, error) {
+// unpad removes the padding of RFC 5652 §6.3 without telling by its timing which byte was wrong. A whole block goes when
+// the padding is not good.
+func unpad(plaintext []byte) (unpadded []byte, isGood bool) {
 	n := int(plaintext[len(plaintext)-1])
 	good := subtle.ConstantTimeLessOrEq(1, n) & subtle.ConstantTimeLessOrEq(n, aes.BlockSize)
 	for i, b := range plaintext[len(plaintext)-aes.BlockSize:] {
@@ -184,10 +185,8 @@ func unpad(plaintext []byte) ([]byte, error) {
 		same := subtle.ConstantTimeByteEq(b, byte(n))
 		good &= subtle.ConstantTimeSelect(inside, same, 1)
 	}
-	if good != 1 {
-		return nil, ErrDecrypt
-	}
-	return plaintext[:len(plaintext)-n], nil
+	n = subtle.ConstantTimeSelect(good, n, aes.BlockSize)
+	return plaintext[:len(plaintext)-n], good == 1
 }
 
 // randomKey stands in for a key that could not be unwrapped.

@@ -22,7 +22,7 @@ func (s *Signer) Algorithm() string {
 func (e *EnvelopedData) Recipients() []string {
 	var list []string
 	for _, r := range e.recipients() {
-		list = append(list, identifier(r.issuer, r.serial, r.keyID))
+		list = append(list, r.String())
 	}
 	return list
 }
@@ -37,8 +37,8 @@ func (e *EnvelopedData) For(cert *x509.Certificate) bool {
 	return false
 }
 
-func (e *EnvelopedData) recipients() []*recipientID {
-	var ids []*recipientID
+func (e *EnvelopedData) recipients() []*identifier {
+	var ids []*identifier
 	for i := range e.transport {
 		ids = append(ids, &e.transport[i].recipient)
 	}

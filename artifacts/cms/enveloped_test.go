@@ -43,53 +43,6 @@ func open(t testing.TB, der []byte, r cms.Recipient) (*cms.Message, error) {
 	return m.Enveloped.Open(r)
 }
 
-func TestDecryption(t *testing.T) {
-	w := shared()
-	rsa := w.IssueKey([]string{"rsa:2048"}, w.root, "/CN=RSA device")
-	p256 := w.Issue(w.root, "/CN=P-256 device")
-	p384 := w.IssueKey([]string{"ec", "-pkeyopt", "ec_paramgen_curve:P-384"}, w.root, "/CN=P-384 device")
-	p521 := w.IssueKey([]string{"ec", "-pkeyopt", "ec_paramgen_curve:P-521"}, w.root, "/CN=P-521 device")
-	oaep := []string{"-keyopt", "rsa_padding_mode:oaep"}
-	for _, test := range []struct {
-		name   string
-		device *opensslpki.Entity
-		cipher string
-		args   []string // after -recip
-		want   error
-	}{
-		{"rsa-aes128", rsa, "-aes-128-cbc", nil, nil},
-		{"rsa-aes192", rsa, "-aes-192-cbc", nil, nil},
-		{"rsa-aes256", rsa, "-aes-256-cbc", nil, nil},
-		{"rsa-gcm128", rsa, "-aes-128-gcm", nil, nil},
-		{"rsa-gcm256", rsa, "-aes-256-gcm", nil, nil},
-		{"rsa-keyid", rsa, "-aes-256-cbc", []string{"-keyid"}, nil},
-		{"rsa-oaep-sha1", rsa, "-aes-256-cbc", oaep, nil},
-		{"rsa-oaep-sha256", rsa, "-aes-256-cbc", append(oaep, "-keyopt", "rsa_oaep_md:sha256"), nil},
-		{"rsa-oaep-sha256-mgf1-sha1", rsa, "-aes-256-cbc", append(oaep, "-keyopt", "rsa_oaep_md:sha256", "-keyopt", "rsa_mgf1_md:sha1"), nil},
-		{"rsa-oaep-label", rsa, "-aes-256-cbc", append(oaep, "-keyopt", "rsa_oaep_label:616263"), nil},
-		{"p256-sha1-kdf", p256, "-aes-256-cbc", nil, nil},
-		{"p256-sha256-kdf", p256, "-aes-128-cbc", []string{"-keyopt", "ecdh_kdf_md:sha256"}, nil},
-		{"p256-sha384-kdf", p256, "-aes-192-cbc", []string{"-keyopt", "ecdh_kdf_md:sha384"}, nil},
-		{"p384-sha512-kdf", p384, "-aes-256-cbc", []string{"-keyopt", "ecdh_kdf_md:sha512"}, nil},
-		{"p521-sha1-kdf", p521, "-aes-256-cbc", nil, nil},
-		{"p256-gcm", p256, "-aes-256-gcm", nil, nil},
-		{"p256-keyid", p256, "-aes-256-cbc", []string{"-keyid"}, nil},
-		{"3des", rsa, "-des3", nil, cms.ErrUnsupported},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			der := w.Run(append([]string{"cms", "-encrypt", "-binary", test.cipher, "-in", w.Write(content), "-outform", "DER",
-				"-recip", test.device.CertFile}, test.args...)...)
-			m, err := open(t, der, recipient(t, test.device))
-			if !errors.Is(err, test.want) {
-				t.Fatalf("Open: %v, want %v", err, test.want)
-			}
-			if err == nil && !bytes.Equal(m.Data, content) {
-				t.Errorf("plaintext %q", m.Data)
-			}
-		})
-	}
-}
-
 func TestDecryptedForms(t *testing.T) {
 	w := shared()
 	device := w.Issue(w.root, "/CN=P-256 device")

@@ -1,9 +1,12 @@
 package cms
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/aes"
+	"crypto/ecdh"
 	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	_ "crypto/sha1" // OAEP and the key derivation of RFC 5753 default to it, and do not rely on its collision resistance
@@ -60,7 +63,7 @@ func (a algorithm) oaep() (*rsa.OAEPOptions, error) {
 	}
 	if hasMGF {
 		mgf, err := readAlgorithm(&mgfField)
-		if err != nil || mgf.oid.String() != "1.2.840.113549.1.1.8" {
+		if err != nil || !mgfField.Empty() || mgf.oid.String() != "1.2.840.113549.1.1.8" {
 			return nil, malformed("parameters of RSA-OAEP")
 		}
 		if o.MGFHash, err = readKeyHash(mgf.params); err != nil {
@@ -70,7 +73,7 @@ func (a algorithm) oaep() (*rsa.OAEPOptions, error) {
 	if hasLabel {
 		source, err := readAlgorithm(&label)
 		var value cryptobyte.String
-		if err != nil || source.oid.String() != "1.2.840.113549.1.1.9" ||
+		if err != nil || !label.Empty() || source.oid.String() != "1.2.840.113549.1.1.9" ||
 			!source.params.ReadASN1(&value, casn1.OCTET_STRING) {
 			return nil, malformed("parameters of RSA-OAEP")
 		}
@@ -82,8 +85,8 @@ func (a algorithm) oaep() (*rsa.OAEPOptions, error) {
 // readKeyHash reads a hash where SHA-1 is allowed as well.
 func readKeyHash(in cryptobyte.String) (crypto.Hash, error) {
 	a, err := readAlgorithm(&in)
-	if err != nil {
-		return 0, err
+	if err != nil || !in.Empty() {
+		return 0, malformed("hash of RSA-OAEP")
 	}
 	if a.oid.String() == "1.3.14.3.2.26" {
 		return crypto.SHA1, a.plain()
@@ -100,31 +103,20 @@ func (k keyAgreement) unwrap(r Recipient, size int) ([]byte, error) {
 	}
 	inner := k.algorithm.params
 	wrap, err := readAlgorithm(&inner)
+	if err != nil || !inner.Empty() {
+		return nil, malformed("key wrap algorithm")
+	}
+	wrapSize, err := wrap.wrapping()
 	if err != nil {
 		return nil, err
-	}
-	var wrapSize int
-	switch wrap.oid.String() {
-	case "2.16.840.1.101.3.4.1.5":
-		wrapSize = 16
-	case "2.16.840.1.101.3.4.1.25":
-		wrapSize = 24
-	case "2.16.840.1.101.3.4.1.45":
-		wrapSize = 32
-	default:
-		return nil, fmt.Errorf("%w: key wrap algorithm %v", ErrUnsupported, wrap.oid)
 	}
 	own, ok := r.Certificate.PublicKey.(*ecdsa.PublicKey)
 	if !ok {
 		return nil, fmt.Errorf("%w: key agreement with a key of type %v", ErrUnsupported, r.Certificate.PublicKeyAlgorithm)
 	}
-	curve, err := own.ECDH()
+	peer, err := k.originator.on(own)
 	if err != nil {
-		return nil, fmt.Errorf("%w: key agreement: %v", ErrUnsupported, err)
-	}
-	peer, err := curve.Curve().NewPublicKey(k.point)
-	if err != nil {
-		return nil, ErrDecrypt
+		return nil, err
 	}
 	secret, err := r.KeyAgreement.ECDH(peer)
 	if err != nil {
@@ -137,16 +129,67 @@ func (k keyAgreement) unwrap(r Recipient, size int) ([]byte, error) {
 	return key, nil
 }
 
-// derivation returns the hash of the key derivation function of a dhSinglePass-stdDH scheme.
+// on returns the sender's key, which must be a point of the curve of the recipient's own key.
+func (o originatorKey) on(own *ecdsa.PublicKey) (*ecdh.PublicKey, error) {
+	if o.static {
+		return nil, fmt.Errorf("%w: key agreement with a key of the sender that is not in the message", ErrUnsupported)
+	}
+	if len(o.curve) != 0 && !bytes.Equal(o.curve, []byte{5, 0}) && !bytes.Equal(o.curve, curveIdentifier(own.Curve)) {
+		return nil, fmt.Errorf("%w: key agreement with a key of another curve than %s", ErrUnsupported, own.Params().Name)
+	}
+	recipient, err := own.ECDH()
+	if err != nil {
+		return nil, fmt.Errorf("%w: key agreement: %v", ErrUnsupported, err)
+	}
+	// This refuses points that are not on the curve, the point at infinity, and compressed points.
+	peer, err := recipient.Curve().NewPublicKey(o.point)
+	if err != nil {
+		return nil, ErrDecrypt
+	}
+	return peer, nil
+}
+
+// curveIdentifier is the DER of a named curve's object identifier (RFC 5480 §2.1.1.1).
+func curveIdentifier(curve elliptic.Curve) []byte {
+	switch curve {
+	case elliptic.P256():
+		return []byte{6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7}
+	case elliptic.P384():
+		return []byte{6, 5, 0x2b, 0x81, 4, 0, 34}
+	case elliptic.P521():
+		return []byte{6, 5, 0x2b, 0x81, 4, 0, 35}
+	}
+	return nil
+}
+
+// wrapping returns the size of the key of an AES key wrap, in bytes.
+func (a algorithm) wrapping() (size int, err error) {
+	switch a.oid.String() {
+	case "2.16.840.1.101.3.4.1.5":
+		size = 16
+	case "2.16.840.1.101.3.4.1.25":
+		size = 24
+	case "2.16.840.1.101.3.4.1.45":
+		size = 32
+	default:
+		return 0, fmt.Errorf("%w: key wrap algorithm %v", ErrUnsupported, a.oid)
+	}
+	return size, a.plain()
+}
+
+// derivation returns the hash of the key derivation function of a dhSinglePass scheme (RFC 5753 §7.1.4). Those with
+// cofactor are the same as those without on the curves that are read, whose cofactor is one.
 func (a algorithm) derivation() (crypto.Hash, error) {
 	switch a.oid.String() {
-	case "1.3.133.16.840.63.0.2":
+	case "1.3.133.16.840.63.0.2", "1.3.133.16.840.63.0.3":
 		return crypto.SHA1, nil
-	case "1.3.132.1.11.1":
+	case "1.3.132.1.11.0", "1.3.132.1.14.0":
+		return crypto.SHA224, nil
+	case "1.3.132.1.11.1", "1.3.132.1.14.1":
 		return crypto.SHA256, nil
-	case "1.3.132.1.11.2":
+	case "1.3.132.1.11.2", "1.3.132.1.14.2":
 		return crypto.SHA384, nil
-	case "1.3.132.1.11.3":
+	case "1.3.132.1.11.3", "1.3.132.1.14.3":
 		return crypto.SHA512, nil
 	}
 	return 0, fmt.Errorf("%w: key agreement algorithm %v", ErrUnsupported, a.oid)

@@ -1,12 +1,10 @@
 package cms
 
 import (
-	"bytes"
 	"crypto/x509"
 	"encoding/asn1"
-	"encoding/hex"
 	"fmt"
-	"math/big"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 	casn1 "golang.org/x/crypto/cryptobyte/asn1"
@@ -14,9 +12,12 @@ import (
 
 // SignedData is RFC 5652 §5.1. Its certificates and revocation lists are an unordered set that no signature covers.
 type SignedData struct {
-	Version      int
-	ContentType  asn1.ObjectIdentifier
-	Content      []byte // nil when absent
+	Version     int
+	ContentType asn1.ObjectIdentifier
+	Content     []byte // nil when absent
+	// PKCS7 says that the content is an element of another type than OCTET STRING, as PKCS #7 had it before CMS. Content is
+	// then what is inside of it, which is also what was signed (RFC 5652 §5.2.1).
+	PKCS7        bool
 	Certificates []*x509.Certificate
 	CRLs         [][]byte // DER of X.509 certificate lists, not yet parsed
 	OCSP         [][]byte // DER of OCSP responses (RFC 5940), not yet parsed
@@ -25,9 +26,7 @@ type SignedData struct {
 
 // Signer is a SignerInfo (RFC 5652 §5.3).
 type Signer struct {
-	issuer    []byte // with serial, or
-	serial    *big.Int
-	keyID     []byte
+	id        identifier
 	digest    algorithm
 	signing   algorithm
 	attrs     []byte // the signed attributes as SET OF, which is what was signed; nil when absent
@@ -37,33 +36,16 @@ type Signer struct {
 	messageDigest []byte
 }
 
-var (
-	oidContentType   = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 3}
-	oidMessageDigest = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 4}
-	oidOCSPResponse  = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 16, 2}
-)
+var oidOCSPResponse = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 16, 2}
 
 // Degenerate reports whether the message only carries certificates (RFC 5652 §5.1, "certs-only").
 func (s *SignedData) Degenerate() bool { return len(s.Signers) == 0 && s.Content == nil }
 
 // Names reports whether the signer identifier names cert.
-func (s *Signer) Names(cert *x509.Certificate) bool {
-	if s.keyID != nil {
-		return bytes.Equal(s.keyID, cert.SubjectKeyId)
-	}
-	return bytes.Equal(s.issuer, cert.RawIssuer) && s.serial.Cmp(cert.SerialNumber) == 0
-}
+func (s *Signer) Names(cert *x509.Certificate) bool { return s.id.names(cert) }
 
 // String identifies the signer for people.
-func (s *Signer) String() string { return identifier(s.issuer, s.serial, s.keyID) }
-
-// identifier renders a signer or recipient identifier for people.
-func identifier(issuer []byte, serial *big.Int, keyID []byte) string {
-	if keyID != nil {
-		return "key identifier " + hex.EncodeToString(keyID)
-	}
-	return fmt.Sprintf("serial number %x of %s", serial, NameOf(issuer))
-}
+func (s *Signer) String() string { return s.id.String() }
 
 func parseSignedData(in cryptobyte.String) (*SignedData, error) {
 	s := new(SignedData)
@@ -81,7 +63,8 @@ func parseSignedData(in cryptobyte.String) (*SignedData, error) {
 	if s.Version < 1 || s.Version > 5 {
 		return nil, fmt.Errorf("%w: SignedData version %d", ErrUnsupported, s.Version)
 	}
-	if err := checkAlgorithms(digests); err != nil {
+	announced, err := readAlgorithms(digests)
+	if err != nil {
 		return nil, err
 	}
 	if err := s.parseContent(encap); err != nil {
@@ -93,15 +76,17 @@ func parseSignedData(in cryptobyte.String) (*SignedData, error) {
 	if err := s.parseCRLs(crls); err != nil {
 		return nil, err
 	}
-	return s, s.parseSigners(signers)
+	return s, s.parseSigners(signers, announced)
 }
 
-func checkAlgorithms(in cryptobyte.String) error {
+// readAlgorithms reads the digest algorithms that a verifier in one pass has to know before the content.
+func readAlgorithms(in cryptobyte.String) ([]algorithm, error) {
 	list, err := elements(in, maxAlgorithms, "digest algorithms")
+	algorithms := make([]algorithm, len(list))
 	for i := 0; i < len(list) && err == nil; i++ {
-		_, err = readAlgorithm(&list[i])
+		algorithms[i], err = readAlgorithm(&list[i])
 	}
-	return err
+	return algorithms, err
 }
 
 func (s *SignedData) parseContent(in cryptobyte.String) error {
@@ -116,8 +101,16 @@ func (s *SignedData) parseContent(in cryptobyte.String) error {
 		return malformed("encapsulated content")
 	}
 	var ok bool
-	if s.Content, ok = readOctets(&content, casn1.OCTET_STRING); !ok || !content.Empty() {
-		return malformed("encapsulated content is not an OCTET STRING")
+	if content.PeekASN1Tag(casn1.OCTET_STRING) || content.PeekASN1Tag(constructedOctets) || s.ContentType.Equal(TypeData) {
+		s.Content, ok = readOctets(&content, casn1.OCTET_STRING)
+	} else {
+		var tag casn1.Tag
+		var value cryptobyte.String
+		ok = content.ReadAnyASN1(&value, &tag)
+		s.Content, s.PKCS7 = value, true
+	}
+	if !ok || !content.Empty() {
+		return malformed("encapsulated content is not one OCTET STRING")
 	}
 	return nil
 }
@@ -189,7 +182,7 @@ func looksLikeCRL(in cryptobyte.String) bool {
 		list.SkipASN1(casn1.SEQUENCE) && list.SkipASN1(casn1.BIT_STRING) && list.Empty()
 }
 
-func (s *SignedData) parseSigners(in cryptobyte.String) error {
+func (s *SignedData) parseSigners(in cryptobyte.String, announced []algorithm) error {
 	list, err := elements(in, MaxSigners, "signers")
 	if err != nil {
 		return err
@@ -199,6 +192,9 @@ func (s *SignedData) parseSigners(in cryptobyte.String) error {
 		if err != nil {
 			return err
 		}
+		if !slices.ContainsFunc(announced, func(a algorithm) bool { return a.oid.Equal(signer.digest.oid) }) {
+			return malformed("digest algorithm %v of a signer is not announced", signer.digest.oid)
+		}
 		s.Signers = append(s.Signers, *signer)
 	}
 	return nil
@@ -206,7 +202,7 @@ func (s *SignedData) parseSigners(in cryptobyte.String) error {
 
 func parseSigner(in cryptobyte.String) (*Signer, error) {
 	s := new(Signer)
-	var body, attrs, signature cryptobyte.String
+	var body, attrs, signature, unsigned cryptobyte.String
 	var version int
 	var hasAttrs bool
 	if !in.ReadASN1(&body, casn1.SEQUENCE) || !body.ReadASN1Integer(&version) {
@@ -216,7 +212,7 @@ func parseSigner(in cryptobyte.String) (*Signer, error) {
 		return nil, fmt.Errorf("%w: SignerInfo version %d", ErrUnsupported, version)
 	}
 	var err error
-	if s.issuer, s.serial, s.keyID, err = readIdentifier(&body); err != nil {
+	if s.id, err = readIdentifier(&body); err != nil {
 		return nil, err
 	}
 	if s.digest, err = readAlgorithm(&body); err != nil {
@@ -228,71 +224,16 @@ func parseSigner(in cryptobyte.String) (*Signer, error) {
 	if hasAttrs {
 		// The signature covers the attributes under the tag of a SET OF, not the one they were sent with (RFC 5652 §5.4).
 		s.attrs = append(appendHeader(nil, byte(casn1.SET), len(attrs)), attrs...)
-		if err := s.parseAttributes(attrs); err != nil {
+		if err := s.parseSignedAttributes(attrs); err != nil {
 			return nil, err
 		}
 	}
 	if s.signing, err = readAlgorithm(&body); err != nil {
 		return nil, err
 	}
-	if !body.ReadASN1(&signature, casn1.OCTET_STRING) || !body.SkipOptionalASN1(explicit(1)) || !body.Empty() {
+	if !body.ReadASN1(&signature, casn1.OCTET_STRING) || !body.ReadOptionalASN1(&unsigned, nil, explicit(1)) || !body.Empty() {
 		return nil, malformed("structure of SignerInfo")
 	}
 	s.signature = signature
-	return s, nil
-}
-
-// parseAttributes takes the content type and the message digest from the signed attributes. No type may appear twice,
-// and these two have a single value (RFC 5652 §11).
-func (s *Signer) parseAttributes(in cryptobyte.String) error {
-	list, err := elements(in, maxAttributes, "signed attributes")
-	if err != nil {
-		return err
-	}
-	seen := make([]asn1.ObjectIdentifier, 0, len(list))
-	for _, der := range list {
-		var body, values, digest cryptobyte.String
-		var kind asn1.ObjectIdentifier
-		if !der.ReadASN1(&body, casn1.SEQUENCE) || !body.ReadASN1ObjectIdentifier(&kind) ||
-			!body.ReadASN1(&values, casn1.SET) || !body.Empty() {
-			return malformed("signed attribute")
-		}
-		for _, other := range seen {
-			if other.Equal(kind) {
-				return malformed("signed attribute %v appears twice", kind)
-			}
-		}
-		seen = append(seen, kind)
-		switch {
-		case kind.Equal(oidContentType):
-			if !values.ReadASN1ObjectIdentifier(&s.contentType) || !values.Empty() {
-				return malformed("content-type attribute")
-			}
-		case kind.Equal(oidMessageDigest):
-			if !values.ReadASN1(&digest, casn1.OCTET_STRING) || !values.Empty() {
-				return malformed("message-digest attribute")
-			}
-			s.messageDigest = digest
-		}
-	}
-	return nil
-}
-
-// readIdentifier reads IssuerAndSerialNumber or [0] SubjectKeyIdentifier.
-func readIdentifier(in *cryptobyte.String) (issuer []byte, serial *big.Int, keyID []byte, err error) {
-	primitive := casn1.Tag(0).ContextSpecific()
-	if in.PeekASN1Tag(primitive) {
-		var id cryptobyte.String
-		if !in.ReadASN1(&id, primitive) || len(id) == 0 {
-			return nil, nil, nil, malformed("subject key identifier")
-		}
-		return nil, nil, id, nil
-	}
-	var body, name cryptobyte.String
-	serial = new(big.Int)
-	if !in.ReadASN1(&body, casn1.SEQUENCE) || !body.ReadASN1Element(&name, casn1.SEQUENCE) ||
-		!body.ReadASN1Integer(serial) || !body.Empty() {
-		return nil, nil, nil, malformed("issuer and serial number")
-	}
-	return name, serial, nil, nil
+	return s, checkUnsignedAttributes(unsigned)
 }

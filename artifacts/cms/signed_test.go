@@ -3,18 +3,12 @@ package cms_test
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
-	"fmt"
-	"os"
 	"slices"
 	"testing"
 
-	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
 
 	"github.com/xpu-sztp/ztp/artifacts/cms"
@@ -62,6 +56,7 @@ func TestSignatureAlgorithms(t *testing.T) {
 	}
 }
 
+// TestEd25519 holds signatures against RFC 8419, which asks for SHA-512 only where a digest is signed.
 func TestEd25519(t *testing.T) {
 	w := shared()
 	signer := w.IssueKey([]string{"ed25519"}, w.root, "/CN=ed", opensslpki.Signer...)
@@ -73,9 +68,77 @@ func TestEd25519(t *testing.T) {
 		}
 		return sig
 	}
-	der := message{signer: signer, sign: sign, scheme: "1.3.101.112"}.build()
-	if err := mustParse(t, der).Signed.SignedBy(signer.Certificate); err != nil {
-		t.Error(err)
+	for name, test := range map[string]struct {
+		message message
+		want    error
+	}{
+		"sha512":                    {message{hash: crypto.SHA512}, nil},
+		"sha256":                    {message{hash: crypto.SHA256}, cms.ErrUnsupported},
+		"sha384":                    {message{hash: crypto.SHA384}, cms.ErrUnsupported},
+		"without-attributes":        {message{hash: crypto.SHA512, noAttrs: true, typ: typeData}, nil},
+		"without-attributes-sha256": {message{hash: crypto.SHA256, noAttrs: true, typ: typeData}, nil},
+		"other-key": {message{hash: crypto.SHA512, sign: func(b []byte) []byte {
+			sig := sign(b)
+			sig[3] ^= 1
+			return sig
+		}}, cms.ErrSignature},
+		"ecdsa-by-name": {message{hash: crypto.SHA256, scheme: "1.2.840.10045.4.3.2"}, cms.ErrUnsupported},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := test.message
+			m.signer = signer
+			if m.sign == nil {
+				m.sign = sign
+			}
+			if m.scheme == "" {
+				m.scheme = "1.3.101.112"
+			}
+			if err := mustParse(t, m.build()).Signed.SignedBy(signer.Certificate); !errors.Is(err, test.want) {
+				t.Errorf("SignedBy: %v, want %v", err, test.want)
+			}
+		})
+	}
+}
+
+// TestPSSParameters holds the parameters against RFC 4055 §3.1: one hash throughout, and the salt that is really there.
+func TestPSSParameters(t *testing.T) {
+	w := shared()
+	signer := w.IssueKey([]string{"rsa:2048"}, w.root, "/CN=rsa", opensslpki.Signer...)
+	made := func(md string, options ...string) []byte {
+		args := []string{"-md", md, "-keyopt", "rsa_padding_mode:pss"}
+		for _, o := range options {
+			args = append(args, "-keyopt", o)
+		}
+		return w.Sign(signer, content, args...)
+	}
+	salt := func(n byte) []byte {
+		der := made("sha256", "rsa_pss_saltlen:32")
+		at := bytes.LastIndex(der, []byte{0xa2, 3, 2, 1, 32})
+		der[at+4] = n
+		return der
+	}
+	for name, test := range map[string]struct {
+		der  []byte
+		want error
+	}{
+		"default":             {made("sha256"), nil},
+		"salt-of-one":         {made("sha256", "rsa_pss_saltlen:1"), nil},
+		"salt-of-20":          {made("sha256", "rsa_pss_saltlen:20"), nil},
+		"salt-as-long-as-can": {made("sha512", "rsa_pss_saltlen:max"), nil},
+		"salt-as-said":        {salt(32), nil},
+		"no-salt":             {made("sha256", "rsa_pss_saltlen:0"), cms.ErrUnsupported},
+		"salt-longer":         {salt(31), cms.ErrSignature},
+		"salt-shorter":        {salt(33), cms.ErrSignature},
+		"salt-negative":       {salt(0xff), cms.ErrUnsupported},
+		"mgf-sha1":            {made("sha256", "rsa_mgf1_md:sha1"), cms.ErrUnsupported},
+		"mgf-sha512":          {made("sha256", "rsa_mgf1_md:sha512"), cms.ErrUnsupported},
+		"sha1":                {made("sha1"), cms.ErrUnsupported},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := mustParse(t, test.der).Signed.SignedBy(signer.Certificate); !errors.Is(err, test.want) {
+				t.Errorf("SignedBy: %v, want %v", err, test.want)
+			}
+		})
 	}
 }
 
@@ -125,6 +188,16 @@ func TestSeveralSigners(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	// A wrong signature of one takes nothing from the other's, and gives nothing to its own.
+	der[len(der)-1] ^= 1
+	s = mustParse(t, der).Signed
+	errs := []error{s.SignedBy(w.signer.Certificate), s.SignedBy(w.other.Certificate)}
+	if good := slices.Index(errs, nil); good < 0 || !errors.Is(errs[1-good], cms.ErrSignature) {
+		t.Errorf("with one wrong signature: %v", errs)
+	}
+	if err := s.SignedBy(w.root.Certificate); !errors.Is(err, cms.ErrNotSigner) {
+		t.Errorf("by neither: %v", err)
+	}
 }
 
 func TestSignedAttributes(t *testing.T) {
@@ -143,6 +216,7 @@ func TestSignedAttributes(t *testing.T) {
 		{name: "right", attrs: [][]byte{contentType, messageDigest}},
 		{name: "stripped", want: cms.ErrSignature},
 		{name: "stripped-id-data", typ: typeData},
+		{name: "no-content-type-id-data", typ: typeData, attrs: [][]byte{messageDigest}, want: cms.ErrSignature},
 		{name: "no-content-type", attrs: [][]byte{messageDigest}, want: cms.ErrSignature},
 		{name: "other-content-type", attrs: [][]byte{attribute("1.2.840.113549.1.9.3", oidDER(typeVoucher)), messageDigest},
 			want: cms.ErrSignature},
@@ -152,6 +226,20 @@ func TestSignedAttributes(t *testing.T) {
 		{name: "two-digests", attrs: [][]byte{contentType, messageDigest, messageDigest}, want: cms.ErrMalformed, parse: true},
 		{name: "two-values", attrs: [][]byte{contentType, attribute("1.2.840.113549.1.9.4", octets(digest[:]), octets(digest[:]))},
 			want: cms.ErrMalformed, parse: true},
+		{name: "other-order", attrs: [][]byte{messageDigest, contentType}},
+		{name: "unknown-with-two-values", attrs: [][]byte{contentType, messageDigest, attribute(typeVoucher, octets(nil), octets(nil))}},
+		{name: "unknown-twice", attrs: [][]byte{contentType, messageDigest, attribute(typeVoucher, octets(nil)), attribute(typeVoucher, octets(nil))},
+			want: cms.ErrMalformed, parse: true},
+		{name: "no-value", attrs: [][]byte{contentType, attribute("1.2.840.113549.1.9.4")}, want: cms.ErrMalformed, parse: true},
+		{name: "digest-in-pieces", attrs: [][]byte{contentType, attribute("1.2.840.113549.1.9.4", element(0x24, octets(digest[:])))},
+			want: cms.ErrMalformed, parse: true},
+		{name: "two-content-type-values", attrs: [][]byte{attribute("1.2.840.113549.1.9.3", oidDER(typeJSON), oidDER(typeJSON)), messageDigest},
+			want: cms.ErrMalformed, parse: true},
+		{name: "signing-time", attrs: [][]byte{contentType, messageDigest, attribute("1.2.840.113549.1.9.5", element(asn1.UTCTime, []byte("250101000000Z")))}},
+		{name: "two-signing-times", attrs: [][]byte{contentType, messageDigest, attribute("1.2.840.113549.1.9.5",
+			element(asn1.UTCTime, []byte("250101000000Z")), element(asn1.UTCTime, []byte("250101000000Z")))}, want: cms.ErrMalformed, parse: true},
+		{name: "no-set", attrs: [][]byte{contentType, messageDigest, element(asn1.SEQUENCE, oidDER(typeVoucher))}, want: cms.ErrMalformed, parse: true},
+		{name: "empty-id-data", typ: typeData, attrs: [][]byte{{}}, want: cms.ErrSignature},
 		{name: "two-content-types", attrs: [][]byte{contentType, contentType, messageDigest}, want: cms.ErrMalformed, parse: true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -196,6 +284,71 @@ func TestDigestOfOneHashSignatureOfAnother(t *testing.T) {
 	}
 }
 
+// TestSignerInfoFaults is what is wrong beside the signature, which is right each time.
+func TestSignerInfoFaults(t *testing.T) {
+	w := shared()
+	sign := ecdsaWith(t, privateKey(t, w.signer))
+	digest := sha256.Sum256(content)
+	for name, test := range map[string]struct {
+		message message
+		want    error
+	}{
+		"right":                   {message{}, nil},
+		"digest-not-announced":    {message{announced: crypto.SHA384}, cms.ErrMalformed},
+		"unsigned-attribute":      {message{unsigned: attribute(typeVoucher, octets(nil))}, nil},
+		"unsigned-content-type":   {message{unsigned: attribute("1.2.840.113549.1.9.3", oidDER(typeJSON))}, cms.ErrMalformed},
+		"unsigned-digest":         {message{unsigned: attribute("1.2.840.113549.1.9.4", octets(digest[:]))}, cms.ErrMalformed},
+		"unsigned-no-attribute":   {message{unsigned: []byte{5, 0}}, cms.ErrMalformed},
+		"unsigned-many":           {message{unsigned: bytes.Repeat(attribute(typeVoucher, octets(nil)), 33)}, cms.ErrLimit},
+		"attributes-many":         {message{attrs: slices.Repeat([][]byte{attribute(typeVoucher, octets(nil))}, 33)}, cms.ErrLimit},
+		"long-issuer":             {message{issuer: element(asn1.SEQUENCE, make([]byte, 17<<10))}, cms.ErrLimit},
+		"long-serial":             {message{serial: bytes.Repeat([]byte{1}, 65)}, cms.ErrLimit},
+		"serial-not-shortest":     {message{serial: []byte{0, 0, 1}}, cms.ErrMalformed},
+		"empty-serial":            {message{serial: []byte{}}, cms.ErrMalformed},
+		"long-key-identifier":     {message{keyID: make([]byte, 65)}, cms.ErrLimit},
+		"empty-key-identifier":    {message{keyID: []byte{}}, cms.ErrMalformed},
+		"other-issuer":            {message{issuer: element(asn1.SEQUENCE)}, cms.ErrNotSigner},
+		"other-serial":            {message{serial: []byte{1}}, cms.ErrNotSigner},
+		"key-identifier":          {message{keyID: w.signer.Certificate.SubjectKeyId}, nil},
+		"shorter-key-identifier":  {message{keyID: w.signer.Certificate.SubjectKeyId[1:]}, cms.ErrNotSigner},
+		"rsa-by-name":             {message{scheme: "1.2.840.113549.1.1.11"}, cms.ErrUnsupported},
+		"unknown-scheme":          {message{scheme: typeVoucher}, cms.ErrUnsupported},
+		"ecdsa-with-sha1-by-name": {message{scheme: "1.2.840.10045.4.1"}, cms.ErrUnsupported},
+	} {
+		t.Run(name, func(t *testing.T) {
+			test.message.signer, test.message.sign = w.signer, sign
+			m, err := cms.Parse(test.message.build())
+			if err == nil {
+				err = m.Signed.SignedBy(w.signer.Certificate)
+			}
+			if !errors.Is(err, test.want) {
+				t.Errorf("%v, want %v", err, test.want)
+			}
+		})
+	}
+}
+
+// TestPKCS7 is RFC 5652 §5.2.1: content that is not an OCTET STRING was signed without its tag and length.
+func TestPKCS7(t *testing.T) {
+	w := shared()
+	sign := ecdsaWith(t, privateKey(t, w.signer))
+	m := message{signer: w.signer, sign: sign, element: asn1.UTF8String}
+	s := mustParse(t, m.build()).Signed
+	if err := s.SignedBy(w.signer.Certificate); err != nil || !s.PKCS7 || !bytes.Equal(s.Content, content) {
+		t.Errorf("PKCS7 %v, content %q, %v", s.PKCS7, s.Content, err)
+	}
+	m.typ = typeData // in which PKCS #7 has an OCTET STRING, too
+	if _, err := cms.Parse(m.build()); !errors.Is(err, cms.ErrMalformed) {
+		t.Errorf("id-data: %v", err)
+	}
+	der := w.Run("smime", "-sign", "-binary", "-nodetach", "-in", w.Write(content), "-signer", w.signer.CertFile, "-inkey", w.signer.KeyFile,
+		"-outform", "DER")
+	s = mustParse(t, der).Signed
+	if err := s.SignedBy(w.signer.Certificate); err != nil || s.PKCS7 || !bytes.Equal(s.Content, content) {
+		t.Errorf("openssl smime: PKCS7 %v, content %q, %v", s.PKCS7, s.Content, err)
+	}
+}
+
 func TestDegenerate(t *testing.T) {
 	w := shared()
 	s := mustParse(t, w.Certificates([]*opensslpki.Entity{w.signer, w.root})).Signed
@@ -235,102 +388,5 @@ func TestLimits(t *testing.T) {
 	}
 	if _, err := cms.Parse(w.Certificates(many[:cms.MaxCertificates])); err != nil {
 		t.Errorf("as many certificates as allowed: %v", err)
-	}
-}
-
-// message makes a SignedData with faults that the openssl command does not make. The zero values are right.
-type message struct {
-	signer  *opensslpki.Entity
-	sign    func([]byte) []byte
-	typ     string // default: JSON
-	content []byte
-	attrs   [][]byte // default: content type and digest
-	noAttrs bool
-	scheme  string // default: ECDSA with SHA-256
-	signers int    // default: 1
-}
-
-func (m message) build() []byte {
-	if m.typ == "" {
-		m.typ = typeJSON
-	}
-	if m.content == nil {
-		m.content = content
-	}
-	if m.scheme == "" {
-		m.scheme = "1.2.840.10045.4.3.2"
-	}
-	digest := sha256.Sum256(m.content)
-	if m.attrs == nil {
-		m.attrs = [][]byte{attribute("1.2.840.113549.1.9.3", oidDER(m.typ)), attribute("1.2.840.113549.1.9.4", octets(digest[:]))}
-	}
-	set := bytes.Join(m.attrs, nil)
-	signed := m.content
-	if !m.noAttrs {
-		signed = element(asn1.SET, set)
-	}
-	sha := element(asn1.SEQUENCE, oidDER("2.16.840.1.101.3.4.2.1"))
-	c := m.signer.Certificate
-	info := [][]byte{{2, 1, 1}, element(asn1.SEQUENCE, append(slices.Clone(c.RawIssuer), integer(c)...)), sha}
-	if !m.noAttrs {
-		info = append(info, element(asn1.Tag(0).ContextSpecific().Constructed(), set))
-	}
-	info = append(info, element(asn1.SEQUENCE, oidDER(m.scheme)), octets(m.sign(signed)))
-	infos := bytes.Repeat(element(asn1.SEQUENCE, info...), max(1, m.signers))
-	inner := element(asn1.SEQUENCE, []byte{2, 1, 3}, element(asn1.SET, sha),
-		element(asn1.SEQUENCE, oidDER(m.typ), element(asn1.Tag(0).ContextSpecific().Constructed(), octets(m.content))),
-		element(asn1.SET, infos))
-	return opensslpki.ContentInfo("1.2.840.113549.1.7.2", func(b *cryptobyte.Builder) { b.AddBytes(inner) })
-}
-
-func element(tag asn1.Tag, parts ...[]byte) []byte {
-	var b cryptobyte.Builder
-	b.AddASN1(tag, func(b *cryptobyte.Builder) { b.AddBytes(bytes.Join(parts, nil)) })
-	return b.BytesOrPanic()
-}
-
-func octets(b []byte) []byte { return element(asn1.OCTET_STRING, b) }
-
-func integer(c *x509.Certificate) []byte {
-	var b cryptobyte.Builder
-	b.AddASN1BigInt(c.SerialNumber)
-	return b.BytesOrPanic()
-}
-
-func oidDER(text string) []byte {
-	in := cryptobyte.String(opensslpki.Data(text, nil))
-	var body, oid cryptobyte.String
-	if !in.ReadASN1(&body, asn1.SEQUENCE) || !body.ReadASN1Element(&oid, asn1.OBJECT_IDENTIFIER) {
-		panic("object identifier")
-	}
-	return oid
-}
-
-func attribute(oid string, values ...[]byte) []byte {
-	return element(asn1.SEQUENCE, oidDER(oid), element(asn1.SET, values...))
-}
-
-func privateKey(t testing.TB, e *opensslpki.Entity) crypto.Signer {
-	t.Helper()
-	text, err := os.ReadFile(e.KeyFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, _ := pem.Decode(text)
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key.(crypto.Signer)
-}
-
-func ecdsaWith(t testing.TB, key crypto.Signer) func([]byte) []byte {
-	return func(message []byte) []byte {
-		digest := sha256.Sum256(message)
-		sig, err := ecdsa.SignASN1(rand.Reader, key.(*ecdsa.PrivateKey), digest[:])
-		if err != nil {
-			t.Fatal(fmt.Errorf("sign: %w", err))
-		}
-		return sig
 	}
 }

@@ -19,9 +19,11 @@ import (
 const minRSABits = 2048
 
 // SignedBy verifies that cert's key made a signature over the content, and that the signature's own identifier names
-// cert. Whether cert is to be believed is the caller's business. Errors wrap ErrNotSigner when no signature names cert,
+// cert. Whether cert is to be believed is the caller's business. A message may have several signers: one good signature
+// that names cert is enough, and what others signed, or whether they did, neither helps nor hurts. Errors wrap ErrNotSigner when no signature names cert,
 // ErrUnsupported when one does but with an algorithm or key outside the allow-list (SHA-2; ECDSA on P-256, P-384 and
-// P-521; RSA of at least 2048 bits with PKCS#1 v1.5 or PSS; Ed25519), and ErrSignature otherwise.
+// P-521; RSA of at least 2048 bits with PKCS#1 v1.5, or PSS with a salt and the same hash throughout; Ed25519, with
+// SHA-512 when there are signed attributes), and ErrSignature otherwise.
 func (s *SignedData) SignedBy(cert *x509.Certificate) error {
 	err := ErrNotSigner
 	for i := range s.Signers {
@@ -47,7 +49,14 @@ func (s *SignedData) verify(signer *Signer, cert *x509.Certificate) error {
 	if err != nil {
 		return err
 	}
-	return signer.signing.verify(cert, hash, signed, signer.signature)
+	scheme, err := signer.signing.scheme(hash)
+	if err != nil {
+		return err
+	}
+	if scheme.kind == schemeEd25519 && signer.attrs != nil && hash != crypto.SHA512 {
+		return fmt.Errorf("%w: Ed25519 over attributes with a digest by %v", ErrUnsupported, hash) // RFC 8419 §2.3
+	}
+	return scheme.verify(cert, hash, signed, signer.signature)
 }
 
 // signedBytes returns what the signature covers, after holding the signed attributes against the content
@@ -64,6 +73,9 @@ func (s *SignedData) signedBytes(signer *Signer, hash crypto.Hash) ([]byte, erro
 		}
 		return s.Content, nil
 	}
+	if signer.contentType == nil || signer.messageDigest == nil {
+		return nil, fmt.Errorf("%w: content type or message digest is not among the signed attributes", ErrSignature)
+	}
 	if !signer.contentType.Equal(s.ContentType) {
 		return nil, fmt.Errorf("%w: content is of type %v, the signature is for type %v",
 			ErrSignature, s.ContentType, signer.contentType)
@@ -77,40 +89,36 @@ func (s *SignedData) signedBytes(signer *Signer, hash crypto.Hash) ([]byte, erro
 }
 
 // verify checks signature over message with the key of cert. hash is the digest algorithm of the SignerInfo.
-func (a algorithm) verify(cert *x509.Certificate, hash crypto.Hash, message, signature []byte) error {
-	scheme, err := a.scheme(hash)
-	if err != nil {
-		return err
-	}
+func (s scheme) verify(cert *x509.Certificate, hash crypto.Hash, message, signature []byte) error {
 	h := hash.New()
 	h.Write(message)
 	digest := h.Sum(nil)
 	var good bool
 	switch key := cert.PublicKey.(type) {
 	case *ecdsa.PublicKey:
-		if scheme.kind != schemeECDSA || key.Curve == elliptic.P224() {
-			return keyMismatch(scheme, cert)
+		if s.kind != schemeECDSA || key.Curve == elliptic.P224() {
+			return keyMismatch(s, cert)
 		}
 		good = ecdsa.VerifyASN1(key, digest, signature)
 	case ed25519.PublicKey:
-		if scheme.kind != schemeEd25519 {
-			return keyMismatch(scheme, cert)
+		if s.kind != schemeEd25519 {
+			return keyMismatch(s, cert)
 		}
 		good = ed25519.Verify(key, message, signature)
 	case *rsa.PublicKey:
 		if key.N.BitLen() < minRSABits {
 			return fmt.Errorf("%w: RSA key of %d bits, at least %d", ErrUnsupported, key.N.BitLen(), minRSABits)
 		}
-		switch scheme.kind {
+		switch s.kind {
 		case schemePKCS1:
 			good = rsa.VerifyPKCS1v15(key, hash, digest, signature) == nil
 		case schemePSS:
-			good = rsa.VerifyPSS(key, hash, digest, signature, &rsa.PSSOptions{SaltLength: scheme.salt}) == nil
+			good = rsa.VerifyPSS(key, hash, digest, signature, &rsa.PSSOptions{SaltLength: s.salt}) == nil
 		default:
-			return keyMismatch(scheme, cert)
+			return keyMismatch(s, cert)
 		}
 	default:
-		return keyMismatch(scheme, cert)
+		return keyMismatch(s, cert)
 	}
 	if !good {
 		return ErrSignature

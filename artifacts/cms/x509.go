@@ -24,8 +24,9 @@ func VerifySignature(signer *x509.Certificate, identifier, message, signature []
 		return fmt.Errorf("%w: signature algorithm %v names no digest", ErrUnsupported, a.oid)
 	}
 	for _, hash := range []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512} {
-		if _, err = a.scheme(hash); err == nil {
-			return a.verify(signer, hash, message, signature)
+		var s scheme
+		if s, err = a.scheme(hash); err == nil {
+			return s.verify(signer, hash, message, signature)
 		}
 	}
 	return err

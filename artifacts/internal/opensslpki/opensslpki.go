@@ -56,15 +56,22 @@ func (w *Workspace) Write(data []byte) string {
 
 // Run runs openssl and returns its standard output.
 func (w *Workspace) Run(args ...string) []byte {
+	out, err := w.Try(args...)
+	must(err)
+	return out
+}
+
+// Try is Run for what openssl may refuse.
+func (w *Workspace) Try(args ...string) ([]byte, error) {
 	cmd := exec.Command("openssl", args...)
 	cmd.Dir = w.dir
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		panic(fmt.Sprintf("openssl %s: %v\n%s", strings.Join(args, " "), err, stderr.String()))
+		return nil, fmt.Errorf("openssl %s: %w\n%s", strings.Join(args, " "), err, stderr.String())
 	}
-	return out
+	return out, nil
 }
 
 // Extensions of the common kinds of certificates.
