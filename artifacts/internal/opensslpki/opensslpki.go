@@ -133,7 +133,14 @@ func (w *Workspace) PEM(entities ...*Entity) string {
 
 // Sign makes a SignedData over content, in DER, with the certificate inside unless args say "-nocerts".
 func (w *Workspace) Sign(signer *Entity, content []byte, args ...string) []byte {
-	return w.Run(append([]string{"cms", "-sign", "-binary", "-nodetach", "-nosmimecap", "-in", w.Write(content),
+	der, err := w.TrySign(signer, content, args...)
+	must(err)
+	return der
+}
+
+// TrySign is Sign for what openssl may refuse.
+func (w *Workspace) TrySign(signer *Entity, content []byte, args ...string) ([]byte, error) {
+	return w.Try(append([]string{"cms", "-sign", "-binary", "-nodetach", "-nosmimecap", "-in", w.Write(content),
 		"-signer", signer.CertFile, "-inkey", signer.KeyFile, "-outform", "DER"}, args...)...)
 }
 
