@@ -98,7 +98,7 @@ func TestDifferential(t *testing.T) {
 		}
 		der, err := w.TrySign(c.signer, data, args...)
 		if err != nil {
-			t.Skip("OpenSSL has no such combination")
+			return // OpenSSL has no such combination
 		}
 		bare := strings.Contains(strings.Join(args, " "), "-noattr")
 		switch {
