@@ -7,6 +7,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"math/big"
 	"sync/atomic"
 	"testing"
@@ -89,6 +90,50 @@ func TestPadding(t *testing.T) {
 	})
 	if accepted.Load() == 0 || refused.Load() == 0 {
 		t.Errorf("%d blocks accepted, %d refused: this proves nothing", accepted.Load(), refused.Load())
+	}
+}
+
+// Each octet of the padding counts, at every place where it could be wrong.
+func TestEachOctetOfPadding(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, message := key.Size(), []byte("content encryption key")
+	check := func(at int, octet byte, block []byte, opts crypto.DecrypterOpts) {
+		t.Helper()
+		m := new(big.Int).SetBytes(block)
+		if m.Cmp(key.N) >= 0 {
+			return
+		}
+		want, wantErr := key.Decrypt(nil, m.Exp(m, big.NewInt(int64(key.E)), key.N).FillBytes(make([]byte, size)), opts)
+		unpad, err := unpadder(opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := unpad(block); (err == nil) != (wantErr == nil) || !bytes.Equal(got, want) {
+			t.Errorf("octet %d is %d, %T: got %x, %v; crypto/rsa has %x, %v", at, octet, opts, got, err, want, wantErr)
+		}
+	}
+	for at := range size {
+		for _, octet := range []byte{0, 1, 2} {
+			block := bytes.Repeat([]byte{7}, size)
+			copy(block, []byte{0, 2})
+			copy(block[size-len(message)-1:], append([]byte{0}, message...))
+			block[at] = octet
+			check(at, octet, block, nil)
+
+			empty := sha256.Sum256(nil)
+			block = make([]byte, size)
+			copy(block[1:], bytes.Repeat([]byte{7}, len(empty))) // the seed
+			copy(block[1+len(empty):], empty[:])
+			copy(block[size-len(message)-1:], append([]byte{1}, message...))
+			block[at] = octet
+			seed, data := block[1:1+len(empty)], block[1+len(empty):]
+			mask(data, seed, crypto.SHA256)
+			mask(seed, data, crypto.SHA256)
+			check(at, octet, block, &rsa.OAEPOptions{Hash: crypto.SHA256})
+		}
 	}
 }
 
