@@ -173,7 +173,7 @@ func (d Device) open(e *cms.EnvelopedData, malformed Code) (*cms.Message, error)
 	switch {
 	case errors.Is(err, cms.ErrNotRecipient):
 		return nil, refuse(CodeNotForDevice, "encrypted, but not for a key of this device",
-			"encrypt for the identity certificate that this device presents", nil)
+			"encrypt for the identity certificate that this device presents, or for that of its decrypt key where it has one", nil)
 	case errors.Is(err, cms.ErrNoKey):
 		return nil, refuse(CodeCannotDecrypt, "encrypted for this device, whose identity key can only sign",
 			"send it unencrypted, or give the device a second key that decrypts; keys made to the TCG's templates for an IDevID do not", nil)

@@ -43,11 +43,16 @@ func idleCost(ctx context.Context, ztp, dir string) ([]figure, error) {
 	if _, err := netlab.Connect("br0", ns, "eth0", "port0"); err != nil {
 		return nil, err
 	}
-	d, err := newDevice(ctx, maker, device.Options{Dir: dir, ZTP: ztp, Serial: "IDLE-1", Namespace: ns})
+	d, err := newDevice(ctx, maker, device.Options{Dir: dir, ZTP: ztp, Serial: "IDLE-1", Namespace: ns, Config: countedTPM})
 	if err != nil {
 		return nil, err
 	}
 	defer d.Close()
+	counter, err := countSignatures(d.Path("dev/counted.sock"), d.Path("dev/tpm.sock"))
+	if err != nil {
+		return nil, err
+	}
+	defer counter.Close()
 	if err := d.PowerOn(ctx); err != nil {
 		return nil, err
 	}
@@ -60,9 +65,14 @@ func idleCost(ctx context.Context, ztp, dir string) ([]figure, error) {
 	if err != nil {
 		return nil, err
 	}
+	asked := counter.commands()
+	if asked == 0 {
+		return nil, errors.New("the daemon found its identity without its TPM")
+	}
 	if err := wait(ctx, watched); err != nil {
 		return nil, err
 	}
+	asked = counter.commands() - asked
 	after, err := switches(d.PID())
 	if err != nil {
 		return nil, err
@@ -74,6 +84,7 @@ func idleCost(ctx context.Context, ztp, dir string) ([]figure, error) {
 	return []figure{
 		{"idle-rss", float64(resident), "bytes", 15 * mebibyte},
 		{"idle-wakeups", float64(after-before) * float64(time.Minute) / float64(watched), "per-minute", wakeupLimit},
+		{"idle-tpm-commands", float64(asked), "commands", 0},
 	}, nil
 }
 

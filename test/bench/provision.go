@@ -16,6 +16,9 @@ import (
 	"github.com/xpu-sztp/ztp/test/lab/pki"
 )
 
+// countedTPM is configuration that has the agent talk to its TPM through a signatureCounter.
+const countedTPM = "[identity]\ntpm = \"unix:/dev/counted.sock\"\n"
+
 const (
 	serverAddress  = "127.0.0.1"
 	verboseReports = 8 // at least: the beginning, the end, and two for each of three steps
@@ -35,7 +38,7 @@ func provision(ctx context.Context, ztp, dir string) (*device.Device, float64, e
 	d, err := newDevice(ctx, maker, device.Options{
 		Dir: dir, ZTP: ztp, Serial: "BENCH-1",
 		ServerAnchors: []*x509.Certificate{operator.Certificate},
-		Config:        "[identity]\ntpm = \"unix:/dev/counted.sock\"\n",
+		Config:        countedTPM,
 	})
 	if err != nil {
 		return nil, 0, err

@@ -10,12 +10,13 @@ import (
 	"github.com/google/go-tpm/tpm2"
 )
 
-// signatureCounter stands between a program and a TPM, and counts the signatures that the TPM makes.
+// signatureCounter stands between a program and a TPM, and counts the commands, and the signatures that the TPM makes.
 type signatureCounter struct {
 	listener net.Listener
 	tpm      string // socket
 
 	mu     sync.Mutex
+	asked  int // commands
 	signed int
 	marked int
 	isSet  bool
@@ -49,6 +50,13 @@ func (c *signatureCounter) sinceMark() int {
 	return c.signed - c.marked
 }
 
+// commands returns how many the TPM was sent so far.
+func (c *signatureCounter) commands() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.asked
+}
+
 func (c *signatureCounter) serve() {
 	for {
 		program, err := c.listener.Accept()
@@ -71,6 +79,9 @@ func (c *signatureCounter) relay(program net.Conn) {
 		if err != nil {
 			return
 		}
+		c.mu.Lock()
+		c.asked++
+		c.mu.Unlock()
 		if _, err := tpm.Write(command); err != nil {
 			return
 		}
