@@ -37,7 +37,7 @@ func (a *Agent) Round(ctx context.Context, attempt int) (onboard.Outcome, error)
 		if len(r.failures) == known {
 			r.fail(StageDiscover, err)
 		}
-		r.showSource(s.Name(), err)
+		r.showFindings(s.Name(), err)
 	}
 	if len(r.failures) == 0 {
 		r.fail(StageDiscover, &reason.Error{Code: CodeNoServer, Msg: "no source of bootstrap servers is configured",

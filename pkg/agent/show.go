@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"github.com/xpu-sztp/ztp/artifacts"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/restconf"
+	"github.com/xpu-sztp/ztp/pkg/source"
 	"github.com/xpu-sztp/ztp/pkg/state"
 )
 
@@ -73,6 +75,18 @@ func (a *Agent) showSource(name string, err error) {
 		entry.Result, entry.Detail = reasonOf(err), oneLine(err)
 	}
 	a.Board.Update(func(s *state.Status) { s.Sources = append(s.Sources, entry) })
+}
+
+// showFindings shows what a source came to, which may look in several kinds of places.
+func (a *Agent) showFindings(name string, err error) {
+	var several *source.FindersError
+	if !errors.As(err, &several) {
+		a.showSource(name, err)
+		return
+	}
+	for _, f := range several.Findings {
+		a.showSource(f.Finder, f.Err)
+	}
 }
 
 func (a *Agent) showWarning(text string) {

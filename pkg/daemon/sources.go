@@ -61,21 +61,27 @@ func (d *daemon) sources(cfg *config.Config, plan leads, serial string) (list []
 			Err:  err,
 		}
 	}
-	dhcp := source.NewDHCP(source.DHCPOptions{
-		System: system, Serial: serial, Timeout: time.Duration(cfg.Discovery.Timeout), Board: d.board, Logger: d.Logger,
+	networks := source.NewNetworks(source.NetworksOptions{
+		System: system, Serial: serial, Timeout: time.Duration(cfg.Discovery.Timeout), Finders: finders(cfg, plan),
+		Board: d.board, Logger: d.Logger,
 	})
-	for _, name := range cfg.Discovery.Sources {
-		switch {
-		case name == "dhcp":
-			list = append(list, dhcp)
-		case len(plan.wellKnown) > 0 || len(cfg.Discovery.Sources) == 1: // a lone empty source has to say so
-			list = append(list, source.WellKnown{Servers: plan.wellKnown, DHCP: dhcp})
-		}
-	}
 	closed := func() {
-		if err := dhcp.Close(); err != nil {
+		if err := networks.Close(); err != nil {
 			d.Logger.Warn("cannot undo every change to the network", "error", err)
 		}
 	}
-	return list, dhcp.Wake(), closed, nil
+	return []source.Source{networks}, networks.Wake(), closed, nil
+}
+
+// finders are where to look on each network, in the configured order.
+func finders(cfg *config.Config, plan leads) (list []source.Finder) {
+	for _, name := range cfg.Discovery.Sources {
+		switch {
+		case name == "dhcp":
+			list = append(list, source.DHCP{})
+		case len(plan.wellKnown) > 0 || len(cfg.Discovery.Sources) == 1: // a lone empty source has to say so
+			list = append(list, source.WellKnown{Servers: plan.wellKnown})
+		}
+	}
+	return list
 }

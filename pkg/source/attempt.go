@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/xpu-sztp/ztp/artifacts"
 	"github.com/xpu-sztp/ztp/dhcp"
 	"github.com/xpu-sztp/ztp/pkg/link"
 	"github.com/xpu-sztp/ztp/pkg/reason"
@@ -26,59 +25,124 @@ const (
 const (
 	routerWait      = 2500 * time.Millisecond
 	routeWait       = 3 * time.Second
-	unannouncedWait = 10 * time.Second // for DHCPv6 where routers say that there is none
+	unannouncedWait = 10 * time.Second // for DHCPv6 where routers say nothing, or that there is none
 )
 
 // attempt is one family on one interface in one round.
 type attempt struct {
 	*round
-	link   link.Link
-	family family
-	client dhcp.Client
-	undo   []func() // in order of what was done
+	link    link.Link
+	family  family // empty for the machine's own network
+	client  dhcp.Client
+	silent  bool     // no router has been heard
+	patient bool     // there is nothing else to do than to wait for one
+	undo    []func() // in order of what was done
 }
 
-// run gets on the network, visits what that led to, and leaves nothing behind. It reports whether there was a visit; then
-// err is the visitor's. plugged ends with the interface's carrier and concerns only what comes before the visit: a visit
-// may outlast an interruption, which its own configuration of the network can well cause.
-func (a *attempt) run(ctx, plugged context.Context) (visited bool, err error) {
+// run gets on the network, has the finders look there, and leaves nothing behind. plugged ends with the interface's carrier
+// and concerns only what comes before a visit: a visit may outlast an interruption, which its own configuration of the
+// network can well cause. Where neither routers nor DHCPv6 servers speak up at once, the finders look at what there is
+// without them, and again when they have.
+func (a *attempt) run(ctx, plugged context.Context) result {
 	defer a.cleanUp()
 	a.show(func(i *state.Interface) { i.State, i.Managed, i.Detail = "acquiring", a.link.Managed, "" })
-	lease, applied, err := a.connect(plugged)
+	connecting, cancel := context.WithTimeout(plugged, a.Timeout)
+	defer cancel()
+	first := a.once(ctx, plugged, connecting)
+	if first.won || !a.silent || connecting.Err() != nil {
+		return first
+	}
+	a.patient = true
+	a.show(func(i *state.Interface) { i.State, i.Detail = "acquiring", "" })
+	second := a.once(ctx, plugged, connecting)
+	second.findings = append(first.findings, second.findings...)
+	return second
+}
+
+func (a *attempt) once(ctx, plugged, connecting context.Context) result {
+	uplink, applied, err := a.connect(connecting)
 	if err != nil {
 		if plugged.Err() != nil {
-			err = ended(ctx)
+			err = ended(ctx, plugged)
 		}
 		code, _ := reason.Of(err)
-		a.Logger.Info("no way to a bootstrap server here", "interface", a.link.Name, "family", string(a.family), "reason", string(code))
+		a.Logger.Info("no network here", "interface", a.link.Name, "family", string(a.family), "reason", string(code))
 		a.show(func(i *state.Interface) { i.State, i.Detail = "unbound", err.Error() })
-		return false, err
+		return a.failed(err)
 	}
-	a.showLease(lease, applied)
-	lead, err := a.lead(lease)
-	if err != nil {
-		a.show(func(i *state.Interface) { i.Detail = err.Error() })
-		return false, err
+	if uplink.Lease != nil {
+		a.showLease(uplink.Lease, applied)
+		stop := a.keep(ctx, uplink.Lease, applied)
+		defer stop() // the client must be idle when the lease is released
 	}
-	stop := a.keep(ctx, lease, applied)
-	defer stop() // the client must be idle when the lease is released
+	return a.look(ctx, plugged, uplink)
+}
+
+// failed is the result of an attempt that came to no network.
+func (a *attempt) failed(err error) result {
+	res := result{index: a.link.Index}
+	for _, f := range a.Finders {
+		res.findings = append(res.findings, finding{finder: f.Name(), err: &attemptError{a.link.Name, a.family, err}})
+	}
+	return res
+}
+
+// look has one finder after the other look at the uplink.
+func (a *attempt) look(ctx, plugged context.Context, u *Uplink) result {
+	res := result{index: a.link.Index}
+	looking, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(plugged, cancel)()
+	for _, f := range a.Finders {
+		found := finding{finder: f.Name()}
+		found.err = f.Find(looking, u, func(l Lead) error {
+			won, visited, err := a.visitLead(ctx, plugged, l)
+			res.won, found.visited = won, found.visited || visited
+			return err
+		})
+		if res.won {
+			return res
+		}
+		if errors.Is(found.err, ErrNothing) {
+			continue
+		}
+		if !found.visited {
+			if plugged.Err() != nil {
+				found.err = ended(ctx, plugged)
+			}
+			if a.family != "" {
+				a.show(func(i *state.Interface) { i.Detail = found.err.Error() })
+			}
+			found.err = &attemptError{u.Interface, a.family, found.err}
+		}
+		res.findings = append(res.findings, found)
+	}
+	return res
+}
+
+// visitLead visits a lead when it is its turn, unless another visit has succeeded meanwhile or the interface is gone.
+func (a *attempt) visitLead(ctx, plugged context.Context, l Lead) (won, visited bool, _ error) {
 	a.visiting.Lock()
 	defer a.visiting.Unlock()
 	if a.won {
-		return false, errOver
+		return false, false, errOver
 	}
 	if plugged.Err() != nil {
-		return false, ended(ctx)
+		return false, false, ended(ctx, plugged)
 	}
-	err = a.visit(ctx, lead)
+	err := a.visit(ctx, l)
 	a.won = err == nil
-	return true, err
+	return a.won, true, err
 }
 
-// ended is why an attempt is over before its visit: with the round, whose context is ctx, or with the interface.
-func ended(ctx context.Context) error {
+// ended is why an attempt is over before its visit: with the round, whose context is ctx, for want of time, or with the
+// interface.
+func ended(ctx, plugged context.Context) error {
 	if ctx.Err() != nil {
 		return errOver
+	}
+	if cause := context.Cause(plugged); errors.Is(cause, errPatience) {
+		return cause
 	}
 	return errEnded
 }
@@ -106,15 +170,37 @@ func (a *attempt) keep(ctx context.Context, lease *dhcp.Lease, applied *link.Lea
 	return func() { cancel(); <-kept }
 }
 
-// connect gets a lease or, where somebody else configures the interface, what DHCP has to say besides.
-func (a *attempt) connect(ctx context.Context) (*dhcp.Lease, *link.Lease, error) {
-	ctx, cancel := context.WithTimeout(ctx, a.Timeout)
-	defer cancel()
-	if a.family == ipv4 {
-		return a.connect4(ctx)
+// connect gets on the network: with a lease or, where somebody else configures the interface or IPv6 routers give addresses,
+// with what DHCP has to say besides, if anything.
+func (a *attempt) connect(ctx context.Context) (*Uplink, *link.Lease, error) {
+	connect := a.connect4
+	if a.family == ipv6 {
+		connect = a.connect6
 	}
-	return a.connect6(ctx)
+	lease, applied, err := connect(ctx)
+	if err != nil && !errors.As(err, new(*leaseless)) {
+		return nil, nil, err
+	}
+	u := &Uplink{Interface: a.link.Name, IPv6: a.family == ipv6}
+	n := &link.Network{Interface: a.link.Name, Prefer: "ip4"}
+	if u.IPv6 {
+		n.Prefer = "ip6"
+	}
+	if err != nil {
+		u.NoLease = errors.Unwrap(err)
+		a.show(func(i *state.Interface) { i.State, i.Detail = "unbound", u.NoLease.Error() })
+	} else {
+		u.Lease = lease
+		n.DNS, n.Domains = lease.DNS, lease.Domains
+	}
+	u.Network, u.Domains = n, n.Domains
+	return u, applied, nil
 }
+
+// leaseless says that there is a network although DHCP said nothing, and why it did not.
+type leaseless struct{ error }
+
+func (l *leaseless) Unwrap() error { return l.error }
 
 func (a *attempt) connect4(ctx context.Context) (*dhcp.Lease, *link.Lease, error) {
 	duid := dhcp.DUID(a.Serial, a.link.MAC)
@@ -148,27 +234,23 @@ func (a *attempt) connect6(ctx context.Context) (*dhcp.Lease, *link.Lease, error
 		return a.inform(ctx, netip.Addr{})
 	}
 	router := a.listen(ctx)
-	if !router.Heard || router.Managed {
-		lease, applied, err := a.acquire(ctx)
-		if err == nil {
-			a.awaitRoute(ctx, lease.Address.IsValid())
-		}
-		return lease, applied, err
-	}
-	if !router.Other {
+	asking := ctx
+	if a.silent = !router.Heard; !a.patient && !router.Managed && (a.silent || !router.Other) {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, unannouncedWait)
+		asking, cancel = context.WithTimeout(ctx, unannouncedWait)
 		defer cancel()
 	}
-	lease, applied, err := a.inform(ctx, netip.Addr{})
-	if err != nil && a.wellKnown == nil {
-		return nil, nil, err
+	if a.silent || router.Managed {
+		lease, applied, err := a.acquire(asking)
+		if err != nil {
+			return nil, nil, &leaseless{err}
+		}
+		a.awaitRoute(ctx, lease.Address.IsValid())
+		return lease, applied, nil
 	}
-	if err != nil { // the router's word is enough to reach servers that are known already
-		lease, applied = &dhcp.Lease{}, &link.Lease{}
-	}
+	lease, applied, err := a.inform(asking, netip.Addr{})
 	a.awaitRoute(ctx, false)
-	return lease, applied, nil
+	return lease, applied, err
 }
 
 // acquire gets a lease and applies it. An address that another host uses is declined, once.
@@ -214,7 +296,10 @@ func (a *attempt) giveBack(lease *dhcp.Lease, applied *link.Lease) {
 
 func (a *attempt) inform(ctx context.Context, address netip.Addr) (*dhcp.Lease, *link.Lease, error) {
 	lease, err := a.client.Inform(ctx, address)
-	return lease, &link.Lease{}, err
+	if err != nil {
+		return nil, nil, &leaseless{err}
+	}
+	return lease, &link.Lease{}, nil
 }
 
 // foreignAddress waits for the IPv4 address that somebody else gives the interface.
@@ -281,38 +366,6 @@ func (a *attempt) awaitRoute(ctx context.Context, addressed bool) {
 	if _, err := a.System.AwaitDefaultRoute(ctx, a.link); err != nil {
 		a.Logger.Info("no IPv6 default route was advertised", "interface", a.link.Name)
 	}
-}
-
-// lead makes what the visitor gets of a lease.
-func (a *attempt) lead(lease *dhcp.Lease) (Lead, error) {
-	name, prefer := "dhcp4", "ip4"
-	if a.family == ipv6 {
-		name, prefer = "dhcp6", "ip6"
-	}
-	l := Lead{Source: name, Interface: a.link.Name,
-		Network: &link.Network{Interface: a.link.Name, DNS: lease.DNS, Domains: lease.Domains, Prefer: prefer}}
-	for _, w := range lease.Warnings {
-		l.Warnings = append(l.Warnings, fmt.Sprintf("%s %s: %s", a.link.Name, name, w))
-	}
-	if a.wellKnown != nil {
-		l.Source, l.Servers, l.Trusted = wellKnownName, a.wellKnown, true
-		return l, nil
-	}
-	for _, s := range lease.Servers {
-		l.Servers = append(l.Servers, artifacts.BootstrapServer{Address: s.Host, Port: s.Port})
-	}
-	switch {
-	case len(l.Servers) > 0:
-		return l, nil
-	case lease.OptionError != nil:
-		return l, lease.OptionError
-	}
-	option := fmt.Sprintf("DHCPv4 option %d", dhcp.OptionV4Redirect)
-	if a.family == ipv6 {
-		option = fmt.Sprintf("DHCPv6 option %d", dhcp.OptionV6Redirect)
-	}
-	return l, &reason.Error{Code: NoOption, Msg: fmt.Sprintf("the DHCP server %v did not send %s", lease.Server, option),
-		Fix: "configure the option on the DHCP server; `ztp-lab dhcp-option URL` prints it for common servers"}
 }
 
 func (a *attempt) cleanUp() {

@@ -23,7 +23,9 @@ var errNoLink = &reason.Error{Code: NoLink, Msg: "no network interface that the 
 
 // Why an attempt is over before its visit: with its round, or with its interface.
 var (
-	errOver  = &reason.Error{Code: reason.Cancelled, Msg: "no longer needed"}
+	errOver     = &reason.Error{Code: reason.Cancelled, Msg: "no longer needed"}
+	errPatience = &reason.Error{Code: dhcp.NoAnswer, Msg: "no network here so far, and another interface has one",
+		Fix: "look at the DHCP server of this network, if it is the one to be used"}
 	errEnded = &reason.Error{Code: LinkLost, Msg: "the interface lost its carrier or vanished", Fix: "check the cable and the port at its other end"}
 )
 
@@ -34,7 +36,12 @@ type attemptError struct {
 	err    error
 }
 
-func (e *attemptError) Error() string { return fmt.Sprintf("%s %s: %v", e.ifname, e.family, e.err) }
+func (e *attemptError) Error() string {
+	if e.ifname == "" {
+		return fmt.Sprintf("the machine's own network: %v", e.err)
+	}
+	return fmt.Sprintf("%s %s: %v", e.ifname, e.family, e.err)
+}
 func (e *attemptError) Unwrap() error { return e.err }
 
 // telling orders codes by how much they help the person who looks for the fault: a network that works but lacks the option

@@ -64,9 +64,9 @@ func (b *board) entry(name, family string) state.Interface {
 	return state.Interface{}
 }
 
-// rig is a DHCP source that sees only the given networks.
+// rig is the networks given to newRig, and no others; finders may be set before Discover.
 type rig struct {
-	*source.DHCP
+	*source.Networks
 	board *board
 	run   string
 }
@@ -82,7 +82,8 @@ func newRig(t *testing.T, timeout time.Duration, networks ...*nettest.Network) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.DHCP = source.NewDHCP(source.DHCPOptions{System: system, Serial: "SN-" + t.Name(), Timeout: timeout, Board: r.board})
+	r.Networks = source.NewNetworks(source.NetworksOptions{System: system, Serial: "SN-" + t.Name(), Timeout: timeout, Board: r.board,
+		Finders: []source.Finder{source.DHCP{}}})
 	t.Cleanup(func() {
 		if err := r.Close(); err != nil {
 			t.Error(err)

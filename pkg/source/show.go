@@ -14,7 +14,7 @@ import (
 const maxShown = 256
 
 // showLinks lists the interfaces without a lease and forgets those that are gone.
-func (d *DHCP) showLinks() {
+func (d *Networks) showLinks() {
 	d.Board.Update(func(s *state.Status) {
 		links, _ := d.System.Links() // here, so that what is shown last is the latest
 		var shown []state.Interface

@@ -390,7 +390,8 @@ func TestWellKnown(t *testing.T) {
 		n.Kea4(t, kea4) // without option 143
 		serve(t, n, "192.0.2.1:8443")
 		r := newRig(t, 10*time.Second, n)
-		err := discover(t, source.WellKnown{Servers: servers, DHCP: r.DHCP}, func(ctx context.Context, lead source.Lead) error {
+		r.Finders = []source.Finder{source.DHCP{}, source.WellKnown{Servers: servers}}
+		err := discover(t, r, func(ctx context.Context, lead source.Lead) error {
 			if !lead.Trusted || lead.Source != "well-known" {
 				t.Errorf("lead %+v", lead)
 			}
@@ -407,8 +408,9 @@ func TestWellKnown(t *testing.T) {
 		serve(t, n, "192.0.2.1:8443")
 		r := newRig(t, 10*time.Second, n)
 		r.board.await(t, func(state.Status) bool { return true })
-		err := discover(t, source.WellKnown{Servers: servers, DHCP: r.DHCP}, func(ctx context.Context, lead source.Lead) error {
-			if !lead.Trusted || lead.Interface != "" {
+		r.Finders = []source.Finder{source.WellKnown{Servers: servers}}
+		err := discover(t, r, func(ctx context.Context, lead source.Lead) error {
+			if !lead.Trusted || lead.Interface != n.Device {
 				t.Errorf("lead %+v", lead)
 			}
 			return reach(ctx, lead)
@@ -419,7 +421,11 @@ func TestWellKnown(t *testing.T) {
 		n.Inside.Run(t, "ip", "addr", "del", "192.0.2.7/24", "dev", n.Device)
 	})
 	t.Run("none-configured", func(t *testing.T) {
-		err := discover(t, source.WellKnown{}, func(context.Context, source.Lead) error { t.Error("visited"); return nil })
+		n := nettest.NewNetwork(t, nil, "192.0.2.1/24")
+		n.Kea4(t, kea4)
+		r := newRig(t, time.Second, n)
+		r.Finders = []source.Finder{source.WellKnown{}}
+		err := discover(t, r, func(context.Context, source.Lead) error { t.Error("visited"); return nil })
 		if code, _ := reason.Of(err); code != source.NoServer {
 			t.Errorf("error %v", err)
 		}

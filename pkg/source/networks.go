@@ -1,0 +1,167 @@
+package source
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/xpu-sztp/ztp/pkg/link"
+	"github.com/xpu-sztp/ztp/pkg/state"
+)
+
+// Board shows what is going on; *state.Board is one.
+type Board interface{ Update(func(*state.Status)) }
+
+// NetworksOptions configure Networks.
+type NetworksOptions struct {
+	System  *link.System  // required; closed by Close
+	Serial  string        // of the device; the DHCP client identifiers derive from it. Empty means from the hardware address
+	Timeout time.Duration // to get an address on one interface; 0 is a minute
+	Finders []Finder      // where to look on each uplink, in order
+	Board   Board         // required
+	Logger  *slog.Logger  // nil discards
+}
+
+// Networks is the source of everything that is found through a network: it gets every interface that may be used onto its
+// network, both families at once, and has each finder look there in turn.
+type Networks struct {
+	NetworksOptions
+	wake  chan struct{}
+	stop  context.CancelFunc
+	watch sync.WaitGroup
+}
+
+// NewNetworks begins to follow the interfaces and brings up those that are down and nobody's; Close ends that.
+func NewNetworks(o NetworksOptions) *Networks {
+	if o.Timeout == 0 {
+		o.Timeout = time.Minute
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	d := &Networks{NetworksOptions: o, wake: make(chan struct{}, 1), stop: stop}
+	d.watch.Go(func() { d.follow(ctx) })
+	return d
+}
+
+var _ Source = (*Networks)(nil)
+
+// Name returns the names of the finders.
+func (d *Networks) Name() string {
+	var names []string
+	for _, f := range d.Finders {
+		names = append(names, f.Name())
+	}
+	return strings.Join(names, ", ")
+}
+
+// Wake returns a channel that says that an interface has become usable since the last Discover, so that a new round makes
+// sense before its time. An interface that flaps says so every wakeSpacing at most.
+func (d *Networks) Wake() <-chan struct{} { return d.wake }
+
+// wakeSpacing keeps a faulty cable from making the agent hurry.
+const wakeSpacing = 10 * time.Second
+
+// Close stops following the interfaces and undoes everything that was done to them. No Discover may be running.
+func (d *Networks) Close() error {
+	d.stop()
+	d.watch.Wait()
+	return d.System.Close()
+}
+
+// follow brings up interfaces as they appear, shows them, and says when one becomes usable.
+func (d *Networks) follow(ctx context.Context) {
+	known := map[int]bool{}
+	news := false
+	var spacing <-chan time.Time // runs only after an interface has become usable
+	for {
+		links, changed := d.System.Links()
+		d.System.Raise()
+		d.showLinks()
+		for _, l := range links {
+			news = news || l.Usable() && !known[l.Index]
+			known[l.Index] = l.Usable()
+		}
+		if news && spacing == nil {
+			news, spacing = false, time.After(wakeSpacing)
+			select {
+			case d.wake <- struct{}{}:
+			default:
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-spacing:
+			spacing = nil
+		}
+	}
+}
+
+// Discover tries both families on all usable interfaces at once, and those that become usable meanwhile. Visits happen one
+// after the other, each while the lease that led to it is held. Without any usable interface it waits for one, unless the
+// machine is connected by one that the agent does not use: then the finders look through the machine's own network. Its
+// error is a *FindersError unless ctx ended.
+func (d *Networks) Discover(ctx context.Context, visit func(context.Context, Lead) error) error {
+	if err := d.awaitLink(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r := &round{Networks: d, visit: visit, results: make(chan result), running: map[int]*tries{}}
+	err := r.run(ctx, cancel)
+	if ctx.Err() != nil && err != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// awaitLink blocks until an interface is usable. No timer runs.
+func (d *Networks) awaitLink(ctx context.Context) error {
+	drain(d.wake)
+	waiting := false
+	err := d.System.Await(ctx, func(links []link.Link) bool {
+		usable, elsewhere := connected(links)
+		if usable || elsewhere {
+			return true
+		}
+		if !waiting {
+			waiting = true
+			d.Logger.Info("waiting for a network interface with a carrier")
+			d.Board.Update(func(s *state.Status) {
+				s.Phase, s.Reason = state.PhaseWaitingForLink, &state.Reason{
+					Code: string(errNoLink.Code), Message: errNoLink.Msg, Hint: errNoLink.Fix, At: time.Now().UTC(),
+				}
+			})
+		}
+		return false
+	})
+	if err != nil {
+		return context.Cause(ctx)
+	}
+	if waiting {
+		d.Board.Update(func(s *state.Status) { s.Phase, s.Reason = state.PhaseDiscovering, nil })
+	}
+	return nil
+}
+
+func drain(ch <-chan struct{}) {
+	select {
+	case <-ch:
+	default:
+	}
+}
+
+// connected reports whether any interface is usable, and whether one that the agent does not use has an address.
+func connected(links []link.Link) (usable, elsewhere bool) {
+	for i := range links {
+		l := &links[i]
+		usable = usable || l.Usable()
+		elsewhere = elsewhere || l.Skip != "" && l.Carrier && len(l.Global(false))+len(l.Global(true)) > 0
+	}
+	return usable, elsewhere
+}

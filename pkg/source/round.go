@@ -1,0 +1,162 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/xpu-sztp/ztp/pkg/link"
+)
+
+// round is one pass over the interfaces.
+type round struct {
+	*Networks
+	visit    func(context.Context, Lead) error
+	visiting sync.Mutex // visits are serial
+	won      bool       // a visit succeeded; guarded by visiting
+	results  chan result
+	running  map[int]*tries // by interface index
+	findings map[string][]finding
+}
+
+// tries are what happens on one interface.
+type tries struct {
+	begun  int // how often in this round; bounds what a flapping interface can cause
+	active int
+	cancel context.CancelFunc
+}
+
+const maxTries = 3
+
+// result is how one family on one interface ended.
+type result struct {
+	index    int
+	won      bool
+	findings []finding // one for each finder that had a try
+}
+
+// finding is what one finder came to on one uplink.
+type finding struct {
+	finder  string
+	visited bool // then err is the visitor's
+	err     error
+}
+
+// patience is how long an interface may go on looking for a network after another one has led to servers in vain.
+const patience = 15 * time.Second
+
+// run starts and stops attempts as interfaces come and go, until one has succeeded or all have ended.
+func (r *round) run(ctx context.Context, cancel context.CancelFunc) error {
+	waiting, stop := context.WithCancelCause(ctx) // ends what has not come to a network
+	defer stop(nil)
+	var hurry <-chan time.Time
+	r.findings = map[string][]finding{}
+	succeeded, active := false, r.startSystem(ctx)
+	for {
+		links, changed := r.System.Links()
+		if ctx.Err() == nil {
+			active += r.adjust(ctx, waiting, links)
+		}
+		if active == 0 {
+			break
+		}
+		select {
+		case <-changed:
+		case <-hurry:
+			stop(errPatience)
+		case res := <-r.results:
+			active--
+			if t := r.running[res.index]; t != nil {
+				t.active--
+			}
+			r.showLinks()
+			if res.won {
+				succeeded = true
+				cancel()
+			}
+			for _, f := range res.findings {
+				r.findings[f.finder] = append(r.findings[f.finder], f)
+				if f.visited && hurry == nil {
+					hurry = time.After(patience)
+				}
+			}
+		}
+	}
+	if succeeded {
+		return nil
+	}
+	return r.conclude()
+}
+
+// startSystem has the finders look through the machine's own network when the agent has no interface to itself.
+func (r *round) startSystem(ctx context.Context) (started int) {
+	links, _ := r.System.Links()
+	if usable, elsewhere := connected(links); usable || !elsewhere {
+		return 0
+	}
+	go func() {
+		a := &attempt{round: r}
+		r.results <- a.look(ctx, ctx, &Uplink{Network: System{}})
+	}()
+	return 1
+}
+
+// adjust starts attempts on newly usable interfaces, ends those on interfaces that no longer are unless they have come to a
+// visit, and returns how many it started.
+func (r *round) adjust(ctx, waiting context.Context, links []link.Link) (started int) {
+	usable := map[int]bool{}
+	for _, l := range links {
+		if !l.Usable() {
+			continue
+		}
+		usable[l.Index] = true
+		t := r.running[l.Index]
+		if t == nil {
+			t = &tries{}
+			r.running[l.Index] = t
+		}
+		if t.active > 0 || t.begun == maxTries || t.begun > 0 && t.cancel != nil {
+			continue
+		}
+		drain(r.wake)
+		plugged, cancel := context.WithCancel(waiting)
+		t.begun, t.cancel = t.begun+1, cancel
+		for _, f := range []family{ipv4, ipv6} {
+			t.active++
+			started++
+			go func() {
+				a := &attempt{round: r, link: l, family: f}
+				r.results <- a.run(ctx, plugged)
+			}()
+		}
+	}
+	for index, t := range r.running {
+		if !usable[index] && t.cancel != nil {
+			t.cancel()
+			t.cancel = nil // the interface may be tried anew once these attempts have ended
+		}
+	}
+	return started
+}
+
+// conclude says what each finder came to. Where servers were visited, what the visitor said is all that matters.
+func (r *round) conclude() error {
+	e := &FindersError{}
+	for _, f := range r.Finders {
+		var visits, failures []error
+		for _, found := range r.findings[f.Name()] {
+			if found.visited {
+				visits = append(visits, found.err)
+			} else {
+				failures = append(failures, found.err)
+			}
+		}
+		err := errors.Join(visits...)
+		if err == nil {
+			err = explain(failures)
+		}
+		e.Findings = append(e.Findings, Finding{f.Name(), err})
+	}
+	return e
+}
