@@ -1,7 +1,6 @@
 package artifacts_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -344,115 +343,5 @@ func TestUnsignedForms(t *testing.T) {
 			_, err := unsigned(server, test.contentType, test.document, false)
 			refused(t, err, test.code, test.step)
 		})
-	}
-}
-
-func TestContainerFaults(t *testing.T) {
-	w := shared()
-	fine := opensslpki.Data(typeJSON, redirectDocument)
-	certs := w.Certificates(entities{w.owner})
-	for name, test := range map[string]struct {
-		der  []byte
-		code artifacts.Code
-	}{
-		"none":          {nil, artifacts.CodeConveyedMissing},
-		"pem":           {[]byte("-----BEGIN CMS-----\n"), artifacts.CodeConveyedMalformed},
-		"json":          {redirectDocument, artifacts.CodeConveyedMalformed},
-		"trailing-byte": {append(bytes.Clone(fine), 0), artifacts.CodeConveyedMalformed},
-		"truncated":     {fine[:len(fine)-1], artifacts.CodeConveyedMalformed},
-		"too-large":     {make([]byte, 16<<20+1), artifacts.CodeTooLarge},
-		"degenerate":    {certs, artifacts.CodeConveyedMalformed},
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, _, err := artifacts.Validate(artifacts.Bundle{ConveyedInformation: test.der}, trusted(t), artifacts.Device{}, artifacts.Policy{})
-			refused(t, err, test.code, artifacts.StepConveyed)
-		})
-	}
-	t.Run("owner-and-voucher", func(t *testing.T) {
-		for name, test := range map[string]struct {
-			change func(*artifacts.Bundle)
-			code   artifacts.Code
-			step   artifacts.Step
-		}{
-			"voucher-missing":       {func(b *artifacts.Bundle) { b.OwnershipVoucher = nil }, artifacts.CodeVoucherMissing, artifacts.StepVoucher},
-			"voucher-garbage":       {func(b *artifacts.Bundle) { b.OwnershipVoucher = []byte{1} }, artifacts.CodeVoucherMalformed, artifacts.StepVoucher},
-			"voucher-degenerate":    {func(b *artifacts.Bundle) { b.OwnershipVoucher = certs }, artifacts.CodeVoucherUnsigned, artifacts.StepVoucher},
-			"voucher-bare":          {func(b *artifacts.Bundle) { b.OwnershipVoucher = opensslpki.Data(typeVoucher, w.voucherDocument(nil)) }, artifacts.CodeVoucherUnsigned, artifacts.StepVoucher},
-			"voucher-is-conveyed":   {func(b *artifacts.Bundle) { b.OwnershipVoucher = b.ConveyedInformation }, artifacts.CodeVoucherMalformed, artifacts.StepVoucher},
-			"owner-missing":         {func(b *artifacts.Bundle) { b.OwnerCertificate = nil }, artifacts.CodeOwnerMissing, artifacts.StepOwner},
-			"owner-garbage":         {func(b *artifacts.Bundle) { b.OwnerCertificate = []byte{1} }, artifacts.CodeOwnerMalformed, artifacts.StepOwner},
-			"owner-is-signed":       {func(b *artifacts.Bundle) { b.OwnerCertificate = b.OwnershipVoucher }, artifacts.CodeOwnerMalformed, artifacts.StepOwner},
-			"owner-is-one-der-cert": {func(b *artifacts.Bundle) { b.OwnerCertificate = w.owner.Certificate.Raw }, artifacts.CodeOwnerMalformed, artifacts.StepOwner},
-			"both-missing":          {func(b *artifacts.Bundle) { b.OwnerCertificate, b.OwnershipVoucher = nil, nil }, artifacts.CodeVoucherMissing, artifacts.StepVoucher},
-		} {
-			t.Run(name, func(t *testing.T) {
-				signedCase{w: w, bundle: test.change}.check(t, test.code, test.step)
-				signedCase{w: w, bundle: test.change, server: trusted(t)}.check(t, test.code, test.step)
-			})
-		}
-	})
-}
-
-// TestTrustDecision is the matrix of what is believed from whom.
-func TestTrustDecision(t *testing.T) {
-	w := shared()
-	server := trusted(t)
-	bare := func(document []byte) func(*artifacts.Bundle) {
-		return func(b *artifacts.Bundle) {
-			*b = artifacts.Bundle{ConveyedInformation: opensslpki.Data(typeJSON, document)}
-		}
-	}
-	withOthers := func(document []byte) func(*artifacts.Bundle) {
-		return func(b *artifacts.Bundle) { b.ConveyedInformation = opensslpki.Data(typeJSON, document) }
-	}
-	for name, test := range map[string]struct {
-		signedCase
-		code     artifacts.Code
-		trusted  bool
-		warnings int
-	}{
-		"unsigned-onboarding-trusted-server":          {signedCase{server: server, bundle: bare(onboardingDocument)}, "", true, 0},
-		"unsigned-onboarding-untrusted":               {signedCase{bundle: bare(onboardingDocument)}, artifacts.CodeUnsigned, false, 0},
-		"unsigned-onboarding-zero-evidence":           {signedCase{server: &artifacts.ServerEvidence{}, bundle: bare(onboardingDocument)}, artifacts.CodeUnsigned, false, 0},
-		"unsigned-redirect-trusted-server":            {signedCase{server: server, bundle: bare(redirectDocument)}, "", true, 0},
-		"unsigned-redirect-untrusted":                 {signedCase{bundle: bare(redirectDocument)}, "", false, 0},
-		"signed-onboarding-trusted-server":            {signedCase{server: server}, "", true, 0},
-		"signed-onboarding-untrusted":                 {signedCase{}, "", true, 0},
-		"signed-redirect-untrusted":                   {signedCase{document: redirectDocument}, "", true, 0},
-		"unsigned-redirect-with-voucher-untrusted":    {signedCase{bundle: withOthers(redirectDocument)}, "", false, 1},
-		"unsigned-onboarding-with-voucher-untrusted":  {signedCase{bundle: withOthers(onboardingDocument)}, artifacts.CodeUnsigned, false, 1},
-		"unsigned-onboarding-with-voucher-of-trusted": {signedCase{server: server, bundle: withOthers(onboardingDocument)}, "", true, 1},
-	} {
-		t.Run(name, func(t *testing.T) {
-			test.w = w
-			b, d, p := test.build()
-			conveyed, trail, err := artifacts.Validate(b, test.server, d, p)
-			refused(t, err, test.code, artifacts.StepTrust)
-			if len(trail.Steps) == 0 || trail.Steps[len(trail.Steps)-1].Step != artifacts.StepTrust {
-				t.Errorf("trail %+v", trail)
-			}
-			if err == nil && (conveyed.Trusted != test.trusted || len(conveyed.Warnings) != test.warnings) {
-				t.Errorf("trusted %v, warnings %q", conveyed.Trusted, conveyed.Warnings)
-			}
-		})
-	}
-	t.Run("trusted-server-and-invalid-signature", func(t *testing.T) {
-		signedCase{w: w, server: server, ciSigner: w.stray}.check(t, artifacts.CodeSignedByOther, artifacts.StepOwnerSignature)
-	})
-	t.Run("trusted-server-and-voucher-of-another", func(t *testing.T) {
-		signedCase{w: w, server: server, voucher: object{"serial-number": "AC-1"}}.check(t, artifacts.CodeVoucherSerial, artifacts.StepVoucherSerial)
-	})
-}
-
-// TestSignedFaultsAfterTrust has a valid signature over data that cannot be used.
-func TestSignedFaultsAfterTrust(t *testing.T) {
-	w := shared()
-	signedCase{w: w, document: []byte(`{}`)}.check(t, artifacts.CodeConveyedInvalid, artifacts.StepContents)
-	signedCase{w: w, document: []byte(`<onboarding-information/>`), ciType: typeXML}.check(t, artifacts.CodeConveyedInvalid, artifacts.StepContents)
-	signedCase{w: w, document: w.Encrypt(w.device, redirectDocument), ciType: typeData}.check(t, artifacts.CodeConveyedInvalid, artifacts.StepContents)
-	_, _, err := artifacts.Validate(artifacts.Bundle{}, nil, artifacts.Device{}, artifacts.Policy{})
-	var e *artifacts.Error
-	if !errors.As(err, &e) || e.Code != artifacts.CodeConveyedMissing || e.Hint() == "" {
-		t.Errorf("error %v", err)
 	}
 }

@@ -39,6 +39,8 @@ func TestEncryptedArtifacts(t *testing.T) {
 		"twice":            {signedCase{device: withEC, bundle: func(b *artifacts.Bundle) { all(w.device)(b); all(w.device)(b) }}, artifacts.CodeUnreadable, artifacts.StepConveyed},
 		"voucher-of-other": {signedCase{device: withEC, bundle: func(b *artifacts.Bundle) { b.OwnershipVoucher = encrypt(b.OwnershipVoucher, w.otherDevice) }}, artifacts.CodeNotForDevice, artifacts.StepVoucher},
 		"owner-is-text":    {signedCase{device: withEC, bundle: func(b *artifacts.Bundle) { b.OwnerCertificate = encrypt([]byte("text"), w.device) }}, artifacts.CodeUnreadable, artifacts.StepOwner},
+		"garbage":          {signedCase{device: withEC, bundle: func(b *artifacts.Bundle) { b.ConveyedInformation = encrypt([]byte("garbage"), w.device) }}, artifacts.CodeUnreadable, artifacts.StepConveyed},
+		"key-only-signs":   {signedCase{device: func(d *artifacts.Device) { d.Certificate = w.device.Certificate }, bundle: all(w.device)}, artifacts.CodeCannotDecrypt, artifacts.StepConveyed},
 		"3des":             {signedCase{device: withRSA, bundle: func(b *artifacts.Bundle) { b.ConveyedInformation = w.Encrypt(rsa, b.ConveyedInformation, "-des3") }}, artifacts.CodeAlgorithmRefused, artifacts.StepConveyed},
 		"damaged": {signedCase{device: withEC, bundle: func(b *artifacts.Bundle) {
 			b.ConveyedInformation = encrypt(b.ConveyedInformation, w.device)

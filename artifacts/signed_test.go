@@ -226,6 +226,7 @@ func TestVoucherIDevIDIssuer(t *testing.T) {
 		"other":                            {other, nil, artifacts.CodeVoucherIssuer},
 		"prefix":                           {id[:19], nil, artifacts.CodeVoucherIssuer},
 		"trailing-byte":                    {append(extension[:len(extension):len(extension)], 0), nil, artifacts.CodeVoucherIssuer},
+		"octet-string-and-more":            {append(wrapped[:len(wrapped):len(wrapped)], 0), nil, artifacts.CodeVoucherIssuer},
 		"empty":                            {[]byte{}, nil, artifacts.CodeVoucherIssuer},
 		"device-without-key-identifier":    {id, noAKI, artifacts.CodeVoucherIssuer},
 		"empty-and-device-without":         {[]byte{}, noAKI, artifacts.CodeVoucherIssuer},
