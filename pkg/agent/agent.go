@@ -65,22 +65,24 @@ type Device struct {
 	Presented                  string // the client certificate in words, for status
 }
 
-// Agent holds what the loop needs. All fields but Wake are required.
+// Agent holds what the loop needs. All fields but Revocation and Wake are required.
 type Agent struct {
 	Device  Device
 	Policy  artifacts.Policy // by which data is judged; Clock and Nonce are filled in for each visit
 	Sources []source.Source  // in the order they are tried
 
-	Connect   func(context.Context, Target) (Session, error)
-	Onboarder Onboarder
-	Enabled   func() (bool, error)   // the persistent bootstrapping flag
-	Clock     func() artifacts.Clock // the device's clock and the confidence in it
-	Nonce     func() ([]byte, error) // 32 fresh random bytes (RFC 8572 §7.3)
-	Random    func() float64         // uniform in [0,1), spreads retries
-	Wake      <-chan struct{}        // a receive ends a back-off early, such as when a link came up; may be nil
-	Retry     Backoff
-	Board     Board
-	Log       *slog.Logger
+	Connect func(context.Context, Target) (Session, error)
+	// Revocation fetches the status that a voucher demands; nil means that only what the artifacts carry counts.
+	Revocation StatusFetcher
+	Onboarder  Onboarder
+	Enabled    func() (bool, error)   // the persistent bootstrapping flag
+	Clock      func() artifacts.Clock // the device's clock and the confidence in it
+	Nonce      func() ([]byte, error) // 32 fresh random bytes (RFC 8572 §7.3)
+	Random     func() float64         // uniform in [0,1), spreads retries
+	Wake       <-chan struct{}        // a receive ends a back-off early, such as when a link came up; may be nil
+	Retry      Backoff
+	Board      Board
+	Log        *slog.Logger
 }
 
 // Run repeats rounds until one ends in success, the flag is off, or ctx is cancelled (RFC 8572 §5.2). It returns how the

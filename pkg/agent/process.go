@@ -14,10 +14,7 @@ func (v *visit) process(ctx context.Context, got reply) error {
 	if got.session != nil {
 		evidence = got.session.Evidence()
 	}
-	policy := v.Policy
-	policy.Clock, policy.Nonce = v.Clock(), got.input.Nonce
-	conveyed, trail, err := artifacts.Validate(got.bundle, evidence, v.Device.Device, policy)
-	v.showValidated(conveyed, trail, err)
+	conveyed, err := v.judge(ctx, got, evidence)
 	if err != nil {
 		return v.refuse(ctx, got, evidence, err)
 	}

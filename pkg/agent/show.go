@@ -12,6 +12,7 @@ import (
 	"github.com/xpu-sztp/ztp/artifacts"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/restconf"
+	"github.com/xpu-sztp/ztp/pkg/revocation"
 	"github.com/xpu-sztp/ztp/pkg/source"
 	"github.com/xpu-sztp/ztp/pkg/state"
 )
@@ -149,9 +150,9 @@ func (v *visit) showVisitFailed(place int, addr netip.Addr, port uint16, err err
 }
 
 // showValidated writes the verdict about what the server sent: every step that was checked, and the result.
-func (v *visit) showValidated(conveyed *artifacts.Conveyed, trail artifacts.Trail, err error) {
+func (v *visit) showValidated(conveyed *artifacts.Conveyed, trail artifacts.Trail, err error, fetched []revocation.Attempt) {
 	v.updateServer(v.shown, func(s *state.Server) {
-		s.Verdicts = nil
+		s.Verdicts, s.StatusFetches = nil, fetchedInWords(fetched)
 		for _, step := range trail.Steps {
 			s.Verdicts = append(s.Verdicts, state.Verdict{Step: string(step.Step), OK: step.OK, Detail: step.Detail})
 		}

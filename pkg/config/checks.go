@@ -44,7 +44,8 @@ var checks = map[string]func(*Config) error{
 	"trust.assertions": func(c *Config) error {
 		return someOf(c.Trust.Assertions, "verified", "logged", "proximity")
 	},
-	"trust.clock": func(c *Config) error { return oneOf(c.Trust.Clock, "auto", "none", "rtc", "authenticated") },
+	"trust.clock":      func(c *Config) error { return oneOf(c.Trust.Clock, "auto", "none", "rtc", "authenticated") },
+	"trust.revocation": func(c *Config) error { return oneOf(c.Trust.Revocation, "fetch", "carried") },
 
 	"image.installer": func(c *Config) error { return oneOf(c.Image.Installer, "file", "none") },
 	"image.slots":     func(c *Config) error { return absolute(c.Image.Slots) },

@@ -63,6 +63,9 @@ type Trust struct {
 	RequireNonce bool `toml:"require-nonce"`
 	// LongLived accepts vouchers that neither repeat the nonce nor expire (RFC 8366 §5.3).
 	LongLived bool `toml:"long-lived-vouchers"`
+	// Revocation says where the revocation status that a voucher demands may come from: "fetch" (from where certificates say,
+	// when it did not come along), or "carried" (in the artifacts only).
+	Revocation string `toml:"revocation"`
 	// UncheckedRevocation accepts, without an accurate clock, revocation lists of unknown age (RFC 8572 §9.1).
 	UncheckedRevocation bool `toml:"unchecked-revocation"`
 }

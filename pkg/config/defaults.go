@@ -19,6 +19,7 @@ func Default() Config {
 			Vouchers:         []string{"/usr/lib/ztp/trust/vouchers", "/etc/ztp/trust/vouchers"},
 			Assertions:       []string{"verified", "logged", "proximity"},
 			Clock:            "auto",
+			Revocation:       "fetch",
 		},
 		Image: Image{
 			Installer: "none",

@@ -13,6 +13,7 @@ import (
 	"github.com/xpu-sztp/ztp/pkg/config"
 	"github.com/xpu-sztp/ztp/pkg/onboard"
 	"github.com/xpu-sztp/ztp/pkg/restconf"
+	"github.com/xpu-sztp/ztp/pkg/revocation"
 	"github.com/xpu-sztp/ztp/pkg/slot"
 	"github.com/xpu-sztp/ztp/pkg/state"
 	"github.com/xpu-sztp/ztp/tpm"
@@ -57,17 +58,18 @@ func (d *daemon) compose(ctx context.Context, cfg *config.Config, plan leads, id
 			UncheckedRevocation: cfg.Trust.UncheckedRevocation,
 			Lenient:             cfg.Trust.Lenient,
 		},
-		Sources:   sources,
-		Connect:   connect,
-		Onboarder: executor,
-		Enabled:   d.enabled,
-		Clock:     clock,
-		Nonce:     nonce,
-		Random:    mathrand.Float64,
-		Wake:      wake,
-		Retry:     backoff(cfg),
-		Board:     d.board,
-		Log:       d.Logger,
+		Sources:    sources,
+		Connect:    connect,
+		Onboarder:  executor,
+		Revocation: d.statusFetcher(cfg),
+		Enabled:    d.enabled,
+		Clock:      clock,
+		Nonce:      nonce,
+		Random:     mathrand.Float64,
+		Wake:       wake,
+		Retry:      backoff(cfg),
+		Board:      d.board,
+		Log:        d.Logger,
 	}, closeSources, nil
 }
 
@@ -82,6 +84,14 @@ func ArtifactsFor(id *tpm.Identity) artifacts.Device {
 		d.KeyAgreement = id
 	}
 	return d
+}
+
+// statusFetcher returns nil where the operator wants nothing fetched.
+func (d *daemon) statusFetcher(cfg *config.Config) agent.StatusFetcher {
+	if cfg.Trust.Revocation == "carried" {
+		return nil
+	}
+	return &revocation.Fetcher{Logger: d.Logger}
 }
 
 // onboardOptions is how onboarding information is executed on this device.

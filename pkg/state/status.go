@@ -126,6 +126,8 @@ type Server struct {
 	Result      string    `json:"result"` // "redirect", "onboarding", or the reason code of the failure
 	Detail      string    `json:"detail,omitempty"`
 	Verdicts    []Verdict `json:"verdicts,omitempty"` // voucher, owner certificate, signature: each step
+
+	StatusFetches []StatusFetch `json:"status_fetches,omitempty"` // when its voucher demanded revocation checks
 }
 
 // Verdict is one step of the validation of what a server sent.
@@ -133,6 +135,13 @@ type Verdict struct {
 	Step   string `json:"step"`
 	OK     bool   `json:"ok"`
 	Detail string `json:"detail,omitempty"`
+}
+
+// StatusFetch is one place that was asked for revocation status.
+type StatusFetch struct {
+	URL    string `json:"url"`
+	OK     bool   `json:"ok"` // it answered; what the answer is worth, the verdicts tell
+	Detail string `json:"detail"`
 }
 
 // Download is one transfer of an image.

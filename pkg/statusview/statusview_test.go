@@ -59,6 +59,10 @@ func examples() map[string]*state.Status {
 			Servers: []state.Server{redirect, {
 				URL: "https://owner.example:443", Address: "[2001:db8::1]:443", Source: "redirect", Trust: "provisional", Visited: at(-20),
 				Result: "voucher-serial-mismatch",
+				StatusFetches: []state.StatusFetch{
+					{URL: "http://ocsp.example/", Detail: "OCSP response for CN=Owner from http://ocsp.example/: the server answered with HTTP 503"},
+					{URL: "http://crl.example/a.crl", OK: true, Detail: "revocation list for CN=Owner from http://crl.example/a.crl, 412 bytes"},
+				},
 				Verdicts: []state.Verdict{
 					{Step: "voucher-signature", OK: true, Detail: "by CN=MASA"},
 					{Step: "voucher-serial-number", Detail: "\"SN-9\" is not \"SN-1234\""},

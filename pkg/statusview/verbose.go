@@ -125,6 +125,13 @@ func (p *page) server(s *state.Server) {
 		p.fact("trust", s.Trust)
 		p.fact("certificate", s.Certificate)
 		p.fact("presented", s.Presented)
+		for _, f := range s.StatusFetches {
+			verdict := "fetched"
+			if !f.OK {
+				verdict = "not fetched"
+			}
+			p.fact(verdict, f.Detail)
+		}
 		for _, v := range s.Verdicts {
 			verdict := "ok"
 			if !v.OK {

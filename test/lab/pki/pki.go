@@ -43,7 +43,9 @@ type Profile struct {
 	IPs          []net.IP
 	NotBefore    time.Time
 	NotAfter     time.Time
-	MASAURL      string // id-pe-masa-url, for IDevIDs
+	MASAURL      string   // id-pe-masa-url, for IDevIDs
+	CRLs         []string // URLs of the issuer's revocation list
+	OCSP         []string // URLs of the issuer's OCSP responders
 	Key          KeyType
 }
 
@@ -137,6 +139,8 @@ func (p Profile) template() (*x509.Certificate, error) {
 		IPAddresses:           p.IPs,
 		BasicConstraintsValid: true,
 		IsCA:                  p.CA,
+		CRLDistributionPoints: p.CRLs,
+		OCSPServer:            p.OCSP,
 	}
 	if p.Organization != "" {
 		t.Subject.Organization = []string{p.Organization}
