@@ -35,7 +35,7 @@ func (v *visit) judge(ctx context.Context, got reply, evidence *artifacts.Server
 		if fetched > 0 {
 			wanted = listsOnly(wanted)
 		}
-		if v.Revocation == nil || fetched == 2 || len(wanted) == 0 || ctx.Err() != nil {
+		if v.Revocation == nil || v.lead.Network == nil || fetched == 2 || len(wanted) == 0 || ctx.Err() != nil {
 			err = v.unfetched(err, attempts)
 			v.showValidated(conveyed, trail, err, attempts)
 			return nil, err

@@ -197,6 +197,20 @@ func TestRevocationFailureIsExplained(t *testing.T) {
 	}
 }
 
+// TestNoNetworkNoFetch has data come from where there is no network, such as removable storage.
+func TestNoNetworkNoFetch(t *testing.T) {
+	w, o := newWorld(t), newOwnership(t)
+	o.publish()
+	bundle := o.demanding(t, new(true))(restconf.Input{})
+	a := o.agent(w, leads{{Source: "usb", Bundle: &bundle}})
+	fetcher := &web{world: w}
+	a.Revocation = fetcher
+	_, err := a.Round(t.Context(), 1)
+	if !hasReason(err, reason.Code(artifacts.CodeRevocationUnknown)) || len(fetcher.requests) != 0 {
+		t.Errorf("asked for %+v, %v", fetcher.requests, err)
+	}
+}
+
 // TestNothingIsFetchedEarly spoils what is checked before the owner's revocation status: nobody is asked for that then.
 func TestNothingIsFetchedEarly(t *testing.T) {
 	o := newOwnership(t)
