@@ -109,6 +109,10 @@ func (o object) text(name string) string {
 
 // list returns the items of an array member.
 func (o object) list(name string) []strictjson.Value {
+	if o.d.lenient && o.members[name].Kind == strictjson.Null { // which encoders make of a list that they do not have
+		o.d.warn(o.at(name), "null is read as an empty list")
+		return nil
+	}
 	v, _ := o.take(name, strictjson.Array)
 	return v.Items
 }
@@ -123,7 +127,7 @@ func (o object) binary(name string) []byte {
 	// encoding/base64 skips line breaks silently; the type binary has none (RFC 7951 §6.6).
 	if strings.ContainsAny(text, "\r\n\t ") {
 		if !o.d.lenient {
-			o.d.fail(o.at(name), "base64 with white space")
+			o.d.fail(o.at(name), "base64 with white space, such as line breaks; `base64 -w0` writes none")
 			return nil
 		}
 		o.d.warn(o.at(name), "base64 with white space")

@@ -46,7 +46,7 @@ func parseTrustAnchor(der []byte, lenient bool) (anchor TrustAnchor, warning str
 		return anchor, "", container(CodeAnchorMalformed, err)
 	}
 	if message.Signed == nil || !message.Signed.Degenerate() && !lenient {
-		return anchor, "", refuse(CodeAnchorMalformed, "the trust anchor is not a certificates-only CMS SignedData", fix, nil)
+		return anchor, "", refuse(CodeAnchorMalformed, "the trust anchor is not a certificates-only CMS SignedData"+notDegenerate(message.Signed), fix, nil)
 	}
 	if !message.Signed.Degenerate() {
 		warning = "the trust anchor is signed, which has no meaning"

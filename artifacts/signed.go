@@ -98,7 +98,7 @@ func (v *validation) readOwner(der []byte) (oc *cms.SignedData, err error) {
 		}
 		oc = message.Signed
 		if oc == nil || !oc.Degenerate() && !v.policy.Lenient {
-			return "", refuse(CodeOwnerMalformed, "the owner certificate is not a certificates-only CMS SignedData", fix, nil)
+			return "", refuse(CodeOwnerMalformed, "the owner certificate is not a certificates-only CMS SignedData"+notDegenerate(oc), fix, nil)
 		}
 		if !oc.Degenerate() {
 			v.warn("the owner certificate artifact is signed, which has no meaning")
@@ -109,6 +109,19 @@ func (v *validation) readOwner(der []byte) (oc *cms.SignedData, err error) {
 		return encrypted + plural(len(oc.Certificates), "certificate"), nil
 	})
 	return oc, err
+}
+
+// notDegenerate says what producers do instead of a certificates-only SignedData; s may be nil.
+func notDegenerate(s *cms.SignedData) string {
+	switch {
+	case s == nil:
+		return ""
+	case len(s.Signers) > 0 && len(s.Content) == 0:
+		return ": it is signed, over empty content, which is tolerated with trust.lenient"
+	case len(s.Signers) > 0:
+		return ": it is signed content, which is tolerated with trust.lenient"
+	}
+	return ": it has content, which is tolerated with trust.lenient"
 }
 
 // ownerPath finds the owner certificate and its paths to the pinned domain certificate, which may be a root, an

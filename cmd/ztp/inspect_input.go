@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/ecdsa"
 	"crypto/rsa"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
@@ -84,23 +83,40 @@ func readKey(name string, d *artifacts.Device) error {
 	if err != nil {
 		return err
 	}
-	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: d.Certificate.Raw})
-	pair, err := tls.X509KeyPair(certificate, data)
-	if err == nil {
-		switch key := pair.PrivateKey.(type) {
-		case *rsa.PrivateKey:
+	if err := useKey(data, d); err != nil {
+		return &reason.Error{Code: codeNotKey, Msg: name, Err: err,
+			Fix: "name the PEM file of the RSA or elliptic-curve key that belongs to the certificate, without a password"}
+	}
+	return nil
+}
+
+func useKey(data []byte, d *artifacts.Device) error {
+	block, rest := pem.Decode(data)
+	for block != nil && !strings.Contains(block.Type, "PRIVATE KEY") { // such as the parameters of a curve
+		block, rest = pem.Decode(rest)
+	}
+	if block == nil {
+		return errors.New("there is no private key in it")
+	}
+	key, err := inspect.PrivateKey(block.Bytes)
+	if err != nil {
+		return err
+	}
+	switch key := key.(type) {
+	case *rsa.PrivateKey:
+		if key.PublicKey.Equal(d.Certificate.PublicKey) {
 			d.Decrypter = key
 			return nil
-		case *ecdsa.PrivateKey:
-			if d.KeyAgreement, err = key.ECDH(); err == nil {
-				return nil
-			}
-		default:
-			err = fmt.Errorf("a key of type %T only signs", key)
 		}
+	case *ecdsa.PrivateKey:
+		if key.PublicKey.Equal(d.Certificate.PublicKey) {
+			d.KeyAgreement, err = key.ECDH()
+			return err
+		}
+	default:
+		return fmt.Errorf("a key of type %T only signs", key)
 	}
-	return &reason.Error{Code: codeNotKey, Msg: name, Err: err,
-		Fix: "name the PEM file of the RSA or elliptic-curve key that belongs to the certificate, without a password"}
+	return errors.New("the key belongs to another certificate")
 }
 
 // readInputs reads files, and those in folders.

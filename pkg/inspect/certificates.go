@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"crypto"
 	"crypto/x509"
 	"errors"
 	"math/big"
@@ -83,18 +84,25 @@ func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 
 const maxCertificates = 256 // in one file
 
-// isPrivateKey recognises a key in DER that no password protects.
-func isPrivateKey(der []byte) bool {
+// PrivateKey reads a key in DER that no password protects: PKCS#8, PKCS#1 or SEC 1.
+func PrivateKey(der []byte) (key crypto.PrivateKey, err error) {
 	if len(der) > cms.MaxCertificateBytes {
-		return false
+		return nil, errors.New("too large for a private key")
 	}
-	_, err := x509.ParsePKCS8PrivateKey(der)
-	if err != nil {
-		_, err = x509.ParsePKCS1PrivateKey(der)
+	if key, err = x509.ParsePKCS8PrivateKey(der); err == nil {
+		return key, nil
 	}
-	if err != nil {
-		_, err = x509.ParseECPrivateKey(der)
+	if key, err = x509.ParsePKCS1PrivateKey(der); err == nil {
+		return key, nil
 	}
+	if key, err = x509.ParseECPrivateKey(der); err == nil {
+		return key, nil
+	}
+	return nil, errors.New("not a private key, or one with a password")
+}
+
+func isPrivateKey(der []byte) bool {
+	_, err := PrivateKey(der)
 	return err == nil
 }
 

@@ -160,7 +160,13 @@ func refusesEncoding(rep *reply) bool {
 // checkData makes sure that a successful reply claims to be bootstrapping data, and is there whole.
 func checkData(rep *reply, lenient bool) (e encoding, warning string, err error) {
 	e, exact := encodingOf(rep.mediaType)
+	if rep.mediaType == "text/plain" && lenient {
+		e = encodingLike(rep.body)
+	}
 	switch {
+	case e == "" && rep.mediaType == "text/plain":
+		return "", "", fail(CodeNotBootstrapServer, "the server answered with text/plain instead of bootstrapping data",
+			"check the address; a bootstrap server that names no media type is usable with trust.lenient", nil)
 	case e == "":
 		return "", "", fail(CodeNotBootstrapServer, "the server answered with "+kindOf(rep.mediaType)+" instead of bootstrapping data",
 			"check the address; a captive portal or another web server may be in between", nil)

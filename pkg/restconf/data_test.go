@@ -278,6 +278,10 @@ func TestOutput(t *testing.T) {
 		{"plain JSON type", "application/json", output(aGVsbG8), "bad-reply", "", 0, 1},
 		{"no type", "", output(aGVsbG8), "bad-reply", "", 0, 1},
 		{"XML", "application/yang-data+xml", "<output/>", "bad-reply", "bad-reply", 0, 0},
+		{"no type, sniffed as text", "text/plain; charset=utf-8", output(aGVsbG8), "not-a-bootstrap-server", "", 0, 1},
+		{"XML, sniffed as text", "text/plain; charset=utf-8", outputXML("<conveyed-information>aGVsbG8gd29ybGQ=</conveyed-information>"),
+			"not-a-bootstrap-server", "", 0, 1},
+		{"text", "text/plain", "hello", "not-a-bootstrap-server", "not-a-bootstrap-server", 0, 0},
 		{"captive portal", "text/html; charset=utf-8", "<html>", "not-a-bootstrap-server", "not-a-bootstrap-server", 0, 0},
 		{"some other type", "application/octet-stream", output(aGVsbG8), "not-a-bootstrap-server", "not-a-bootstrap-server", 0, 0},
 	}

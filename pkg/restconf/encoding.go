@@ -42,6 +42,18 @@ func encodingOf(mediaType string) (e encoding, exact bool) {
 	return "", false
 }
 
+// encodingLike guesses the encoding of a document whose server, such as google/open-sztp, names none, so that its HTTP library
+// takes it for text.
+func encodingLike(document []byte) encoding {
+	switch document = bytes.TrimLeft(document, " \t\r\n"); {
+	case bytes.HasPrefix(document, []byte("{")):
+		return inJSON
+	case bytes.HasPrefix(document, []byte("<output")), bytes.HasPrefix(document, []byte("<?xml")):
+		return inXML
+	}
+	return ""
+}
+
 // parse reads a document of module m in this encoding into one tree, whichever it is. tolerate is as in strictxml.Module.Parse.
 func (e encoding) parse(document []byte, m *strictxml.Module, tolerate func(where, what string)) (strictjson.Value, error) {
 	if e == inXML {
