@@ -6,14 +6,19 @@ import (
 	"github.com/xpu-sztp/ztp/test/lab/pki"
 )
 
-// TestVerifiersVerify makes sure that what is measured is a verification: both refuse a changed bundle.
+// TestVerifiersVerify makes sure that what is measured is a verification: all refuse a changed bundle.
 func TestVerifiersVerify(t *testing.T) {
 	for _, key := range []pki.KeyType{pki.P256, pki.RSA2048} {
 		s, err := newSignedBundle(key)
 		if err != nil {
 			t.Fatal(err)
 		}
-		verifiers := map[string]func() error{"ours": s.validate, "pkcs7": s.verifyWithPKCS7}
+		openssl, err := s.openssl()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer openssl.close()
+		verifiers := map[string]func() error{"ours": s.validate, "pkcs7": s.verifyWithPKCS7, "openssl": openssl.verify}
 		for name, verify := range verifiers {
 			if err := verify(); err != nil {
 				t.Errorf("%s, %s: %v", key, name, err)
@@ -42,7 +47,7 @@ func TestVerifyCost(t *testing.T) {
 			t.Errorf("%s: %v %s, limit %v", f.name, f.value, f.unit, f.limit)
 		}
 	}
-	if len(figures) != 6 {
+	if len(figures) != 10 {
 		t.Errorf("%d figures", len(figures))
 	}
 }

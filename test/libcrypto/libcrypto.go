@@ -53,6 +53,10 @@ static int verifier_add(verifier *v, const unsigned char *der, long size, int an
 static BIO *verify_message(verifier *v, STACK_OF(X509) *certs, const unsigned char *der, long size) {
 	CMS_ContentInfo *cms = d2i_CMS_ContentInfo(NULL, &der, size);
 	BIO *out = BIO_new(BIO_s_mem());
+	// CMS_verify finds signers among certs, but looks for their issuers in the message only.
+	if (cms != NULL && !(v->flags & CMS_NO_SIGNER_CERT_VERIFY))
+		for (int i = 0; i < sk_X509_num(certs); i++)
+			CMS_add1_cert(cms, sk_X509_value(certs, i)); // fails for those that are there
 	int ok = cms != NULL && out != NULL && CMS_verify(cms, certs, v->store, NULL, out, v->flags);
 	CMS_ContentInfo_free(cms);
 	if (ok)
@@ -127,7 +131,7 @@ func New(o Options) (*Verifier, error) {
 func (v *Verifier) Close() { C.verifier_free(v.c) }
 
 // Verify does what `openssl cms -verify -binary -purpose any` does with a DER SignedData, and returns its content. All of its
-// signers must be good. When other, also a SignedData, is not nil, its certificates stand in for those of the options.
+// signers must be good. Paths may go through all certificates, which the command allows those in the message only. When other, also a SignedData, is not nil, its certificates stand in for those of the options.
 func (v *Verifier) Verify(der, other []byte) ([]byte, error) {
 	var why [256]C.char
 	out := C.verify(v.c, pointer(der), C.long(len(der)), pointer(other), C.long(len(other)), &why[0], C.size_t(len(why)))
