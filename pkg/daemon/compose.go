@@ -2,9 +2,8 @@ package daemon
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/x509"
-	mathrand "math/rand/v2"
+	"math/rand/v2"
 	"runtime/debug"
 	"time"
 
@@ -65,7 +64,7 @@ func (d *daemon) compose(ctx context.Context, cfg *config.Config, plan leads, id
 		Enabled:    d.enabled,
 		Clock:      clock,
 		Nonce:      nonce,
-		Random:     mathrand.Float64,
+		Random:     rand.Float64,
 		Wake:       wake,
 		Retry:      backoff(cfg),
 		Board:      d.board,
@@ -136,13 +135,6 @@ func assertions(cfg *config.Config) []artifacts.Assertion {
 		list[i] = artifacts.Assertion(a)
 	}
 	return list
-}
-
-// nonce makes the nonce of one request (RFC 8572 §7.3).
-func nonce() ([]byte, error) {
-	n := make([]byte, 32)
-	_, err := rand.Read(n)
-	return n, err
 }
 
 // settle returns to the system what only starting up needed: from here on the daemon may wait for days.
