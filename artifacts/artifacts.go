@@ -3,7 +3,10 @@
 // believed about them by the rules of RFC 8572 §5.3–5.5 and RFC 8366, and authenticates bootstrap servers to trust
 // anchors. It does no I/O and keeps no state. There are exactly two ways to an Onboarding that a device may execute: from
 // a server that AuthenticateServer vouched for, or signed by the owner that a voucher names; the zero value is refused,
-// and nothing outside this package can make another one.
+// and nothing outside this package can make another one. Signed data is as fresh as what vouches for it and no fresher:
+// conveyed information has no period of validity (RFC 8572 §9.11), so that what an owner once signed is accepted, from
+// whoever sends it, until the voucher or the owner certificate ends or is revoked; only a nonce, which Policy.RequireNonce
+// demands, binds it to one session.
 package artifacts
 
 import (
@@ -88,8 +91,7 @@ type Verdict struct {
 // nil for every other source. On success exactly one kind of conveyed information is returned; unsigned onboarding
 // information from an unauthenticated source is an error. The trail is returned in both cases. Errors are *Error.
 //
-// Conveyed information has no period of validity (RFC 8572 §9.11): what the owner once signed is accepted as long as the
-// voucher and the owner certificate are. Only a nonce, their dates and revocation bound a replay.
+// What bounds a replay is told in the comment of the package.
 func Validate(b Bundle, server *ServerEvidence, d Device, p Policy) (*Conveyed, Trail, error) {
 	v := &validation{device: d, policy: p}
 	conveyed, err := v.validate(b, server.Valid())
