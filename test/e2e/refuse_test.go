@@ -288,7 +288,12 @@ func wantRefused(t *testing.T, ctx context.Context, d *device.Device, want strin
 	if exit != state.ExitFailed || err != nil {
 		t.Errorf("exit code %d, %v", exit, err)
 	}
-	s := status(t, d)
+	wantUntouched(t, d, status(t, d), want)
+}
+
+// wantUntouched checks that the status names a reason, and that nothing happened to the device.
+func wantUntouched(t *testing.T, d *device.Device, s *state.Status, want string) {
+	t.Helper()
 	if s.Reason == nil || s.Reason.Code != want || s.Reason.Message == "" || s.Reason.Hint == "" {
 		t.Errorf("reason %+v, want %s with a sentence and a hint", s.Reason, want)
 	}

@@ -139,16 +139,26 @@ func provisionWithNginx(t *testing.T, l *lab.Lab, network *nettest.Network) (acc
 	for _, a := range l.FilesAt.Addresses {
 		fmt.Fprintf(&listen, "listen %s ssl;", netip.AddrPortFrom(a, port))
 	}
+	server := fmt.Sprintf("%s ssl_certificate %[2]s/web.pem; ssl_certificate_key %[2]s/web.key;", listen.String(), dir)
+	return nginx(t, network, dir, server, map[string][]byte{"LabOS-2.0.0.img": image.Bytes()})
+}
+
+// nginx serves files with a real nginx that works in dir. server is what its configuration says about where to listen.
+func nginx(t *testing.T, network *nettest.Network, dir, server string, content map[string][]byte) (access func() string) {
+	t.Helper()
 	config := fmt.Sprintf(`daemon off; master_process off; user root; pid %[1]s/pid; error_log stderr notice;
 events {}
 http {
   access_log %[1]s/access.log;
   client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/fastcgi;
   uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;
-  server { %[2]s ssl_certificate %[1]s/web.pem; ssl_certificate_key %[1]s/web.key; root %[1]s/www; }
+  server { %[2]s root %[1]s/www; }
 }
-`, dir, listen.String())
-	files := map[string][]byte{"nginx.conf": []byte(config), "www/LabOS-2.0.0.img": image.Bytes()}
+`, dir, server)
+	files := map[string][]byte{"nginx.conf": []byte(config)}
+	for name, data := range content {
+		files["www/"+name] = data
+	}
 	for name, content := range files {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
