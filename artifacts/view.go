@@ -23,8 +23,9 @@ type ConveyedView struct {
 // ServerView is an entry of redirect information.
 type ServerView struct {
 	Address string            `json:"address"`
-	Port    uint16            `json:"port"`                   // never 0; 443 when the document has none
-	Anchor  []CertificateView `json:"trust_anchor,omitempty"` // from the lowest to the root
+	Port    uint16            `json:"port"`                       // never 0; 443 when the document has none
+	Anchor  []CertificateView `json:"trust_anchor,omitempty"`     // from the lowest to the root
+	Through string            `json:"servers_chain_to,omitempty"` // subject of the lowest, when the trust anchor is one sound chain
 	// AnchorErr is an *Error when the trust anchor is malformed, which matters only to devices that trust the list.
 	AnchorErr error `json:"-"`
 }
@@ -99,6 +100,8 @@ func (s *listedServer) view(lenient bool) ServerView {
 		if view.Anchor = ViewCertificates(anchor.Chain); refusal != nil {
 			refusal.Step = StepTrustAnchor
 			view.AnchorErr = refusal
+		} else {
+			view.Through = subject(anchor.Lowest)
 		}
 	}
 	return view

@@ -86,7 +86,8 @@ const maxCertificates = 256 // in one file
 
 // PrivateKey reads a key in DER that no password protects: PKCS#8, PKCS#1 or SEC 1.
 func PrivateKey(der []byte) (key crypto.PrivateKey, err error) {
-	if len(der) > cms.MaxCertificateBytes {
+	const limit = 5 << 10 // an RSA key of 8192 bits; larger ones take long to check
+	if len(der) > limit {
 		return nil, errors.New("too large for a private key")
 	}
 	if key, err = x509.ParsePKCS8PrivateKey(der); err == nil {
