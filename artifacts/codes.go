@@ -6,6 +6,7 @@ const (
 	CodeAlgorithmRefused   Code = "algorithm-refused"         // signed or encrypted in a way that is not accepted
 	CodeNotForDevice       Code = "encrypted-for-another"     // no recipient of an encrypted artifact is this device
 	CodeCannotDecrypt      Code = "encrypted-no-key"          // an encrypted artifact is for this device, whose key only signs
+	CodeKeyFailed          Code = "decrypt-key-failed"        // the device's key failed while an artifact was being decrypted
 	CodeUnreadable         Code = "encrypted-unreadable"      // an encrypted artifact did not decrypt to anything
 	CodeConveyedMissing    Code = "conveyed-information-none" // there is no conveyed information
 	CodeConveyedMalformed  Code = "conveyed-information-malformed"

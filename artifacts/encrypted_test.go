@@ -2,7 +2,9 @@ package artifacts_test
 
 import (
 	"crypto"
+	"crypto/ecdh"
 	"encoding/asn1"
+	"errors"
 	"testing"
 
 	"github.com/xpu-sztp/ztp/artifacts"
@@ -41,7 +43,10 @@ func TestEncryptedArtifacts(t *testing.T) {
 		"owner-is-text":    {signedCase{device: withEC, bundle: func(b *artifacts.Bundle) { b.OwnerCertificate = encrypt([]byte("text"), w.device) }}, artifacts.CodeUnreadable, artifacts.StepOwner},
 		"garbage":          {signedCase{device: withEC, bundle: func(b *artifacts.Bundle) { b.ConveyedInformation = encrypt([]byte("garbage"), w.device) }}, artifacts.CodeUnreadable, artifacts.StepConveyed},
 		"key-only-signs":   {signedCase{device: func(d *artifacts.Device) { d.Certificate = w.device.Certificate }, bundle: all(w.device)}, artifacts.CodeCannotDecrypt, artifacts.StepConveyed},
-		"3des":             {signedCase{device: withRSA, bundle: func(b *artifacts.Bundle) { b.ConveyedInformation = w.Encrypt(rsa, b.ConveyedInformation, "-des3") }}, artifacts.CodeAlgorithmRefused, artifacts.StepConveyed},
+		"key-is-silent": {signedCase{device: func(d *artifacts.Device) {
+			d.Certificate, d.KeyAgreement = w.device.Certificate, silentKey{}
+		}, bundle: all(w.device)}, artifacts.CodeKeyFailed, artifacts.StepConveyed},
+		"3des": {signedCase{device: withRSA, bundle: func(b *artifacts.Bundle) { b.ConveyedInformation = w.Encrypt(rsa, b.ConveyedInformation, "-des3") }}, artifacts.CodeAlgorithmRefused, artifacts.StepConveyed},
 		"damaged": {signedCase{device: withEC, bundle: func(b *artifacts.Bundle) {
 			b.ConveyedInformation = encrypt(b.ConveyedInformation, w.device)
 			b.ConveyedInformation[len(b.ConveyedInformation)-1] ^= 1
@@ -93,6 +98,15 @@ func TestEncryptedArtifacts(t *testing.T) {
 		refused(t, err, artifacts.CodeUnsigned, artifacts.StepTrust)
 	})
 }
+
+// silentKey is in a TPM that gives no answer.
+type silentKey struct{}
+
+func (silentKey) ECDH(*ecdh.PublicKey) ([]byte, error) { return nil, silence{errors.New("no answer")} }
+
+type silence struct{ error }
+
+func (silence) KeyFailed() bool { return true }
 
 // TestSignedAroundEncrypted has signedData outside and envelopedData inside, the wrong way round.
 func TestSignedAroundEncrypted(t *testing.T) {

@@ -177,6 +177,9 @@ func (d Device) open(e *cms.EnvelopedData, malformed Code) (*cms.Message, error)
 	case errors.Is(err, cms.ErrNoKey):
 		return nil, refuse(CodeCannotDecrypt, "encrypted for this device, whose identity key can only sign",
 			"send it unencrypted, or give the device a second key that decrypts; keys made to the TCG's templates for an IDevID do not", nil)
+	case errors.Is(err, cms.ErrKeyFailed):
+		return nil, refuse(CodeKeyFailed, "encrypted for this device, whose key failed while decrypting it",
+			"see what is wrong with the key or its TPM; `ztp identity show` tells", err)
 	case errors.Is(err, cms.ErrDecrypt):
 		return nil, unreadable()
 	case err != nil:

@@ -28,7 +28,8 @@ func (k *tpmKey) decrypter() (crypto.Decrypter, error) {
 }
 
 // Decrypt implements crypto.Decrypter with the options of crypto/rsa. With a SessionKeyLen a bad padding yields a
-// random key instead of an error, as in rsa.DecryptPKCS1v15SessionKey, so that nobody can use the device as an oracle.
+// random key instead of an error, as in rsa.DecryptPKCS1v15SessionKey, so that nobody can use the device as an oracle. The
+// error is rsa.ErrDecryption for ciphertexts that were not made for the key, and else tells what is wrong with key or TPM.
 //
 // The TPM does the RSA operation only, which succeeds whatever was encrypted, and the padding is taken away here, in constant
 // time: from a TPM that takes it away itself an error comes back sooner than a plaintext, which who sent the ciphertext can
@@ -40,10 +41,12 @@ func (d tpmDecrypter) Decrypt(_ io.Reader, ciphertext []byte, opts crypto.Decryp
 	}
 	if params, err := d.area.Parameters.RSADetail(); err == nil && params.Scheme.Scheme == tpm2.TPMAlgNull {
 		block, err := d.rsaDecrypt(ciphertext, tpm2.TPMTRSADecrypt{Scheme: tpm2.TPMAlgNull})
-		if err == nil {
+		switch {
+		case err == nil:
 			return unpad(d.wholeBlock(block))
-		}
-		if !errors.Is(err, tpm2.TPMRCScheme) {
+		case errors.Is(err, tpm2.TPMRCValue), errors.Is(err, tpm2.TPMRCSize):
+			return nil, rsa.ErrDecryption // as everybody sees, the ciphertext is not a number below the modulus
+		case !errors.Is(err, tpm2.TPMRCScheme):
 			return nil, err
 		}
 	}
@@ -89,7 +92,7 @@ func (d tpmDecrypter) decryptPadded(ciphertext []byte, opts crypto.DecrypterOpts
 		plain = make([]byte, keyLen)
 		_, err = rand.Read(plain)
 	case badPadding:
-		err = errPadding
+		err = rsa.ErrDecryption
 	}
 	return plain, err
 }

@@ -53,6 +53,16 @@ func (e *Error) Reason() string { return string(e.Code) }
 // Hint returns what a person can do about it.
 func (e *Error) Hint() string { return e.Fix }
 
+// KeyFailed reports whether a key could not be used at all, whatever it was asked to do. An error that could depend on what
+// was to be decrypted is not one of these: who sent that must not learn of it.
+func (e *Error) KeyFailed() bool {
+	switch e.Code {
+	case CodeUnreachable, CodeTimeout, CodeLockout, CodeKeyUnusable, CodeCancelled:
+		return true
+	}
+	return false
+}
+
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 

@@ -6,15 +6,12 @@ import (
 	"crypto/rsa"
 	"crypto/subtle"
 	"encoding/binary"
-	"errors"
 )
 
-// errPadding says nothing of what was wrong, on purpose.
-var errPadding = errors.New("the ciphertext was not made for this key")
-
-// unpadder returns what takes the padding that opts describe from a block, the result of the bare RSA operation. How long it takes and what it
-// touches does not depend on whether and where the padding is wrong: whoever may send ciphertexts to the device could
-// otherwise read one that was recorded (Bleichenbacher, Manger).
+// unpadder returns what takes the padding that opts describe from a block, the result of the bare RSA operation. How long it
+// takes and what it touches does not depend on whether and where the padding is wrong, and its error is always
+// rsa.ErrDecryption: whoever may send ciphertexts to the device could otherwise read one that was recorded (Bleichenbacher,
+// Manger).
 func unpadder(opts crypto.DecrypterOpts) (func(block []byte) ([]byte, error), error) {
 	switch o := opts.(type) {
 	case nil:
@@ -39,7 +36,7 @@ func unpadder(opts crypto.DecrypterOpts) (func(block []byte) ([]byte, error), er
 // the message has another length, the result is random, as rsa.DecryptPKCS1v15SessionKey does it.
 func unpadPKCS1(block []byte, length int) ([]byte, error) {
 	if length < 0 || len(block) < length+11 {
-		return nil, errPadding
+		return nil, rsa.ErrDecryption
 	}
 	// separator is the index of the first zero after the two octets that begin the block; 0 while none was found.
 	separator := 0
@@ -58,7 +55,7 @@ func unpadPKCS1(block []byte, length int) ([]byte, error) {
 		return key, nil
 	}
 	if good != 1 {
-		return nil, errPadding
+		return nil, rsa.ErrDecryption
 	}
 	return block[separator+1:], nil
 }
@@ -67,7 +64,7 @@ func unpadPKCS1(block []byte, length int) ([]byte, error) {
 func unpadOAEP(block []byte, hash, mgf crypto.Hash, label []byte) ([]byte, error) {
 	size := hash.Size()
 	if len(block) < 2*size+2 {
-		return nil, errPadding
+		return nil, rsa.ErrDecryption
 	}
 	h := hash.New()
 	h.Write(label)
@@ -89,7 +86,7 @@ func unpadOAEP(block []byte, hash, mgf crypto.Hash, label []byte) ([]byte, error
 	good := subtle.ConstantTimeByteEq(block[0], 0) & subtle.ConstantTimeCompare(data[:size], want) &
 		(bad ^ 1) & (subtle.ConstantTimeEq(int32(separator), -1) ^ 1)
 	if good != 1 {
-		return nil, errPadding
+		return nil, rsa.ErrDecryption
 	}
 	return rest[separator+1:], nil
 }

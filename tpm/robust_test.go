@@ -466,6 +466,66 @@ func TestHierarchyPasswords(t *testing.T) {
 	}
 }
 
+// A TPM that does not decrypt for reasons of its own says so; and a badly padded ciphertext looks to it like a good one, so
+// that neither its answers nor the time it takes can tell (R5.1-06).
+func TestDecryptionTells(t *testing.T) {
+	sim, ca := startSimulator(t), newAuthority(t)
+	w := tap(t, sim.path)
+	provision(t, w.path, tpm.P256, ca)
+	persist(t, w, decryptKey(rsaKey(tpm2.TPMTRSAScheme{})), 0x81020002)
+	id := mustOpen(t, tpm.Options{TPM: w.path, DecryptKey: "0x81020002",
+		DecryptCertificate: writeFile(t, ca.device(publicAt(t, w, 0x81020002), "").Raw)})
+	d, err := id.Decrypter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	good, err := rsa.EncryptOAEP(crypto.SHA256.New(), rand.Reader, d.Public().(*rsa.PublicKey), []byte("secret"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	oaep := &rsa.OAEPOptions{Hash: crypto.SHA256}
+	w.took()
+	if _, err := d.Decrypt(nil, good, oaep); err != nil {
+		t.Fatal(err)
+	}
+	want := w.took()
+	bad := bytes.Clone(good)
+	bad[200] ^= 1
+	if _, err := d.Decrypt(nil, bad, oaep); err != rsa.ErrDecryption {
+		t.Errorf("got %v", err)
+	}
+	if diff := cmp.Diff(want, w.took()); diff != "" {
+		t.Errorf("the TPM was asked for something else, or refused it:\n%s", diff)
+	}
+	for name, ciphertext := range map[string][]byte{"too-large": bytes.Repeat([]byte{0xFF}, 256), "too-long": make([]byte, 300)} {
+		if _, err := d.Decrypt(nil, ciphertext, oaep); err != rsa.ErrDecryption {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, test := range []struct {
+		rc   tpm2.TPMRC
+		code tpm.Code
+	}{
+		{tpm2.TPMRCLockout, tpm.CodeLockout},
+		{tpm2.TPMRCAuthFail + 0x900, tpm.CodeKeyUnusable}, // of the first session, which is the key's
+	} {
+		sim.intercept(func(command tpm2.TPMCC) []byte {
+			if command == tpm2.TPMCCRSADecrypt {
+				return refusal(test.rc)
+			}
+			return nil
+		})
+		_, err := d.Decrypt(nil, good, oaep)
+		wantCode(t, err, test.code)
+		var e *tpm.Error
+		if errors.As(err, &e) && !e.KeyFailed() {
+			t.Errorf("%v does not say that the key failed", err)
+		}
+	}
+	sim.intercept(nil)
+	nothingLeft(t, sim)
+}
+
 // T-07: the simulator makes no RSA 3072, and that has a code.
 func TestUnsupportedTemplate(t *testing.T) {
 	sim := startSimulator(t)

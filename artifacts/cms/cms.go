@@ -42,6 +42,7 @@ var (
 	ErrSignature    = errors.New("signature does not verify")
 	ErrNotRecipient = errors.New("not encrypted for this device")
 	ErrNoKey        = errors.New("encrypted for this device, whose key cannot decrypt")
+	ErrKeyFailed    = errors.New("the key of this device failed")
 	ErrDecrypt      = errors.New("decryption failed")
 )
 

@@ -12,8 +12,9 @@ import (
 )
 
 // Open decrypts e and reads the plaintext, which is a document or a SignedData; further encryption is refused. The errors
-// are ErrNotRecipient when no recipient information names r, ErrNoKey when one does but r has not the key for it, errors wrapping ErrUnsupported
-// for algorithms outside the allow-list, and else ErrDecrypt itself: whether the key, the padding or the plaintext was
+// are ErrNotRecipient when no recipient information names r, ErrNoKey when one does but r has not the key for it, errors
+// wrapping ErrUnsupported for algorithms outside the allow-list and ErrKeyFailed for a key that says that it cannot be used,
+// such as one in a TPM that does not answer, and else ErrDecrypt itself: whether the key, the padding or the plaintext was
 // wrong is not told, since a peer could learn the plaintext of a recorded message from the difference.
 func (e *EnvelopedData) Open(r Recipient) (*Message, error) {
 	c, err := e.contentCipher()

@@ -28,6 +28,7 @@ type Recipient struct {
 	Certificate  *x509.Certificate
 	Decrypter    crypto.Decrypter // the RSA key of Certificate; nil when there is none
 	KeyAgreement KeyAgreement     // the elliptic-curve key of Certificate; nil when there is none
+	// Errors of the two with a method KeyFailed() bool that returns true are told by Open, with ErrKeyFailed.
 }
 
 // KeyAgreement derives a secret with an elliptic-curve key; *ecdh.PrivateKey implements it.

@@ -3,6 +3,7 @@ package cms_test
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdh"
 	"crypto/ecdsa"
 	"errors"
 	"io"
@@ -129,6 +130,19 @@ func (brokenDecrypter) Decrypt(io.Reader, []byte, crypto.DecrypterOpts) ([]byte,
 	return nil, errors.New("padding is wrong")
 }
 
+// silentKey fails as a TPM does that gives no answer.
+type silentKey struct{ crypto.Decrypter }
+
+type silence struct{ error }
+
+func (silence) KeyFailed() bool { return true }
+
+func (silentKey) Decrypt(io.Reader, []byte, crypto.DecrypterOpts) ([]byte, error) {
+	return nil, silence{errors.New("no answer")}
+}
+
+func (silentKey) ECDH(*ecdh.PublicKey) ([]byte, error) { return nil, silence{errors.New("no answer")} }
+
 // TestDecryptionFailuresLookAlike changes every byte of encrypted messages, one at a time: whatever it breaks, the error is
 // the same.
 func TestDecryptionFailuresLookAlike(t *testing.T) {
@@ -171,6 +185,20 @@ func TestDecryptionFailuresLookAlike(t *testing.T) {
 		r.Decrypter = brokenDecrypter{r.Decrypter}
 		if _, err := open(t, w.Encrypt(rsa, signed, "-aes-256-cbc"), r); err != cms.ErrDecrypt {
 			t.Errorf("Open: %v", err)
+		}
+	})
+	t.Run("no-answer", func(t *testing.T) {
+		for _, device := range []*opensslpki.Entity{rsa, ec} {
+			r := recipient(t, device)
+			if r.Decrypter != nil {
+				r.Decrypter = silentKey{Decrypter: r.Decrypter}
+			} else {
+				r.KeyAgreement = silentKey{}
+			}
+			_, err := open(t, w.Encrypt(device, signed, "-aes-256-cbc"), r)
+			if !errors.Is(err, cms.ErrKeyFailed) || !errors.As(err, new(silence)) {
+				t.Errorf("Open: %v", err)
+			}
 		}
 	})
 }

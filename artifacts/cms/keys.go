@@ -12,6 +12,7 @@ import (
 	_ "crypto/sha1" // OAEP and the key derivation of RFC 5753 default to it, and do not rely on its collision resistance
 	"crypto/subtle"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"golang.org/x/crypto/cryptobyte"
@@ -37,10 +38,23 @@ func (k keyTransport) unwrap(d crypto.Decrypter, size int) ([]byte, error) {
 	}
 	spare := randomKey(size)
 	key, err := d.Decrypt(rand.Reader, k.key, options)
+	if failed := keyFailure(err); failed != nil {
+		return nil, failed
+	}
 	if err != nil || len(key) != size {
 		return spare, nil
 	}
 	return key, nil
+}
+
+// keyFailure returns an error wrapping ErrKeyFailed when err says of itself that the key could not be used at all, which no
+// ciphertext decides. Whatever else an implementation of a key returns may depend on the padding.
+func keyFailure(err error) error {
+	var known interface{ KeyFailed() bool }
+	if errors.As(err, &known) && known.KeyFailed() {
+		return fmt.Errorf("%w: %w", ErrKeyFailed, err)
+	}
+	return nil
 }
 
 // oaep reads RSAES-OAEP-params (RFC 4055 §4.1).
@@ -119,6 +133,9 @@ func (k keyAgreement) unwrap(r Recipient, size int) ([]byte, error) {
 		return nil, err
 	}
 	secret, err := r.KeyAgreement.ECDH(peer)
+	if failed := keyFailure(err); failed != nil {
+		return nil, failed
+	}
 	if err != nil {
 		return nil, ErrDecrypt
 	}
