@@ -1,9 +1,8 @@
 // Command corpus writes the inputs that fuzzing starts with into testdata/fuzz of the packages with the decoders: what
 // OpenSSL makes, what the RFCs show, and what hostile peers would send. Names say what an input is about. It replaces what
 // it wrote before and leaves others alone, such as those that failed once. Keys and certificates are made anew each time and
-// need not be valid: nothing here is verified against a clock. Run it in the module's root:
-//
-//	go run ./artifacts/internal/corpus
+// need not be valid: nothing here is verified against a clock. Run it in the module's root with
+// `go run ./artifacts/internal/corpus`.
 package main
 
 import (
