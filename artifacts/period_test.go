@@ -95,3 +95,17 @@ func TestPeriodEncodings(t *testing.T) { // R9-04
 		})
 	}
 }
+
+// TestAnchorsRootExpires: a trust anchor holds as long as all of its chain does, not as long as its lowest certificate.
+func TestAnchorsRootExpires(t *testing.T) { // R5.5-07
+	w := shared()
+	start, end := w.now(), w.now().Add(time.Hour).Truncate(time.Second)
+	root := w.between(t, w.Issue(nil, "/CN=Short root", opensslpki.Authority...), nil, start, end)
+	ca := w.between(t, w.Issue(nil, "/CN=Longer CA", opensslpki.Authority...), root, start, end.AddDate(1, 0, 0))
+	leaf := w.between(t, w.server(nil, "DNS:bs1.example.net"), ca, start, end.AddDate(1, 0, 0))
+	anchor := []artifacts.TrustAnchor{{Lowest: ca.Certificate, Chain: w.chain(ca, root)}}
+	for now, code := range map[time.Time]artifacts.Code{end: "", end.Add(time.Second): artifacts.CodeServerExpired} {
+		_, err := artifacts.AuthenticateServer(w.chain(leaf), "bs1.example.net", anchor, artifacts.Clock{Now: now, Confidence: artifacts.ClockRTC})
+		refused(t, err, code, artifacts.StepServerCertificate)
+	}
+}

@@ -263,6 +263,7 @@ func TestVoucherNonce(t *testing.T) {
 		"only-sent-but-long-lived":   {voucher: object{"expires-on": nil}, sent: nonce, policy: artifacts.Policy{LongLived: true}},
 		"only-sent-and-required":     {sent: nonce, policy: artifacts.Policy{RequireNonce: true}, code: artifacts.CodeVoucherNoNonce},
 		"none-sent-nothing-required": {policy: artifacts.Policy{RequireNonce: true}},
+		"shortest":                   {voucher: object{"nonce": b64(nonce[:8])}, sent: nonce[:8]},
 		"too-short":                  {voucher: object{"nonce": b64(nonce[:7])}, sent: nonce[:7], code: artifacts.CodeVoucherMalformed, step: artifacts.StepVoucherContents},
 		"too-long":                   {voucher: object{"nonce": b64(append(nonce, 1))}, sent: nonce, code: artifacts.CodeVoucherMalformed, step: artifacts.StepVoucherContents},
 	} {

@@ -39,6 +39,18 @@ func TestVoucherSignerPurpose(t *testing.T) { // RV-13
 	}
 }
 
+// TestVoucherSignerAmongDecoys has strangers certify the key of the voucher service, so that several certificates have the
+// identifier of the signer.
+func TestVoucherSignerAmongDecoys(t *testing.T) {
+	w := shared()
+	chain := entities{w.masaCA}
+	for _, issuer := range (entities{w.strayRoot, w.ownerRoot, w.tlsRoot, w.ownerCA}) {
+		chain = append(chain, w.Recertify(w.masa, issuer, "/O=Decoy/CN=Acme MASA", opensslpki.Signer...))
+	}
+	signedCase{w: w, masa: w.masa, masaChain: chain, ovArgs: []string{"-keyid"}}.check(t, "", "")
+	signedCase{w: w, masa: w.masa, masaChain: chain[1:], ovArgs: []string{"-keyid"}}.check(t, artifacts.CodeVoucherUntrusted, artifacts.StepVoucherSignature)
+}
+
 // TestOwnerWithoutKeyIdentifiers: key identifiers may be absent, in the certificate or in its issuer's; what is absent
 // contradicts nothing.
 func TestOwnerWithoutKeyIdentifiers(t *testing.T) {

@@ -109,8 +109,30 @@ func TestSlowServersAreLeft(t *testing.T) {
 		if len(tried) < 4 {
 			t.Errorf("only %d of 32 servers had their turn", len(tried))
 		}
-		if s := w.status.Servers[0]; s.Result != "server-timeout" {
+		if s := w.status.Servers[0]; s.Result != "server-timeout" || !strings.Contains(s.Detail, "5m0s") {
 			t.Errorf("the slow server is shown as %+v", s)
+		}
+	})
+}
+
+// silent is a network whose name server does not answer.
+type silent struct{ *world }
+
+func (s silent) LookupNetIP(ctx context.Context, _, _ string) ([]netip.Addr, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func TestSilentNameServerIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		lead := w.lead(false, at("a.example"), at("b.example"))
+		lead.Network = silent{w}
+		began := time.Now()
+		_, err := w.round(t, leads{lead})
+		wantReason(t, err, string(agent.CodeNameNotFound))
+		if took := time.Since(began); took != time.Minute {
+			t.Errorf("two names took %v", took)
 		}
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"maps"
 	"math/big"
 	"strings"
 	"testing"
@@ -136,6 +137,40 @@ func TestClock(t *testing.T) {
 			got := c.ClockAt(day(tt.now), tt.notBefore...)
 			if got != (artifacts.Clock{Now: day(tt.now), Confidence: tt.want}) {
 				t.Errorf("got %+v, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestClockFloor stands a second before and on each moment before which a clock must be wrong.
+func TestClockFloor(t *testing.T) { // R9-01
+	at := func(s string) time.Time {
+		moment, err := time.Parse(time.RFC3339, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return moment
+	}
+	anchor := certificate(t, "a", nil)
+	for name, tt := range map[string]struct {
+		files     map[string]string
+		notBefore []time.Time
+		floor     string
+	}{
+		"release":                  {nil, nil, "2026-11-01T00:00:00Z"},
+		"release after the IDevID": {nil, []time.Time{at("2026-10-01T00:00:00Z")}, "2026-11-01T00:00:00Z"},
+		"IDevID":                   {nil, []time.Time{at("2027-03-04T05:06:07Z")}, "2027-03-04T05:06:07Z"},
+		"voucher anchor":           {map[string]string{"/etc/ztp/trust/vouchers/a.pem": anchor}, nil, "2026-11-20T00:00:00Z"},
+		"server anchor":            {map[string]string{"/etc/ztp/trust/bootstrap-servers/a.pem": anchor}, nil, "2026-11-20T00:00:00Z"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			files := map[string]string{config.AdminFile: "[trust]\nclock = \"auto\"\n"}
+			maps.Copy(files, tt.files)
+			c, _ := load(t, files)
+			for offset, want := range map[time.Duration]artifacts.Confidence{-time.Second: artifacts.ClockNone, 0: artifacts.ClockRTC} {
+				if got := c.ClockAt(at(tt.floor).Add(offset), tt.notBefore...); got.Confidence != want {
+					t.Errorf("%v after the floor: %s, want %s", offset, got.Confidence, want)
+				}
 			}
 		})
 	}
