@@ -62,7 +62,7 @@ func (d *daemon) sources(cfg *config.Config, plan leads, serial string) (list []
 		}
 	}
 	networks := source.NewNetworks(source.NetworksOptions{
-		System: system, Serial: serial, Timeout: time.Duration(cfg.Discovery.Timeout), Finders: finders(cfg, plan),
+		System: system, Serial: serial, Timeout: time.Duration(cfg.Discovery.Timeout), Finders: finders(cfg, plan, serial),
 		Board: d.board, Logger: d.Logger,
 	})
 	closed := func() {
@@ -74,9 +74,11 @@ func (d *daemon) sources(cfg *config.Config, plan leads, serial string) (list []
 }
 
 // finders are where to look on each network, in the configured order.
-func finders(cfg *config.Config, plan leads) (list []source.Finder) {
+func finders(cfg *config.Config, plan leads, serial string) (list []source.Finder) {
 	for _, name := range cfg.Discovery.Sources {
 		switch {
+		case name == "dns":
+			list = append(list, source.DNS{Serial: serial})
 		case name == "dhcp":
 			list = append(list, source.DHCP{})
 		case len(plan.wellKnown) > 0 || len(cfg.Discovery.Sources) == 1: // a lone empty source has to say so

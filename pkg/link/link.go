@@ -43,6 +43,9 @@ type Router struct {
 	Heard   bool
 	Managed bool // addresses come by DHCPv6
 	Other   bool // other configuration does
+	// What routers said about names since the agent runs (RFC 8106), without what has expired.
+	DNS     []netip.Addr
+	Domains []string
 }
 
 // Usable reports whether the agent can look for bootstrap servers on the interface now.

@@ -60,11 +60,15 @@ func (n *Network) bind(_, _ string, c syscall.RawConn) error {
 	return nil
 }
 
-// LookupNetIP resolves host with the name servers in turn; the first that knows or denies the name decides. IP literals are
-// returned as they are.
+// LookupNetIP resolves host with the name servers in turn; the first that knows or denies the name decides. Names below
+// .local are asked of the neighbours (RFC 6762). IP literals are returned as they are.
 func (n *Network) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{addr}, nil
+	}
+	if isLocal(host) {
+		addrs, err := n.lookupLocal(ctx, network, host)
+		return n.order(addrs), err
 	}
 	if len(n.DNS) == 0 {
 		addrs, err := net.DefaultResolver.LookupNetIP(ctx, network, host)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,6 +25,7 @@ type watcher struct {
 	run              string
 	ours             func(index int, a netip.Addr) bool
 	log              *slog.Logger
+	advertised       advertised
 
 	reading sync.Mutex // one refresh at a time, so that none stores what is older
 	mu      sync.Mutex
@@ -54,7 +56,7 @@ func (w *watcher) start() error {
 
 func (w *watcher) subscribe() error {
 	s, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
-		unix.RTNLGRP_IPV6_IFINFO)
+		unix.RTNLGRP_IPV6_IFINFO, unix.RTNLGRP_ND_USEROPT)
 	if err != nil {
 		return err
 	}
@@ -69,14 +71,20 @@ func (w *watcher) subscribe() error {
 }
 
 // follow turns netlink messages into events. Their content does not matter, because everything is read again: that way an
-// overrun of the socket's buffer (ENOBUFS), which loses messages, does no harm.
+// overrun of the socket's buffer (ENOBUFS), which loses messages, does no harm. Only what routers say about names is in
+// messages alone; they say it again.
 func (w *watcher) follow(events chan<- struct{}) {
 	defer close(events)
 	for {
 		w.mu.Lock()
 		socket := w.socket
 		w.mu.Unlock()
-		_, _, err := socket.Receive()
+		messages, _, err := socket.Receive()
+		for _, m := range messages {
+			if m.Header.Type == unix.RTM_NEWNDUSEROPT {
+				w.advertised.message(m.Data, time.Now())
+			}
+		}
 		if errors.Is(err, os.ErrClosed) {
 			return
 		}
@@ -159,7 +167,9 @@ func (w *watcher) refresh() error {
 			l.Skip = filtered(l.Name, w.include, w.exclude)
 		}
 		l.Managed = managedBy(l, w.run, w.ours)
+		l.Router.DNS, l.Router.Domains = w.advertised.of(l.Index, time.Now())
 	}
+	w.advertised.forget(func(index int) bool { return slices.ContainsFunc(links, func(l Link) bool { return l.Index == index }) })
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if reflect.DeepEqual(links, w.links) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/xpu-sztp/ztp/dhcp"
@@ -25,7 +26,8 @@ const (
 const (
 	routerWait      = 2500 * time.Millisecond
 	routeWait       = 3 * time.Second
-	unannouncedWait = 10 * time.Second // for DHCPv6 where routers say nothing, or that there is none
+	silentWait      = 10 * time.Second // for DHCPv6 where routers say nothing
+	unannouncedWait = 4 * time.Second  // for DHCPv6 where they say that there is none
 )
 
 // attempt is one family on one interface in one round.
@@ -193,8 +195,33 @@ func (a *attempt) connect(ctx context.Context) (*Uplink, *link.Lease, error) {
 		u.Lease = lease
 		n.DNS, n.Domains = lease.DNS, lease.Domains
 	}
+	if router := a.router(); u.IPv6 { // what DHCPv6 said comes first (RFC 8106 §5.3.1)
+		n.DNS, n.Domains = union(n.DNS, router.DNS), union(n.Domains, router.Domains)
+	}
 	u.Network, u.Domains = n, n.Domains
 	return u, applied, nil
+}
+
+// router returns what routers have said by now.
+func (a *attempt) router() link.Router {
+	links, _ := a.System.Links()
+	for _, l := range links {
+		if l.Index == a.link.Index {
+			return l.Router
+		}
+	}
+	return link.Router{}
+}
+
+// union returns a and what b has besides.
+func union[T comparable](a, b []T) []T {
+	all := slices.Clone(a)
+	for _, v := range b {
+		if !slices.Contains(all, v) {
+			all = append(all, v)
+		}
+	}
+	return all
 }
 
 // leaseless says that there is a network although DHCP said nothing, and why it did not.
@@ -234,12 +261,16 @@ func (a *attempt) connect6(ctx context.Context) (*dhcp.Lease, *link.Lease, error
 		return a.inform(ctx, netip.Addr{})
 	}
 	router := a.listen(ctx)
-	asking := ctx
-	if a.silent = !router.Heard; !a.patient && !router.Managed && (a.silent || !router.Other) {
-		var cancel context.CancelFunc
-		asking, cancel = context.WithTimeout(ctx, unannouncedWait)
-		defer cancel()
+	a.silent = !router.Heard
+	wait := a.Timeout
+	switch {
+	case a.silent && !a.patient:
+		wait = silentWait
+	case !a.silent && !router.Managed && !router.Other:
+		wait = unannouncedWait
 	}
+	asking, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
 	if a.silent || router.Managed {
 		lease, applied, err := a.acquire(asking)
 		if err != nil {

@@ -16,6 +16,7 @@ const (
 	NoAddress reason.Code = "no-address"                 // the interface has no address of the family
 	NoOption  reason.Code = "no-bootstrap-server-option" // DHCP works but names no bootstrap server
 	NoServer  reason.Code = "no-server"                  // a list of servers is empty
+	NoRecord  reason.Code = "no-dns-record"              // DNS has nothing for this device
 )
 
 var errNoLink = &reason.Error{Code: NoLink, Msg: "no network interface that the agent may use has a carrier",
@@ -46,7 +47,7 @@ func (e *attemptError) Unwrap() error { return e.err }
 
 // telling orders codes by how much they help the person who looks for the fault: a network that works but lacks the option
 // tells more than a silent one.
-var telling = []reason.Code{dhcp.BadOption, NoOption, dhcp.NoLease, dhcp.NoAnswer, NoAddress, LinkLost}
+var telling = []reason.Code{dhcp.BadOption, NoOption, NoRecord, dhcp.NoLease, dhcp.NoAnswer, NoAddress, LinkLost}
 
 // maxTold bounds how many interfaces one message names.
 const maxTold = 8

@@ -1,0 +1,251 @@
+package source
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"github.com/xpu-sztp/ztp/artifacts"
+	"github.com/xpu-sztp/ztp/pkg/dns"
+	"github.com/xpu-sztp/ztp/pkg/link"
+	"github.com/xpu-sztp/ztp/pkg/reason"
+)
+
+// DNS finds artifacts and bootstrap servers in the domain name system (RFC 8572 §4.2): first what is there for this very
+// device, in a TXT record below its serial number, then servers for any device, in SRV records; each by multicast DNS and
+// then by the network's name servers. Its leads are never trusted, with or without DNSSEC.
+type DNS struct {
+	Serial string // of the device; a label of DNS, so one of more than 63 octets cannot be asked for
+	Random func() float64
+}
+
+var _ Finder = DNS{}
+
+// Asker asks for records. *link.Network is one.
+type Asker interface {
+	// Ask asks the network's name servers.
+	Ask(context.Context, dns.Name, dns.Type) ([]dns.Record, error)
+	// AskLink asks the neighbours by multicast DNS.
+	AskLink(context.Context, dns.Name, dns.Type) ([]dns.Record, error)
+}
+
+// Bounds of what one answer makes the agent do.
+const (
+	maxDomains   = 4
+	maxBundles   = 8
+	maxDNSServer = 32
+)
+
+// Name returns "dns".
+func (DNS) Name() string { return "dns" }
+
+// question is one of the places to ask, in the order of RFC 8572 §4.2.
+type question struct {
+	labels []string // before the domain
+	kind   dns.Type
+	domain string // "local" is asked of the neighbours
+}
+
+func (q question) source() string {
+	if q.domain == local {
+		return "mdns"
+	}
+	return "dns"
+}
+
+const local = "local"
+
+// Find asks one question after the other; what the device-specific ones led to was in vain when the others are asked.
+func (d DNS) Find(ctx context.Context, u *Uplink, visit func(Lead) error) error {
+	asker, ok := u.Network.(Asker)
+	if !ok {
+		return ErrNothing
+	}
+	var visits []error
+	var failures []string
+	for _, q := range d.questions(u.Domains) {
+		leads, err := d.ask(ctx, asker, q)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			failures = append(failures, fmt.Sprintf("%s: %v", q, err))
+		}
+		for _, l := range leads {
+			l.Interface, l.Network = u.Interface, u.Network
+			if err := visit(l); err == nil {
+				return nil
+			} else {
+				visits = append(visits, err)
+			}
+		}
+	}
+	if len(visits) > 0 {
+		return errors.Join(visits...)
+	}
+	return &reason.Error{Code: NoRecord, Msg: "no record for this device in DNS: " + strings.Join(failures, "; "),
+		Fix: "add a TXT record below the serial number or an SRV record _sztp._tcp to the domain that DHCP or routers name"}
+}
+
+// questions are all questions, in order.
+func (d DNS) questions(domains []string) []question {
+	places := append([]string{local}, slices.DeleteFunc(slices.Clone(domains[:min(len(domains), maxDomains)]), func(s string) bool {
+		return strings.EqualFold(strings.TrimSuffix(s, "."), local)
+	})...)
+	var list []question
+	if len(d.Serial) > 0 && len(d.Serial) <= 63 {
+		for _, p := range places {
+			list = append(list, question{[]string{d.Serial, "_sztp"}, dns.TXT, p})
+		}
+	}
+	for _, p := range places {
+		list = append(list, question{[]string{"_sztp", "_tcp"}, dns.SRV, p})
+	}
+	return list
+}
+
+func (q question) name() (dns.Name, error) {
+	domain, err := dns.ParseName(q.domain)
+	if err != nil {
+		return "", err
+	}
+	return domain.Below(q.labels...)
+}
+
+func (q question) String() string {
+	kind := "SRV"
+	if q.kind == dns.TXT {
+		kind = "TXT"
+	}
+	name, err := q.name()
+	if err != nil {
+		return kind + " in " + q.domain
+	}
+	return kind + " " + name.String()
+}
+
+// ask returns the leads that the answer to q holds.
+func (d DNS) ask(ctx context.Context, asker Asker, q question) ([]Lead, error) {
+	name, err := q.name()
+	if err != nil {
+		return nil, err
+	}
+	ask := asker.Ask
+	if q.domain == local {
+		ask = asker.AskLink
+	}
+	records, err := ask(ctx, name, q.kind)
+	switch {
+	case errors.Is(err, dns.ErrNoSuchName), errors.Is(err, dns.ErrNoData), errors.Is(err, dns.ErrNoAnswer):
+		return nil, errors.New("none")
+	case errors.Is(err, link.ErrNoNameServer):
+		return nil, errors.New("no name server")
+	case err != nil:
+		return nil, err
+	}
+	if q.kind == dns.SRV {
+		servers := d.servers(records)
+		if len(servers) == 0 {
+			return nil, errors.New("no usable server")
+		}
+		return []Lead{{Source: q.source(), Servers: servers}}, nil
+	}
+	var leads []Lead
+	for _, b := range bundles(records) {
+		leads = append(leads, Lead{Source: q.source(), Bundle: &b})
+	}
+	if len(leads) == 0 {
+		return nil, errors.New("no key ci")
+	}
+	return leads, nil
+}
+
+// servers orders SRV records as RFC 2782 demands: lower priorities first, and among equals at random, by weight.
+func (d DNS) servers(records []dns.Record) []artifacts.BootstrapServer {
+	random := d.Random
+	if random == nil {
+		random = rand.Float64
+	}
+	records = slices.DeleteFunc(slices.Clone(records), func(r dns.Record) bool {
+		return r.Target.IsRoot() || r.Target.Host() == "" || r.Port == 0
+	})
+	slices.SortStableFunc(records, func(a, b dns.Record) int {
+		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.Weight, b.Weight))
+	})
+	var servers []artifacts.BootstrapServer
+	for len(records) > 0 && len(servers) < maxDNSServer {
+		peers, sum := 0, 0
+		for peers < len(records) && records[peers].Priority == records[0].Priority {
+			sum += int(records[peers].Weight)
+			peers++
+		}
+		mark, i := int(random()*float64(sum+1)), 0
+		for below := int(records[0].Weight); below < mark && i+1 < peers; below += int(records[i].Weight) {
+			i++
+		}
+		servers = append(servers, artifacts.BootstrapServer{Address: records[i].Target.Host(), Port: records[i].Port})
+		records = slices.Delete(records, i, i+1)
+	}
+	return servers
+}
+
+// bundles reads TXT records. Each artifact may have a record of its own, so all records together make one bundle; where
+// neighbours contradict each other, each of the different values of ci is one.
+func bundles(records []dns.Record) []artifacts.Bundle {
+	values := map[string][][]byte{}
+	for _, r := range records {
+		for key, value := range pairs(r.Strings) {
+			if !slices.ContainsFunc(values[key], func(v []byte) bool { return string(v) == string(value) }) {
+				values[key] = append(values[key], value)
+			}
+		}
+	}
+	nth := func(key string, i int) []byte {
+		if len(values[key]) == 0 {
+			return nil
+		}
+		return values[key][min(i, len(values[key])-1)]
+	}
+	var list []artifacts.Bundle
+	for i, ci := range values["ci"] {
+		if i == maxBundles {
+			break
+		}
+		list = append(list, artifacts.Bundle{ConveyedInformation: ci, OwnerCertificate: nth("oc", i), OwnershipVoucher: nth("ov", i)})
+	}
+	return list
+}
+
+// pairs reads the character strings of one record as key=value pairs (RFC 6763 §6); other keys than ci, oc and ov are
+// ignored (RFC 8572 §4.2). A value longer than a character string goes on in the next ones. A string begins a new pair when
+// it looks like one and the string before it was not full, or when it begins as an artifact does.
+func pairs(texts []string) map[string][]byte {
+	found := map[string][]byte{}
+	key, full := "", false
+	for _, s := range texts {
+		name, value, ok := strings.Cut(s, "=")
+		name = strings.ToLower(name)
+		known := name == "ci" || name == "oc" || name == "ov"
+		if ok && isKey(name) && (!full || known && strings.HasPrefix(value, "\x30")) {
+			key = name
+			if _, twice := found[key]; twice || !known {
+				key = "" // only the first of several counts (RFC 6763 §6.4)
+			} else {
+				found[key] = []byte(value)
+			}
+		} else if key != "" {
+			found[key] = append(found[key], s...)
+		}
+		full = len(s) == 255
+	}
+	return found
+}
+
+// isKey reports whether s could be the key of a pair: up to nine printable characters.
+func isKey(s string) bool {
+	return len(s) > 0 && len(s) <= 9 && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
+}

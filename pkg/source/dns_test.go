@@ -1,0 +1,207 @@
+package source_test
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/xpu-sztp/ztp/artifacts"
+	"github.com/xpu-sztp/ztp/pkg/dns"
+	"github.com/xpu-sztp/ztp/pkg/reason"
+	"github.com/xpu-sztp/ztp/pkg/source"
+	"github.com/xpu-sztp/ztp/test/nettest"
+)
+
+// zone answers from memory, and remembers what it was asked. Names of neighbours begin with "mdns:".
+type zone struct {
+	records map[string][]dns.Record
+	asked   []string
+}
+
+func (z *zone) answer(how string, n dns.Name, t dns.Type) ([]dns.Record, error) {
+	question := fmt.Sprintf("%s%s %d", how, n, t)
+	z.asked = append(z.asked, question)
+	if r := z.records[question]; r != nil {
+		return r, nil
+	}
+	return nil, dns.ErrNoSuchName
+}
+
+func (z *zone) Ask(_ context.Context, n dns.Name, t dns.Type) ([]dns.Record, error) {
+	return z.answer("", n, t)
+}
+
+func (z *zone) AskLink(_ context.Context, n dns.Name, t dns.Type) ([]dns.Record, error) {
+	return z.answer("mdns:", n, t)
+}
+
+func (*zone) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) { return nil, nil }
+func (*zone) DialContext(context.Context, string, string) (net.Conn, error)     { return nil, nil }
+func text(texts ...string) dns.Record                                           { return dns.Record{Type: dns.TXT, Strings: texts} }
+func service(t *testing.T, priority, weight, port uint16, target string) dns.Record {
+	n, err := dns.ParseName(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dns.Record{Type: dns.SRV, Priority: priority, Weight: weight, Port: port, Target: n}
+}
+
+// TestDNSOrder asks all four questions in the order of RFC 8572 §4.2, each after what the one before it led to was in vain.
+func TestDNSOrder(t *testing.T) {
+	z := &zone{records: map[string][]dns.Record{
+		"mdns:SN1._sztp.local. 16":  {text("ci=0mdns")},
+		"SN1._sztp.lab.test. 16":    {text("ci=0unicast")},
+		"mdns:_sztp._tcp.local. 33": {service(t, 0, 0, 1, "bs.local")},
+		"_sztp._tcp.lab.test. 33":   {service(t, 0, 0, 2, "bs.lab.test")},
+	}}
+	var seen []string
+	visit := func(l source.Lead) error {
+		if l.Trusted || l.Interface != "eth0" || l.Network != source.Network(z) {
+			t.Errorf("lead %+v", l)
+		}
+		if l.Bundle != nil {
+			seen = append(seen, l.Source+" "+string(l.Bundle.ConveyedInformation))
+		} else {
+			seen = append(seen, fmt.Sprint(l.Source, " ", l.Servers[0].Address, " ", l.Servers[0].Port))
+		}
+		z.asked = append(z.asked, "visited")
+		return errors.New("in vain")
+	}
+	u := &source.Uplink{Interface: "eth0", Network: z, Domains: []string{"lab.test"}}
+	err := source.DNS{Serial: "SN1"}.Find(t.Context(), u, visit)
+	if want := []string{"mdns 0mdns", "dns 0unicast", "mdns bs.local 1", "dns bs.lab.test 2"}; !slices.Equal(seen, want) {
+		t.Errorf("visited %q", seen)
+	}
+	order := []string{"mdns:SN1._sztp.local. 16", "visited", "SN1._sztp.lab.test. 16", "visited", "mdns:_sztp._tcp.local. 33", "visited",
+		"_sztp._tcp.lab.test. 33", "visited"}
+	if diff := cmp.Diff(order, z.asked); diff != "" {
+		t.Error(diff)
+	}
+	if err == nil || strings.Count(err.Error(), "in vain") != 4 {
+		t.Errorf("%v", err)
+	}
+	z.asked = nil
+	if err := (source.DNS{Serial: "SN1"}).Find(t.Context(), u, func(source.Lead) error { return nil }); err != nil || len(z.asked) != 1 {
+		t.Errorf("after the first success: %v, %q", err, z.asked)
+	}
+	err = source.DNS{Serial: "SN2"}.Find(t.Context(), &source.Uplink{Network: &zone{}, Domains: []string{"lab.test"}}, visit)
+	if code, hint := reason.Of(err); code != source.NoRecord || hint == "" || !strings.Contains(err.Error(), "TXT SN2._sztp.lab.test.: none") {
+		t.Errorf("%q %q %v", code, hint, err)
+	}
+	if err := (source.DNS{}).Find(t.Context(), &source.Uplink{Network: source.System{}}, visit); !errors.Is(err, source.ErrNothing) {
+		t.Error(err)
+	}
+}
+
+// TestSerialAsLabel asks for serial numbers with dots as one label, and not for those that no label can hold.
+func TestSerialAsLabel(t *testing.T) {
+	for serial, want := range map[string]string{"A.1": `mdns:A\.1._sztp.local. 16`, strings.Repeat("x", 64): "mdns:_sztp._tcp.local. 33", "": "mdns:_sztp._tcp.local. 33"} {
+		z := &zone{}
+		source.DNS{Serial: serial}.Find(t.Context(), &source.Uplink{Network: z}, nil)
+		if z.asked[0] != want {
+			t.Errorf("%s: asked %q", serial, z.asked)
+		}
+	}
+}
+
+func TestTXTArtifacts(t *testing.T) {
+	long := "0" + strings.Repeat("\x00=x", 200)
+	chunks := func(key, value string) (texts []string) {
+		for value = key + "=" + value; value != ""; {
+			n := min(len(value), 255)
+			texts, value = append(texts, value[:n]), value[n:]
+		}
+		return texts
+	}
+	tests := []struct {
+		name    string
+		records []dns.Record
+		want    []artifacts.Bundle
+	}{
+		{"three-records", []dns.Record{text(chunks("ov", long)...), text(chunks("ci", long)...), text("oc=0c")},
+			[]artifacts.Bundle{{ConveyedInformation: []byte(long), OwnerCertificate: []byte("0c"), OwnershipVoucher: []byte(long)}}},
+		{"one-record", []dns.Record{text(slices.Concat(chunks("ci", long), chunks("oc", long), []string{"ov=0v"})...)},
+			[]artifacts.Bundle{{ConveyedInformation: []byte(long), OwnerCertificate: []byte(long), OwnershipVoucher: []byte("0v")}}},
+		{"unsigned", []dns.Record{text("ci=0c")}, []artifacts.Bundle{{ConveyedInformation: []byte("0c")}}},
+		{"key-in-capitals", []dns.Record{text("CI=0c")}, []artifacts.Bundle{{ConveyedInformation: []byte("0c")}}},
+		{"other-keys", []dns.Record{text("foo=bar", "ci=0c", "x", "v=1"), text("foo=bar")}, []artifacts.Bundle{{ConveyedInformation: []byte("0cx")}}},
+		{"first-of-two", []dns.Record{text("ci=0c", "ci=0d")}, []artifacts.Bundle{{ConveyedInformation: []byte("0c")}}},
+		{"neighbours-contradict", []dns.Record{text("ci=0a"), text("ci=0b"), text("ci=0a")},
+			[]artifacts.Bundle{{ConveyedInformation: []byte("0a")}, {ConveyedInformation: []byte("0b")}}},
+		{"no-ci", []dns.Record{text("oc=0c", "ov=0v")}, nil},
+		{"no-value", []dns.Record{text("ci")}, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			z := &zone{records: map[string][]dns.Record{"mdns:SN1._sztp.local. 16": tt.records}}
+			var got []artifacts.Bundle
+			source.DNS{Serial: "SN1"}.Find(t.Context(), &source.Uplink{Network: z}, func(l source.Lead) error {
+				got = append(got, *l.Bundle)
+				return errors.New("in vain")
+			})
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestSRVOrder(t *testing.T) {
+	root := dns.Record{Type: dns.SRV, Port: 443, Target: "\x00"}
+	records := []dns.Record{service(t, 20, 0, 1, "late"), service(t, 10, 1, 2, "light"), root, service(t, 10, 9, 3, "heavy"),
+		service(t, 5, 0, 4, "first."), service(t, 1, 0, 5, "not a host")}
+	for random, want := range map[float64]string{0: "first:4 light:2 heavy:3 late:1", 0.99: "first:4 heavy:3 light:2 late:1", 0.15: "first:4 light:2 heavy:3 late:1",
+		0.3: "first:4 heavy:3 light:2 late:1"} {
+		z := &zone{records: map[string][]dns.Record{"mdns:_sztp._tcp.local. 33": records}}
+		var got []string
+		source.DNS{Random: func() float64 { return random }}.Find(t.Context(), &source.Uplink{Network: z}, func(l source.Lead) error {
+			for _, s := range l.Servers {
+				got = append(got, fmt.Sprintf("%s:%d", s.Address, s.Port))
+			}
+			return nil
+		})
+		if strings.Join(got, " ") != want {
+			t.Errorf("%v: %q, want %q", random, got, want)
+		}
+	}
+}
+
+// TestDNSWithDnsmasq finds a large TXT record, which comes by TCP, and servers by SRV records.
+func TestDNSWithDnsmasq(t *testing.T) {
+	ci := "0" + strings.Repeat("\x00=x", 1000)
+	var rdata []byte
+	for value := "ci=" + ci; value != ""; {
+		n := min(len(value), 255)
+		rdata = append(append(rdata, byte(n)), value[:n]...)
+		value = value[n:]
+	}
+	n := nettest.NewNetwork(t, nil, "192.0.2.1/24")
+	log := n.Dnsmasq(t, "dhcp-range=192.0.2.50,192.0.2.60,1h", "domain=lab.test", "local=/test/", "address=/bs.lab.test/192.0.2.1",
+		"dns-rr=SN1._sztp.lab.test,16,"+hex.EncodeToString(rdata), "srv-host=_sztp._tcp.lab.test,bs.lab.test,8443")
+	serve(t, n, "192.0.2.1:8443")
+	r := newRig(t, 20*time.Second, n)
+	r.Finders = []source.Finder{source.DNS{Serial: "SN1"}}
+	var seen []string
+	err := discover(t, r, func(ctx context.Context, l source.Lead) error {
+		seen = append(seen, l.Source)
+		if l.Bundle != nil {
+			if string(l.Bundle.ConveyedInformation) != ci {
+				t.Errorf("%d octets", len(l.Bundle.ConveyedInformation))
+			}
+			return errors.New("in vain")
+		}
+		return reach(ctx, l)
+	})
+	if err != nil || !slices.Equal(seen, []string{"dns", "dns"}) {
+		t.Errorf("%v, %q\n%s", err, seen, log)
+	}
+}
