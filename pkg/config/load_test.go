@@ -76,14 +76,14 @@ func TestShippedFileEqualsDefaults(t *testing.T) {
 	}
 }
 
-// TestMistakesAreToldTogether: nobody wants to restart the daemon once for each of them.
 // TestLocalSourcesComeFirst: who is near is asked before who is far away (RFC 8572 §9.7).
 func TestLocalSourcesComeFirst(t *testing.T) {
-	if diff := cmp.Diff([]string{"dhcp", "well-known"}, config.Default().Discovery.Sources); diff != "" {
+	if diff := cmp.Diff([]string{"dhcp", "dns", "well-known"}, config.Default().Discovery.Sources); diff != "" {
 		t.Error(diff)
 	}
 }
 
+// TestMistakesAreToldTogether: nobody wants to restart the daemon once for each of them.
 func TestMistakesAreToldTogether(t *testing.T) {
 	root := write(t, map[string]string{
 		config.AdminFile:              "[identity]\ntmp = \"x\"\n[nonsense]\na = 1\nb = 2\n[trust]\nclock = \"maybe\"\n",

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	mathrand "math/rand/v2"
 	"time"
 
 	"github.com/xpu-sztp/ztp/artifacts"
@@ -78,7 +79,7 @@ func finders(cfg *config.Config, plan leads, serial string) (list []source.Finde
 	for _, name := range cfg.Discovery.Sources {
 		switch {
 		case name == "dns":
-			list = append(list, source.DNS{Serial: serial})
+			list = append(list, source.DNS{Serial: serial, Random: mathrand.Float64})
 		case name == "dhcp":
 			list = append(list, source.DHCP{})
 		case len(plan.wellKnown) > 0 || len(cfg.Discovery.Sources) == 1: // a lone empty source has to say so

@@ -2,12 +2,12 @@ package dns
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
+		"net"
 	"slices"
 	"time"
 )
@@ -22,6 +22,13 @@ var (
 
 // Dial connects to a name server; network is "udp" or "tcp".
 type Dial func(ctx context.Context, network string) (net.Conn, error)
+
+// transaction returns an id that who cannot see the question cannot guess.
+func transaction() uint16 {
+	var b [2]byte
+	rand.Read(b[:]) // never fails
+	return binary.BigEndian.Uint16(b[:])
+}
 
 // Times of asking. A name server that has to ask others first may take seconds.
 const (
@@ -57,7 +64,7 @@ func askUDP(ctx context.Context, dial Dial, q question, extended bool) (*message
 	buf := make([]byte, 4096)
 	var failure error
 	for range udpTries {
-		id := uint16(rand.Uint32())
+		id := transaction()
 		if _, err := conn.Write(query(id, q, true, extended)); err != nil {
 			return nil, err
 		}
@@ -92,7 +99,7 @@ func askTCP(ctx context.Context, dial Dial, q question) (*message, error) {
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
-	id := uint16(rand.Uint32())
+	id := transaction()
 	b := query(id, q, true, true)
 	if _, err := conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...)); err != nil {
 		return nil, err
@@ -174,7 +181,7 @@ func AskLink(ctx context.Context, conn Packets, name Name, t Type) ([]Record, er
 	var found []Record
 	buf := make([]byte, 9000) // RFC 6762 §17
 	for _, wait := range linkTries {
-		id := uint16(rand.Uint32())
+		id := transaction()
 		if _, err := conn.WriteTo(query(id, q, false, false), conn.Group); err != nil {
 			return nil, err
 		}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 
@@ -20,7 +19,7 @@ import (
 // then by the network's name servers. Its leads are never trusted, with or without DNSSEC.
 type DNS struct {
 	Serial string // of the device; a label of DNS, so one of more than 63 octets cannot be asked for
-	Random func() float64
+	Random func() float64 // at least 0 and below 1; chooses among equal SRV records
 }
 
 var _ Finder = DNS{}
@@ -166,10 +165,6 @@ func (d DNS) ask(ctx context.Context, asker Asker, q question) ([]Lead, error) {
 
 // servers orders SRV records as RFC 2782 demands: lower priorities first, and among equals at random, by weight.
 func (d DNS) servers(records []dns.Record) []artifacts.BootstrapServer {
-	random := d.Random
-	if random == nil {
-		random = rand.Float64
-	}
 	records = slices.DeleteFunc(slices.Clone(records), func(r dns.Record) bool {
 		return r.Target.IsRoot() || r.Target.Host() == "" || r.Port == 0
 	})
@@ -183,7 +178,7 @@ func (d DNS) servers(records []dns.Record) []artifacts.BootstrapServer {
 			sum += int(records[peers].Weight)
 			peers++
 		}
-		mark, i := int(random()*float64(sum+1)), 0
+		mark, i := int(d.Random()*float64(sum+1)), 0
 		for below := int(records[0].Weight); below < mark && i+1 < peers; below += int(records[i].Weight) {
 			i++
 		}

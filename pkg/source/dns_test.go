@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -77,7 +78,7 @@ func TestDNSOrder(t *testing.T) {
 		return errors.New("in vain")
 	}
 	u := &source.Uplink{Interface: "eth0", Network: z, Domains: []string{"lab.test"}}
-	err := source.DNS{Serial: "SN1"}.Find(t.Context(), u, visit)
+	err := source.DNS{Serial: "SN1", Random: rand.Float64}.Find(t.Context(), u, visit)
 	if want := []string{"mdns 0mdns", "dns 0unicast", "mdns bs.local 1", "dns bs.lab.test 2"}; !slices.Equal(seen, want) {
 		t.Errorf("visited %q", seen)
 	}
@@ -90,7 +91,7 @@ func TestDNSOrder(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	z.asked = nil
-	if err := (source.DNS{Serial: "SN1"}).Find(t.Context(), u, func(source.Lead) error { return nil }); err != nil || len(z.asked) != 1 {
+	if err := (source.DNS{Serial: "SN1", Random: rand.Float64}).Find(t.Context(), u, func(source.Lead) error { return nil }); err != nil || len(z.asked) != 1 {
 		t.Errorf("after the first success: %v, %q", err, z.asked)
 	}
 	err = source.DNS{Serial: "SN2"}.Find(t.Context(), &source.Uplink{Network: &zone{}, Domains: []string{"lab.test"}}, visit)
@@ -144,7 +145,7 @@ func TestTXTArtifacts(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			z := &zone{records: map[string][]dns.Record{"mdns:SN1._sztp.local. 16": tt.records}}
 			var got []artifacts.Bundle
-			source.DNS{Serial: "SN1"}.Find(t.Context(), &source.Uplink{Network: z}, func(l source.Lead) error {
+			source.DNS{Serial: "SN1", Random: rand.Float64}.Find(t.Context(), &source.Uplink{Network: z}, func(l source.Lead) error {
 				got = append(got, *l.Bundle)
 				return errors.New("in vain")
 			})
@@ -189,7 +190,7 @@ func TestDNSWithDnsmasq(t *testing.T) {
 		"dns-rr=SN1._sztp.lab.test,16,"+hex.EncodeToString(rdata), "srv-host=_sztp._tcp.lab.test,bs.lab.test,8443")
 	serve(t, n, "192.0.2.1:8443")
 	r := newRig(t, 20*time.Second, n)
-	r.Finders = []source.Finder{source.DNS{Serial: "SN1"}}
+	r.Finders = []source.Finder{source.DNS{Serial: "SN1", Random: rand.Float64}}
 	var seen []string
 	err := discover(t, r, func(ctx context.Context, l source.Lead) error {
 		seen = append(seen, l.Source)
