@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-		"net"
+	"net"
 	"slices"
 	"time"
 )

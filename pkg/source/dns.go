@@ -18,7 +18,7 @@ import (
 // device, in a TXT record below its serial number, then servers for any device, in SRV records; each by multicast DNS and
 // then by the network's name servers. Its leads are never trusted, with or without DNSSEC.
 type DNS struct {
-	Serial string // of the device; a label of DNS, so one of more than 63 octets cannot be asked for
+	Serial string         // of the device; a label of DNS, so one of more than 63 octets cannot be asked for
 	Random func() float64 // at least 0 and below 1; chooses among equal SRV records
 }
 
