@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -66,7 +67,7 @@ func askUDP(ctx context.Context, dial Dial, q question, extended bool) (*message
 	for range udpTries {
 		id := transaction()
 		if _, err := conn.Write(query(id, q, true, extended)); err != nil {
-			return nil, err
+			return nil, cmp.Or(ctx.Err(), err)
 		}
 		conn.SetReadDeadline(time.Now().Add(udpWait))
 		for {
@@ -102,15 +103,15 @@ func askTCP(ctx context.Context, dial Dial, q question) (*message, error) {
 	id := transaction()
 	b := query(id, q, true, true)
 	if _, err := conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...)); err != nil {
-		return nil, err
+		return nil, cmp.Or(ctx.Err(), err)
 	}
 	size := make([]byte, 2)
 	if _, err := io.ReadFull(conn, size); err != nil {
-		return nil, err
+		return nil, cmp.Or(ctx.Err(), err)
 	}
 	answer := make([]byte, binary.BigEndian.Uint16(size))
 	if _, err := io.ReadFull(conn, answer); err != nil {
-		return nil, err
+		return nil, cmp.Or(ctx.Err(), err)
 	}
 	m, err := parse(answer)
 	if err != nil {

@@ -47,7 +47,7 @@ func (e *attemptError) Unwrap() error { return e.err }
 
 // telling orders codes by how much they help the person who looks for the fault: a network that works but lacks the option
 // tells more than a silent one.
-var telling = []reason.Code{dhcp.BadOption, NoOption, NoRecord, dhcp.NoLease, dhcp.NoAnswer, NoAddress, LinkLost}
+var telling = []reason.Code{NoServer, dhcp.BadOption, NoOption, NoRecord, dhcp.NoLease, dhcp.NoAnswer, NoAddress, LinkLost}
 
 // maxTold bounds how many interfaces one message names.
 const maxTold = 8
