@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/xpu-sztp/ztp/artifacts/cms"
@@ -27,21 +28,16 @@ type pathQuery struct {
 // verify returns every path, leaf first. Without an accurate clock certificates do not expire (RFC 8572 §9.1). The error
 // wraps errPeriod when only the time is wrong.
 func (q pathQuery) verify(clock Clock) ([][]*x509.Certificate, error) {
-	if !clock.Accurate() {
-		return q.ageless()
+	paths, err := q.ageless()
+	if err != nil || !clock.Accurate() {
+		return paths, err
 	}
-	now := clock.Now
-	if now.IsZero() {
-		now = time.Unix(0, 0) // crypto/x509 takes the zero time to mean its own clock
+	// One search does for both answers; a second for the time would double what a sender can make us do.
+	timely := slices.DeleteFunc(slices.Clone(paths), func(p []*x509.Certificate) bool { return outsidePeriod(p, clock.Now) != nil })
+	if len(timely) == 0 {
+		return nil, outsidePeriod(paths[0], clock.Now)
 	}
-	paths, err := q.at(now)
-	if err == nil {
-		return paths, nil
-	}
-	if paths, agelessErr := q.ageless(); agelessErr == nil {
-		return nil, outsidePeriod(paths[0], now)
-	}
-	return nil, err
+	return timely, nil
 }
 
 func (q pathQuery) at(now time.Time) ([][]*x509.Certificate, error) {
@@ -103,6 +99,7 @@ func (q pathQuery) ageless() ([][]*x509.Certificate, error) {
 	return paths, err
 }
 
+// outsidePeriod says which certificate of path does not hold at this time, if one does not.
 func outsidePeriod(path []*x509.Certificate, now time.Time) error {
 	for _, c := range path {
 		if now.Before(c.NotBefore) || now.After(c.NotAfter) {
@@ -110,7 +107,7 @@ func outsidePeriod(path []*x509.Certificate, now time.Time) error {
 				subject(c), errPeriod, stamp(c.NotBefore), stamp(c.NotAfter), stamp(now))
 		}
 	}
-	return errPeriod
+	return nil
 }
 
 // weakKey refuses keys below the strength that is asked of signatures.
@@ -141,6 +138,28 @@ func otherKey(path []*x509.Certificate) error {
 		}
 	}
 	return nil
+}
+
+// maxKinships bounds how often certificates of one message may name one another as issuers. A chain does so once for each
+// of its certificates but the last. Who is really the issuer takes a signature to find out, which is milliseconds on some
+// curves, and among certificates of one name everybody could be everybody's.
+const maxKinships = 8
+
+// untangled refuses certificates among which to look for paths would take too long.
+func untangled(certs []*x509.Certificate) *Error {
+	kinships := 0
+	for i, child := range certs {
+		for j, parent := range certs {
+			if i != j && bytes.Equal(child.RawIssuer, parent.RawSubject) {
+				kinships++
+			}
+		}
+	}
+	if kinships <= maxKinships {
+		return nil
+	}
+	return refuse(CodeTooLarge, fmt.Sprintf("its %d certificates name one another as issuers %d times, at most %d",
+		len(certs), kinships, maxKinships), "put in the certificates of one path only", nil)
 }
 
 // selfSigned reports whether c was signed with its own key.

@@ -51,6 +51,9 @@ func parseTrustAnchor(der []byte, lenient bool) (anchor TrustAnchor, warning str
 	if !message.Signed.Degenerate() {
 		warning = "the trust anchor is signed, which has no meaning"
 	}
+	if refusal := untangled(message.Signed.Certificates); refusal != nil {
+		return anchor, "", refusal
+	}
 	if anchor.Chain, err = singleChain(message.Signed.Certificates); err != nil {
 		return anchor, "", refuse(CodeAnchorMalformed, "the trust anchor is not one chain with a self-signed root", fix, err)
 	}

@@ -152,16 +152,22 @@ func (v *validation) open(der []byte, malformed Code, plausible func(*cms.Messag
 			return nil, "", refuse(malformed, "signed as PKCS #7 did before CMS: the content is no OCTET STRING",
 				"make it with a CMS tool such as `openssl cms`, or let the device decode leniently", nil)
 		}
-		return m, "", nil
+	} else {
+		encrypted = "encrypted, "
+		m, err = v.device.open(m.Enveloped, malformed)
+		if err == nil && (!plausible(m) || v.outdated(m)) {
+			err = unreadable()
+		}
+		if err != nil {
+			return nil, "", err
+		}
 	}
-	m, err = v.device.open(m.Enveloped, malformed)
-	if err == nil && (!plausible(m) || v.outdated(m)) {
-		err = unreadable()
+	if m.Signed != nil {
+		if refusal := untangled(m.Signed.Certificates); refusal != nil {
+			return nil, "", refusal
+		}
 	}
-	if err != nil {
-		return nil, "", err
-	}
-	return m, "encrypted, ", nil
+	return m, encrypted, nil
 }
 
 // Open decrypts e with a key of the device. Nothing about what is inside was verified. Errors are *Error; whether the key, the
