@@ -200,6 +200,36 @@ func TestServerGoneBetweenRequests(t *testing.T) {
 	wantCode(t, s.ReportProgress(t.Context(), progress.Report{Type: progress.Informational}), restconf.CodeConnectFailed)
 }
 
+// A server that does not read JSON may end the connection before it reads XML.
+func TestServerGoneBetweenEncodings(t *testing.T) {
+	l := newLab(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.Header.Get("Content-Type") {
+		case "application/yang-data+json":
+			w.WriteHeader(http.StatusUnsupportedMediaType)
+		case "application/yang-data+xml":
+			panic(http.ErrAbortHandler)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+	_, err := connect(t, l.options).GetBootstrappingData(t.Context(), restconf.Input{})
+	wantCode(t, err, restconf.CodeConnectionLost)
+}
+
+// Requests say how long they are: servers that take no chunks exist. A reply may say that it is as it is.
+func TestPlainBodies(t *testing.T) {
+	l := newLab(t, func(w http.ResponseWriter, r *http.Request) {
+		if body, _ := io.ReadAll(r.Body); r.ContentLength != int64(len(body)) || len(r.TransferEncoding) > 0 {
+			t.Errorf("%s: length %d of %d bytes, encoding %q", r.URL.Path, r.ContentLength, len(body), r.TransferEncoding)
+		}
+		w.Header().Set("Content-Encoding", "identity")
+		good(w, r)
+	})
+	if _, err := connect(t, l.options).GetBootstrappingData(t.Context(), restconf.Input{}); err != nil {
+		t.Error(err)
+	}
+}
+
 // A server that drops the connection in the middle of its reply refused nothing.
 func TestResetInTheMiddle(t *testing.T) {
 	l := newLab(t, func(w http.ResponseWriter, r *http.Request) {
