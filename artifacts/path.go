@@ -63,6 +63,9 @@ func (q pathQuery) at(now time.Time) ([][]*x509.Certificate, error) {
 			err = otherKey(p)
 		}
 		if err == nil {
+			err = endEntity(p)
+		}
+		if err == nil {
 			sound = append(sound, p)
 		}
 	}
@@ -160,6 +163,16 @@ func untangled(certs []*x509.Certificate) *Error {
 	}
 	return refuse(CodeTooLarge, fmt.Sprintf("its %d certificates name one another as issuers %d times, at most %d",
 		len(certs), kinships, maxKinships), "put in the certificates of one path only", nil)
+}
+
+// endEntity refuses a path from an anchor that another authority issued without saying that it may issue others, as certificates
+// before version 3 cannot (RFC 5280 §4.2.1.9). crypto/x509 asks that of intermediates, and of anchors of version 3 only.
+func endEntity(path []*x509.Certificate) error {
+	anchor := path[len(path)-1]
+	if len(path) > 1 && anchor.Version < 3 && !selfSigned(anchor) {
+		return fmt.Errorf("certificate of %s, of version %d, is neither self-signed nor an authority's", subject(anchor), anchor.Version)
+	}
+	return nil
 }
 
 // selfSigned reports whether c was signed with its own key.

@@ -133,6 +133,9 @@ func AuthenticateServer(chain []*x509.Certificate, host string, anchors []TrustA
 	if err != nil {
 		return nil, err
 	}
+	if err := matchUsage(chain[0]); err != nil {
+		return nil, err
+	}
 	if err := matchName(chain[0], host); err != nil {
 		return nil, err
 	}
@@ -175,6 +178,20 @@ func anchored(chain []*x509.Certificate, anchors []TrustAnchor, clock Clock) (*x
 		}
 	}
 	return nil, refusal
+}
+
+// matchUsage refuses a key that is for none of what TLS servers do with theirs (RFC 5280 §4.2.1.12).
+func matchUsage(leaf *x509.Certificate) error {
+	const usages = x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment | x509.KeyUsageKeyAgreement
+	if leaf.KeyUsage == 0 || leaf.KeyUsage&usages != 0 {
+		return nil
+	}
+	return &Error{
+		Code: CodeServerUntrusted,
+		Step: StepServerCertificate,
+		Msg:  fmt.Sprintf("the key usage of certificate %s is not that of a TLS server", subject(leaf)),
+		Fix:  "issue the server's certificate with key usage digitalSignature",
+	}
 }
 
 // matchName holds the certificate's subject alternative names against host; the common name is not looked at.

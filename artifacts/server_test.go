@@ -28,6 +28,8 @@ func TestAuthenticateServer(t *testing.T) {
 	leaf := w.server(w.tlsCA, "DNS:bs1.example.net")
 	sibling := w.server(w.tlsSibling, "DNS:bs1.example.net")
 	client := w.Issue(w.tlsCA, "/CN=client", "extendedKeyUsage=clientAuth", "subjectAltName=DNS:bs1.example.net")
+	archivist := w.Issue(w.tlsCA, "/CN=archive", "keyUsage=critical,nonRepudiation", "extendedKeyUsage=serverAuth",
+		"subjectAltName=DNS:bs1.example.net")
 	selfSigned := w.server(nil, "DNS:bs1.example.net")
 	anchor := func(list ...*opensslpki.Entity) []artifacts.TrustAnchor {
 		certs := w.chain(list...)
@@ -63,6 +65,7 @@ func TestAuthenticateServer(t *testing.T) {
 		"half-an-anchor":              {entities{leaf, w.tlsCA, w.tlsRoot}, []artifacts.TrustAnchor{{Lowest: w.tlsRoot.Certificate}, {Chain: w.chain(w.tlsRoot)}}, rtc, artifacts.CodeServerUntrusted},
 		"no-certificate":              {nil, plain(w.tlsRoot), rtc, artifacts.CodeServerUntrusted},
 		"client-certificate":          {entities{client, w.tlsCA}, plain(w.tlsRoot), rtc, artifacts.CodeServerUntrusted},
+		"key-for-other-usage":         {entities{archivist, w.tlsCA}, plain(w.tlsRoot), rtc, artifacts.CodeServerUntrusted},
 		"self-signed-stranger":        {entities{selfSigned}, plain(w.tlsRoot), rtc, artifacts.CodeServerUntrusted},
 		"expired":                     {entities{leaf}, plain(w.tlsCA), artifacts.Clock{Now: expired, Confidence: artifacts.ClockRTC}, artifacts.CodeServerExpired},
 		"expired-and-a-stranger":      {entities{leaf}, plain(w.tlsCA, w.strayRoot), artifacts.Clock{Now: expired, Confidence: artifacts.ClockRTC}, artifacts.CodeServerExpired},
