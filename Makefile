@@ -13,6 +13,7 @@ SMALL    := -gcflags=all=-l -gcflags=runtime/...=
 bin/ztp-linux-%: LDFLAGS += -funcalign=16
 HOSTARCH := $(shell go env GOARCH)
 FUZZTIME ?= 10s
+DIR      ?= fixtures
 
 # Debian keeps the servers that tests start in a folder that users do not have in their path.
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -51,6 +52,10 @@ bench: setup-test build ## measure sizes, times, memory and TPM signatures
 .PHONY: fuzz
 fuzz: setup-test ## fuzz every decoder of network bytes for FUZZTIME each
 	scripts/fuzz $(FUZZTIME) $(TAGS)
+
+.PHONY: fixtures
+fixtures: setup-test ## write artifacts, right and wrong ones, into DIR for use by others (DIR=fixtures)
+	scripts/fixtures/make $(DIR)
 
 .PHONY: clean
 clean: ## remove what was built

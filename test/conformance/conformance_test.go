@@ -54,7 +54,8 @@ func TestTableIsComplete(t *testing.T) {
 }
 
 // TestNamedTestsExist looks for every proof in the sources: the test function by its name, each part of a subtest's
-// name as a string in the package or as a script below its testdata. `make conformance` finds out whether they pass.
+// name as a string in the package, as a script below its testdata or as a line of its tables. `make conformance` finds out
+// whether they pass.
 func TestNamedTestsExist(t *testing.T) {
 	packages := map[string]*sources{}
 	for _, r := range table(t) {
@@ -62,6 +63,9 @@ func TestNamedTestsExist(t *testing.T) {
 			pkg := packages[proof.Package]
 			if pkg == nil {
 				pkg = load(t, filepath.Join("..", "..", proof.Package))
+				if proof.Package == "test/fixtures" {
+					pkg.readTables(t, "../../scripts/fixtures/forms", "../../scripts/fixtures/faults")
+				}
 				packages[proof.Package] = pkg
 			}
 			parts := strings.Split(proof.Test, "/")
@@ -129,6 +133,21 @@ func (s *sources) read(path string) error {
 		return true
 	})
 	return nil
+}
+
+// readTables takes the first word of each line for the name of a subtest.
+func (s *sources) readTables(t *testing.T, files ...string) {
+	t.Helper()
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			name, _, _ := strings.Cut(line, " ")
+			s.names[name] = true
+		}
+	}
 }
 
 func TestParse(t *testing.T) {
