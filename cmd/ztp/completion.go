@@ -1,27 +1,23 @@
 package main
 
 import (
-	"fmt"
+	"context"
+	"io"
+	"strings"
 
-	"github.com/spf13/cobra"
+	"github.com/xpu-sztp/ztp/cmd/internal/command"
 )
 
-func (a *app) completion() *cobra.Command {
-	return &cobra.Command{
-		Use:       "completion SHELL",
-		Short:     "Print the completion script for a shell: bash, zsh or fish",
-		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
-		ValidArgs: []string{"bash", "zsh", "fish"},
-		RunE: a.do(func(cmd *cobra.Command, args []string) error {
-			switch root := cmd.Root(); args[0] {
-			case "bash":
-				return root.GenBashCompletionV2(a.out, true)
-			case "zsh":
-				return root.GenZshCompletion(a.out)
-			case "fish":
-				return root.GenFishCompletion(a.out, true)
-			}
-			return fmt.Errorf("no completion for %s", args[0])
-		}),
+func (a *app) completion() *command.Command {
+	return &command.Command{
+		Name:  "completion",
+		Short: "Print the completion script for a shell: bash, zsh or fish",
+		Arg:   command.Argument(strings.Join(command.Shells(), "|")),
+		Min:   1,
+		Max:   1,
+		Run: func(_ context.Context, args []string) error {
+			_, err := io.WriteString(a.out, command.CompletionScript("ztp", args[0]))
+			return err
+		},
 	}
 }

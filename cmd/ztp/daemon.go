@@ -1,24 +1,28 @@
 package main
 
 import (
-	"github.com/spf13/cobra"
+	"context"
 
+	"github.com/xpu-sztp/ztp/cmd/internal/command"
 	"github.com/xpu-sztp/ztp/pkg/daemon"
 )
 
-func (a *app) daemon() *cobra.Command {
-	return &cobra.Command{
-		Use:   "daemon",
+func (a *app) daemon() *command.Command {
+	return &command.Command{
+		Name:  "daemon",
 		Short: "Provision the device; this is what the unit runs",
 		Long: "Provision the device: look for a bootstrap server until one has provisioned it. Ends at once on a device that is\n" +
-			"disabled or provisioned.\n\n" +
-			"Exit status: 0 when there is nothing (more) to do, 78 when the configuration is invalid, 69 on any other error.",
-		Args: cobra.NoArgs,
-		RunE: a.do(func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := untilStopped(cmd.Context())
+			"disabled or provisioned.",
+		Exit: []command.Entry{
+			{Term: "0", Text: "there is nothing (more) to do"},
+			{Term: "69", Text: "any error but that of the configuration"},
+			{Term: "78", Text: "the configuration is invalid"},
+		},
+		Run: func(ctx context.Context, _ []string) error {
+			ctx, stop := untilStopped(ctx)
 			defer stop()
 			_, err := daemon.Run(ctx, a.daemonOptions())
 			return err
-		}),
+		},
 	}
 }

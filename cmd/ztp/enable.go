@@ -1,22 +1,22 @@
 package main
 
 import (
-	"github.com/spf13/cobra"
+	"context"
 
+	"github.com/xpu-sztp/ztp/cmd/internal/command"
 	"github.com/xpu-sztp/ztp/pkg/daemon"
 )
 
-func (a *app) enable() *cobra.Command {
-	return &cobra.Command{
-		Use:   "enable",
+func (a *app) enable() *command.Command {
+	return &command.Command{
+		Name:  "enable",
 		Short: "Let the device provision itself, now and at every boot until it succeeds",
-		Args:  cobra.NoArgs,
-		RunE: a.do(func(cmd *cobra.Command, _ []string) error {
+		Run: func(ctx context.Context, _ []string) error {
 			control, err := daemon.NewControl(a.root)
 			if err != nil {
 				return err
 			}
-			return control.Enable(cmd.Context())
-		}),
+			return control.Enable(ctx)
+		},
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -11,8 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
+	"github.com/xpu-sztp/ztp/cmd/internal/command"
 	"github.com/xpu-sztp/ztp/pkg/agent"
 	"github.com/xpu-sztp/ztp/pkg/config"
 	"github.com/xpu-sztp/ztp/pkg/daemon"
@@ -21,18 +21,15 @@ import (
 	"github.com/xpu-sztp/ztp/tpm"
 )
 
-func (a *app) identity() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "identity",
-		Short: "Show the device's identity, or give it one in the factory",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return fmt.Errorf("%s needs a command", cmd.CommandPath()) },
-	}
+func (a *app) identity() *command.Command {
 	var path string
-	cmd.PersistentFlags().StringVar(&path, "tpm", "",
-		"the TPM, a device node or unix:/PATH below --root, instead of the configured one")
-	cmd.AddCommand(a.showIdentity(&path), a.requestCertificate(&path), a.installCertificate(&path))
-	return cmd
+	return &command.Command{
+		Name:  "identity",
+		Short: "Show the device's identity, or give it one in the factory",
+		Flags: []command.Flag{{Name: "tpm", Arg: "PATH", Text: &path, Inherited: true,
+			Usage: "the TPM, a device node or unix:/PATH below --root, instead of the configured one"}},
+		Commands: []*command.Command{a.showIdentity(&path), a.requestCertificate(&path), a.installCertificate(&path)},
+	}
 }
 
 // identityOptions are those of the configuration, with another TPM if one is named.
@@ -52,22 +49,29 @@ func (a *app) identityOptions(path string) (tpm.Options, error) {
 	return o, nil
 }
 
-func (a *app) showIdentity(path *string) *cobra.Command {
+func (a *app) showIdentity(path *string) *command.Command {
 	var asJSON, asPEM bool
-	cmd := &cobra.Command{
-		Use:   "show",
+	return &command.Command{
+		Name:  "show",
 		Short: "Show the identity that the agent would use, and what its keys can do",
 		Long: "Show the identity that the agent would use: its key, its certificates, its serial number, what its keys can do,\n" +
-			"and what is wrong with it. An RSA key in a TPM makes one signature for it.\n\n" +
-			"Exit status: 0 when the agent could use it, 69 when not; what was found is shown then, too.",
-		Args: cobra.NoArgs,
-		RunE: a.do(func(cmd *cobra.Command, _ []string) error {
+			"and what is wrong with it. An RSA key in a TPM makes one signature for it.",
+		Flags: []command.Flag{
+			{Name: "json", On: &asJSON, Usage: "print JSON"},
+			{Name: "pem", On: &asPEM, Usage: "print the certificates, the device's first"},
+		},
+		Exclusive: [][2]string{{"json", "pem"}},
+		Exit: []command.Entry{
+			{Term: "0", Text: "the agent could use it"},
+			{Term: "69", Text: "it could not; what was found is shown then, too"},
+		},
+		Run: func(ctx context.Context, _ []string) error {
 			o, err := a.identityOptions(*path)
 			if err != nil {
 				return err
 			}
 			now := time.Now()
-			found, wrong := tpm.Examine(cmd.Context(), o, now)
+			found, wrong := tpm.Examine(ctx, o, now)
 			switch {
 			case asPEM:
 				for _, c := range found.Certificates {
@@ -86,25 +90,27 @@ func (a *app) showIdentity(path *string) *cobra.Command {
 				_, err = fmt.Fprint(a.out, statusview.Identity(found, now))
 			}
 			return cmp.Or(wrong, err)
-		}),
+		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.Flags().BoolVar(&asPEM, "pem", false, "print the certificates, the device's first")
-	cmd.MarkFlagsMutuallyExclusive("json", "pem")
-	return cmd
 }
 
-func (a *app) installCertificate(path *string) *cobra.Command {
+func (a *app) installCertificate(path *string) *command.Command {
 	var key, index string
 	var making factory
-	cmd := &cobra.Command{
-		Use:   "install FILE…",
+	return &command.Command{
+		Name:  "install",
 		Short: "Store the certificate of the IDevID key and the chain above it in the TPM",
 		Long: "Store the certificate of the IDevID key and the chain above it in the TPM. The files are PEM or DER, in any order.\n" +
 			"Nothing is written unless one certificate is for the key and carries a serial number, and the others are the chain\n" +
 			"above it. What is there already stays, when it is the same or --force is missing.",
-		Args: cobra.MinimumNArgs(1),
-		RunE: a.do(func(cmd *cobra.Command, files []string) error {
+		Flags: append(making.flags("overwrite what is there"),
+			command.Flag{Name: "handle", Arg: "HANDLE", Text: &key, Usage: "persistent handle of the key, instead of the configured one"},
+			command.Flag{Name: "index", Arg: "INDEX", Text: &index,
+				Usage: "NV index for the certificate, instead of the configured one or 0x01C90000"}),
+		Arg: "FILE",
+		Min: 1,
+		Max: command.Any,
+		Run: func(ctx context.Context, files []string) error {
 			o, err := a.identityOptions(*path)
 			if err != nil {
 				return err
@@ -114,7 +120,7 @@ func (a *app) installCertificate(path *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			id, err := maker.Install(cmd.Context(), o, files...)
+			id, err := maker.Install(ctx, o, files...)
 			if err != nil {
 				return err
 			}
@@ -125,12 +131,8 @@ func (a *app) installCertificate(path *string) *cobra.Command {
 			_, err = fmt.Fprintf(a.out, "installed the certificate of %s in %s, %d above it\n",
 				id.SerialNumber, id.Certificate, len(id.Chain)-1)
 			return err
-		}),
+		},
 	}
-	cmd.Flags().StringVar(&key, "handle", "", "persistent handle of the key, instead of the configured one")
-	cmd.Flags().StringVar(&index, "index", "", "NV index for the certificate, instead of the configured one or 0x01C90000")
-	making.flags(cmd, "overwrite what is there")
-	return cmd
 }
 
 // factory is what the commands of the factory have in common.
@@ -139,10 +141,13 @@ type factory struct {
 	owner, endorsement string // files
 }
 
-func (f *factory) flags(cmd *cobra.Command, force string) {
-	cmd.Flags().BoolVar(&f.force, "force", false, force)
-	cmd.Flags().StringVar(&f.owner, "owner-password-file", "", "file with the password of the TPM's owner hierarchy, if it has one")
-	cmd.Flags().StringVar(&f.endorsement, "endorsement-password-file", "", "file with that of its endorsement hierarchy")
+func (f *factory) flags(force string) []command.Flag {
+	return []command.Flag{
+		{Name: "force", On: &f.force, Usage: force},
+		{Name: "owner-password-file", Arg: "FILE", Text: &f.owner,
+			Usage: "file with the password of the TPM's owner hierarchy, if it has one"},
+		{Name: "endorsement-password-file", Arg: "FILE", Text: &f.endorsement, Usage: "file with that of its endorsement hierarchy"},
+	}
 }
 
 func (f *factory) on(path string) (maker tpm.Factory, err error) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
@@ -9,46 +10,36 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/spf13/cobra"
-
+	"github.com/xpu-sztp/ztp/cmd/internal/command"
 	"github.com/xpu-sztp/ztp/tpm"
 )
 
-func (a *app) requestCertificate(path *string) *cobra.Command {
-	var template, key, serial, subject string
+func (a *app) requestCertificate(path *string) *command.Command {
+	serial, template := "", string(tpm.P256)
 	var making factory
 	var number uint64
 	var name pkix.Name
-	cmd := &cobra.Command{
-		Use:   "csr --serial SN [--template H-1|H-2|H-3|H-4|H-6]",
+	return &command.Command{
+		Name:  "csr",
 		Short: "Create the IDevID key and print a certificate request for it",
 		Long: "Create the IDevID key in the TPM's endorsement hierarchy, keep it at a persistent handle, and print a certificate\n" +
 			"request (PKCS#10) that it signed. The templates are the TCG's: H-1 is RSA 2048, H-2 ECC P-256, H-3 ECC P-384, H-4\n" +
-			"ECC P-521, H-6 RSA 3072; few TPMs have the last two. A TPM makes the same key of a template again, so that the command can be repeated.",
-		Args: cobra.NoArgs,
-		PreRunE: func(*cobra.Command, []string) (err error) {
-			switch tpm.Template(template) {
-			case tpm.RSA2048, tpm.P256, tpm.P384, tpm.P521, tpm.RSA3072:
-			default:
-				return fmt.Errorf("--template: %q is none of H-1, H-2, H-3, H-4, H-6", template)
-			}
-			if serial == "" {
-				return errors.New("--serial is missing")
-			}
-			if key != "" {
-				if number, err = strconv.ParseUint(key, 0, 32); err != nil {
-					return fmt.Errorf("--handle: %q is not a handle such as 0x81020000", key)
-				}
-			}
-			name, err = parseSubject(subject)
-			return err
-		},
-		RunE: a.do(func(cmd *cobra.Command, _ []string) error {
+			"ECC P-521, H-6 RSA 3072; few TPMs have the last two. A TPM makes the same key of a template again, so that the command\n" +
+			"can be repeated.",
+		Flags: append([]command.Flag{
+			{Name: "serial", Arg: "SN", Text: &serial, Required: true, Usage: "serial number of the device, for the subject"},
+			{Name: "subject", Arg: "NAME", Parse: func(text string) (err error) { name, err = parseSubject(text); return err },
+				Usage: `the rest of the subject, such as "C=DE,O=Maker,CN=Model X" (\ before a comma that is none)`},
+			{Name: "template", Arg: templates, Text: &template, Usage: "kind of key"},
+			{Name: "handle", Arg: "HANDLE", Parse: func(text string) (err error) { number, err = parseHandle(text); return err },
+				Usage: "persistent handle for the key, instead of the configured one or 0x81020000"},
+		}, making.flags("overwrite another key at the handle")...),
+		Run: func(ctx context.Context, _ []string) error {
 			o, err := a.identityOptions(*path)
 			if err != nil {
 				return err
 			}
-			if key == "" {
+			if number == 0 {
 				number, _ = strconv.ParseUint(handle(o.Key, tpm.IDevIDHandle), 0, 32) // checked when it was read
 			}
 			name.SerialNumber = serial
@@ -56,22 +47,27 @@ func (a *app) requestCertificate(path *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := maker.CreateIDevID(cmd.Context(), tpm.Template(template), uint32(number)); err != nil {
+			if _, err := maker.CreateIDevID(ctx, tpm.Template(template), uint32(number)); err != nil {
 				return err
 			}
-			der, err := maker.Request(cmd.Context(), uint32(number), name)
+			der, err := maker.Request(ctx, uint32(number), name)
 			if err != nil {
 				return err
 			}
 			return pem.Encode(a.out, &pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
-		}),
+		},
 	}
-	cmd.Flags().StringVar(&template, "template", string(tpm.P256), "kind of key")
-	cmd.Flags().StringVar(&key, "handle", "", "persistent handle for the key, instead of the configured one or 0x81020000")
-	cmd.Flags().StringVar(&serial, "serial", "", "serial number of the device, for the subject")
-	cmd.Flags().StringVar(&subject, "subject", "", `the rest of the subject, such as "C=DE,O=Maker,CN=Model X" (\ before a comma that is none)`)
-	making.flags(cmd, "overwrite another key at the handle")
-	return cmd
+}
+
+// templates are those that a device's key can be made from.
+const templates = command.Argument(tpm.RSA2048 + "|" + tpm.P256 + "|" + tpm.P384 + "|" + tpm.P521 + "|" + tpm.RSA3072)
+
+func parseHandle(s string) (uint64, error) {
+	number, err := strconv.ParseUint(s, 0, 32)
+	if err != nil || number == 0 {
+		return 0, fmt.Errorf("%q is not a handle such as 0x81020000", s)
+	}
+	return number, nil
 }
 
 // parseSubject reads a distinguished name in the simplest form: KEY=VALUE, separated by commas.
@@ -82,12 +78,12 @@ func parseSubject(s string) (name pkix.Name, err error) {
 		key, value, ok := strings.Cut(part, "=")
 		key, value = strings.ToUpper(strings.TrimSpace(key)), strings.TrimSpace(value)
 		if !ok || value == "" {
-			return name, fmt.Errorf("--subject: %q is not KEY=VALUE", part)
+			return name, fmt.Errorf("%q is not KEY=VALUE", part)
 		}
 		switch key {
 		case "CN":
 			if name.CommonName != "" {
-				return name, errors.New("--subject: CN is there twice")
+				return name, errors.New("CN is there twice")
 			}
 			name.CommonName = value
 		case "O":
@@ -101,7 +97,7 @@ func parseSubject(s string) (name pkix.Name, err error) {
 		case "C":
 			name.Country = append(name.Country, value)
 		default:
-			return name, fmt.Errorf("--subject: %s is none of C, ST, L, O, OU, CN", cmp.Or(key, `""`))
+			return name, fmt.Errorf("%s is none of C, ST, L, O, OU, CN", cmp.Or(key, `""`))
 		}
 	}
 	return name, nil

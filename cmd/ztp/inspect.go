@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
-	"github.com/spf13/cobra"
-
+	"github.com/xpu-sztp/ztp/artifacts"
+	"github.com/xpu-sztp/ztp/cmd/internal/command"
 	"github.com/xpu-sztp/ztp/pkg/daemon"
 	"github.com/xpu-sztp/ztp/pkg/inspect"
 	"github.com/xpu-sztp/ztp/tpm"
@@ -17,9 +19,9 @@ type inspectFlags struct {
 	anchors                   []string
 	serverAnchor, device      string
 	decryptKey, decryptCert   string
-	serial, clock             string
-	issuer                    string
-	nonce                     []byte
+	serial                    string
+	clock                     artifacts.Clock
+	issuer, nonce             []byte
 	lenient, identity, asJSON bool
 }
 
@@ -37,10 +39,7 @@ server that presents the PEM file of certificates given as one of the files.
 
 --json prints one object with "version", which grows when a member goes away or changes its meaning; "artifacts", a list; and
 "validation" with "verdict" (accepted, refused, undecided), "checks" of "step", "result" (passed, failed, not run) and "detail",
-"problem" with "code", "message" and "hint" as the agent has them in its status, and "missing". Members without a value are left out.
-
-Exit status: 0 decoded and, where judged, accepted; 1 not decoded, refused or undecided; 64 the command line is wrong; 69 a file or
-the identity cannot be read.`
+"problem" with "code", "message" and "hint" as the agent has them in its status, and "missing". Members without a value are left out.`
 
 const inspectExample = `  ztp inspect conveyed-information.cms
   ztp inspect ci.cms oc.cms ov.vcj --voucher-anchor maker.pem --device-cert device.pem
@@ -48,21 +47,26 @@ const inspectExample = `  ztp inspect conveyed-information.cms
   ztp inspect artifacts/ --voucher-anchor maker.pem --device-cert device.pem --decrypt-key device.key
   curl … | ztp inspect - --json --identity`
 
-func (a *app) inspect() *cobra.Command {
-	var f inspectFlags
-	cmd := &cobra.Command{
-		Use:     "inspect FILE…",
+func (a *app) inspect() *command.Command {
+	f := inspectFlags{clock: artifacts.Clock{Now: time.Now(), Confidence: artifacts.ClockRTC}}
+	return &command.Command{
+		Name:    "inspect",
 		Short:   "Show what artifacts hold, and why a device would refuse them",
 		Long:    inspectHelp,
 		Example: inspectExample,
-		Args:    cobra.RangeArgs(1, inspect.MaxFiles),
-		PreRunE: func(_ *cobra.Command, args []string) error {
-			if _, err := readClock(f.clock); err != nil {
-				return err
-			}
-			if _, err := readIssuer(f.issuer); err != nil {
-				return err
-			}
+		Flags:   f.flags(),
+		Exclusive: [][2]string{{"identity", "serial"}, {"identity", "issuer"}, {"identity", "device-cert"},
+			{"identity", "decrypt-key"}, {"identity", "decrypt-cert"}},
+		Arg: "FILE",
+		Min: 1,
+		Max: inspect.MaxFiles,
+		Exit: []command.Entry{
+			{Term: "0", Text: "decoded and, where judged, accepted"},
+			{Term: "1", Text: "not decoded, refused or undecided"},
+			{Term: "64", Text: "the command line is wrong"},
+			{Term: "69", Text: "a file or the identity cannot be read"},
+		},
+		Check: func(args []string) error {
 			if f.decryptKey != "" && f.device == "" && f.decryptCert == "" {
 				return errors.New("--decrypt-key needs its certificate, with --device-cert or --decrypt-cert")
 			}
@@ -72,7 +76,7 @@ func (a *app) inspect() *cobra.Command {
 			}
 			return nil
 		},
-		RunE: a.do(func(cmd *cobra.Command, args []string) error {
+		Run: func(ctx context.Context, args []string) error {
 			options, err := f.options()
 			if err != nil {
 				return err
@@ -82,7 +86,7 @@ func (a *app) inspect() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				id, err := tpm.Open(cmd.Context(), o)
+				id, err := tpm.Open(ctx, o)
 				if err != nil {
 					return err
 				}
@@ -94,28 +98,27 @@ func (a *app) inspect() *cobra.Command {
 				return err
 			}
 			return a.showReport(inspect.Inspect(inputs, options), f.asJSON)
-		}),
+		},
 	}
-	f.add(cmd)
-	return cmd
 }
 
-func (f *inspectFlags) add(cmd *cobra.Command) {
-	flags := cmd.Flags()
-	flags.BoolVar(&f.asJSON, "json", false, "print JSON")
-	flags.StringArrayVar(&f.anchors, "voucher-anchor", nil, "certificates of the maker's voucher service; may be given more than once")
-	flags.StringVar(&f.serverAnchor, "server-anchor", "", "certificates that the bootstrap server's must chain to")
-	flags.StringVar(&f.serial, "serial", "", "serial number of the device, instead of that in --device-cert")
-	flags.StringVar(&f.issuer, "issuer", "", "authority key identifier of the device's certificate in hexadecimal, instead of --device-cert")
-	flags.StringVar(&f.device, "device-cert", "", "identity certificate of the device")
-	flags.StringVar(&f.decryptKey, "decrypt-key", "", "private key of the recipient, as PEM without a password")
-	flags.StringVar(&f.decryptCert, "decrypt-cert", "", "certificate of --decrypt-key, instead of --device-cert")
-	flags.BoolVar(&f.identity, "identity", false, "this device: its serial number, certificate and keys, wherever they are configured to be")
-	flags.StringVar(&f.clock, "time", "", "time of the device's clock, or none; without it, now")
-	flags.BytesBase64Var(&f.nonce, "nonce", nil, "nonce that the device sent, in base64")
-	flags.BoolVar(&f.lenient, "lenient", false, "tolerate what a device with trust.lenient tolerates")
-	for _, other := range []string{"serial", "issuer", "device-cert", "decrypt-key", "decrypt-cert"} {
-		cmd.MarkFlagsMutuallyExclusive("identity", other)
+func (f *inspectFlags) flags() []command.Flag {
+	return []command.Flag{
+		{Name: "json", On: &f.asJSON, Usage: "print JSON"},
+		{Name: "voucher-anchor", Arg: "FILE", List: &f.anchors,
+			Usage: "certificates of the maker's voucher service; may be given more than once"},
+		{Name: "server-anchor", Arg: "FILE", Text: &f.serverAnchor, Usage: "certificates that the bootstrap server's must chain to"},
+		{Name: "serial", Arg: "SN", Text: &f.serial, Usage: "serial number of the device, instead of that in --device-cert"},
+		{Name: "issuer", Arg: "HEX", Parse: f.readIssuer,
+			Usage: "authority key identifier of the device's certificate in hexadecimal, instead of --device-cert"},
+		{Name: "device-cert", Arg: "FILE", Text: &f.device, Usage: "identity certificate of the device"},
+		{Name: "decrypt-key", Arg: "FILE", Text: &f.decryptKey, Usage: "private key of the recipient, as PEM without a password"},
+		{Name: "decrypt-cert", Arg: "FILE", Text: &f.decryptCert, Usage: "certificate of --decrypt-key, instead of --device-cert"},
+		{Name: "identity", On: &f.identity,
+			Usage: "this device: its serial number, certificate and keys, wherever they are configured to be"},
+		{Name: "time", Arg: "TIME", Parse: f.readClock, Usage: "time of the device's clock, or none; without it, now"},
+		{Name: "nonce", Arg: "BASE64", Parse: f.readNonce, Usage: "nonce that the device sent"},
+		{Name: "lenient", On: &f.lenient, Usage: "tolerate what a device with trust.lenient tolerates"},
 	}
 }
 

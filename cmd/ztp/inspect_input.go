@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
@@ -29,10 +30,7 @@ const (
 
 // options reads the files that the flags name.
 func (f *inspectFlags) options() (o inspect.Options, err error) {
-	o = inspect.Options{Nonce: f.nonce, Lenient: f.lenient}
-	if o.Clock, err = readClock(f.clock); err != nil {
-		return o, err
-	}
+	o = inspect.Options{Clock: f.clock, Nonce: f.nonce, Lenient: f.lenient}
 	if o.VoucherAnchors, err = readCertificates(f.anchors...); err != nil {
 		return o, err
 	}
@@ -45,10 +43,7 @@ func (f *inspectFlags) options() (o inspect.Options, err error) {
 
 // knownDevice is what the flags say of the device.
 func (f *inspectFlags) knownDevice() (d artifacts.Device, err error) {
-	d.SerialNumber = f.serial
-	if d.AuthorityKeyID, err = readIssuer(f.issuer); err != nil {
-		return d, err
-	}
+	d.SerialNumber, d.AuthorityKeyID = f.serial, f.issuer
 	device, err := readCertificates(f.device)
 	if err != nil {
 		return d, err
@@ -205,29 +200,31 @@ func unreadable(err error) error {
 	return &reason.Error{Code: codeUnreadable, Fix: "check the name and the permissions of the file", Err: err}
 }
 
-// readClock returns the device's clock as --time says it.
-func readClock(text string) (artifacts.Clock, error) {
-	switch text {
-	case "none":
-		return artifacts.Clock{Confidence: artifacts.ClockNone}, nil
-	case "":
-		return artifacts.Clock{Now: time.Now(), Confidence: artifacts.ClockRTC}, nil
+// readClock reads the device's clock as --time says it.
+func (f *inspectFlags) readClock(text string) error {
+	if text == "none" {
+		f.clock = artifacts.Clock{Confidence: artifacts.ClockNone}
+		return nil
 	}
 	now, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return artifacts.Clock{}, errors.New("--time is neither a time of RFC 3339, such as 2026-11-22T12:00:00Z, nor none")
+		return fmt.Errorf("%q is neither a time of RFC 3339, such as 2026-11-22T12:00:00Z, nor none", text)
 	}
-	return artifacts.Clock{Now: now, Confidence: artifacts.ClockRTC}, nil
+	f.clock = artifacts.Clock{Now: now, Confidence: artifacts.ClockRTC}
+	return nil
 }
 
-// readIssuer returns the key identifier as --issuer says it, with or without colons.
-func readIssuer(text string) ([]byte, error) {
-	if text == "" {
-		return nil, nil
+// readIssuer reads the key identifier as --issuer says it, with or without colons.
+func (f *inspectFlags) readIssuer(text string) (err error) {
+	if f.issuer, err = hex.DecodeString(strings.ReplaceAll(text, ":", "")); err != nil || text == "" {
+		return fmt.Errorf("%q is not hexadecimal, such as 85:d7:ee", text)
 	}
-	id, err := hex.DecodeString(strings.ReplaceAll(text, ":", ""))
-	if err != nil {
-		return nil, errors.New("--issuer is not hexadecimal, such as 85:d7:ee")
+	return nil
+}
+
+func (f *inspectFlags) readNonce(text string) (err error) {
+	if f.nonce, err = base64.StdEncoding.DecodeString(text); err != nil || text == "" {
+		return fmt.Errorf("%q is not base64", text)
 	}
-	return id, nil
+	return nil
 }

@@ -2,15 +2,14 @@ package main
 
 import (
 	"cmp"
-	"errors"
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"strings"
 
-	"github.com/spf13/cobra"
-
+	"github.com/xpu-sztp/ztp/cmd/internal/command"
 	"github.com/xpu-sztp/ztp/pkg/config"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/systemd"
@@ -34,25 +33,22 @@ type app struct {
 	streams
 	root  string
 	debug bool
-	exit  int  // exit code of a command that went well
-	ran   bool // a command was found and its arguments were right
+	exit  int // exit code of a command that went well
 }
 
 // run executes one command line and returns the exit code.
 func run(args []string, s streams) int {
 	a := &app{streams: s}
-	cmd := a.command()
-	cmd.SetArgs(args)
-	err := cmd.Execute()
+	err := a.program().Execute(context.Background(), args, s.out)
 	if err == nil {
 		return a.exit
 	}
-	code, hint := reason.Of(err)
 	exit := exitError
-	switch {
-	case !a.ran:
-		code, hint, exit = "usage", "see `ztp --help`", exitUsage
-	case code == config.Invalid:
+	code, hint := reason.Of(err)
+	switch code {
+	case command.Usage:
+		exit = exitUsage
+	case config.Invalid:
 		exit = exitConfig
 	}
 	fmt.Fprintf(s.err, "ztp: %s [%s]\n", strings.ReplaceAll(err.Error(), "\n", "; "), code)
@@ -62,33 +58,32 @@ func run(args []string, s streams) int {
 	return exit
 }
 
-func (a *app) command() *cobra.Command {
-	root := &cobra.Command{
-		Use:               "ztp",
-		Short:             "Secure zero-touch provisioning of this device (RFC 8572)",
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		Args:              cobra.NoArgs,
-		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
-		RunE:              func(*cobra.Command, []string) error { return errors.New("a command is missing") },
-	}
-	root.SetOut(a.out)
-	root.SetErr(a.err)
+func (a *app) program() *command.Command {
 	// A script of a session below some folder that calls ztp means that device, not the machine it runs on.
-	root.PersistentFlags().StringVar(&a.root, "root", cmp.Or(os.Getenv("ZTP_ROOT"), "/"),
-		"look for every file, device node and socket below this folder, instead of $ZTP_ROOT or /")
-	root.PersistentFlags().BoolVar(&a.debug, "debug", false, "log what happens in detail")
-	root.MarkPersistentFlagDirname("root")
-	root.AddCommand(a.status(), a.enable(), a.disable(), a.runSession(), a.daemon(), a.identity(), a.inspect(),
-		a.version(), a.completion())
-	return root
-}
-
-// do wraps what a subcommand does, so that its errors are told from those of the command line.
-func (a *app) do(command func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
-	return func(cmd *cobra.Command, args []string) error {
-		a.ran = true
-		return command(cmd, args)
+	a.root = cmp.Or(os.Getenv("ZTP_ROOT"), "/")
+	return &command.Command{
+		Name:  "ztp",
+		Short: "Secure zero-touch provisioning of this device (RFC 8572)",
+		Flags: []command.Flag{
+			{Name: "root", Arg: "FOLDER", Text: &a.root, Inherited: true,
+				Usage: "look for every file, device node and socket below this folder, instead of $ZTP_ROOT or /"},
+			{Name: "debug", On: &a.debug, Inherited: true, Usage: "log what happens in detail"},
+		},
+		Commands: []*command.Command{
+			a.status(), a.enable(), a.disable(), a.runSession(), a.daemon(), a.identity(), a.inspect(), a.version(), a.completion(),
+		},
+		Exit: []command.Entry{
+			{Term: "0", Text: "done; some commands have more to say, see their help"},
+			{Term: "64", Text: "the command line is wrong; nothing was done"},
+			{Term: "69", Text: "the command could not do what it was asked for"},
+			{Term: "78", Text: "the configuration is invalid"},
+		},
+		Environment: []command.Entry{{Term: "ZTP_ROOT", Text: "the default of --root"}},
+		Files: []command.Entry{
+			{Term: config.VendorFile, Text: "configuration by the device's maker"},
+			{Term: config.AdminFile, Text: "configuration by the device's administrator"},
+			{Term: config.DropIns, Text: "drop-ins, in the order of their names"},
+		},
 	}
 }
 

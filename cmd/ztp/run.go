@@ -1,28 +1,39 @@
 package main
 
 import (
+	"context"
 	"errors"
 
-	"github.com/spf13/cobra"
-
+	"github.com/xpu-sztp/ztp/cmd/internal/command"
 	"github.com/xpu-sztp/ztp/pkg/daemon"
 	"github.com/xpu-sztp/ztp/pkg/state"
 )
 
-func (a *app) runSession() *cobra.Command {
+func (a *app) runSession() *command.Command {
 	var wait, once, trusted bool
 	var urls []string
-	cmd := &cobra.Command{
-		Use:   "run [--wait | --once --url URL… [--trusted]]",
-		Short: "Start a new session now, also on a provisioned device",
+	return &command.Command{
+		Name:     "run",
+		Synopsis: "[--wait | --once --url URL… [--trusted]]",
+		Short:    "Start a new session now, also on a provisioned device",
 		Long: "Start a new session now, also on a provisioned device. Where systemd runs, the daemon is restarted and --wait waits\n" +
 			"for it; elsewhere, and with --root, the session runs in the foreground.\n\n" +
 			"With --once the session is one pass over the servers named by --url, in the foreground and without DHCP. They are\n" +
-			"treated like servers that DHCP named, or with --trusted like the maker's own, which must have a trust anchor.\n\n" +
-			"Exit status, of a session that was waited for: 0 provisioned, 1 failed, 2 in progress (a reboot is due), 3 disabled,\n" +
-			"4 stopped.",
-		Args: cobra.NoArgs,
-		PreRunE: func(*cobra.Command, []string) error {
+			"treated like servers that DHCP named, or with --trusted like the maker's own, which must have a trust anchor.",
+		Flags: []command.Flag{
+			{Name: "wait", On: &wait, Usage: "wait until the session has ended"},
+			{Name: "once", On: &once, Usage: "visit the servers of --url once, in the foreground"},
+			{Name: "url", Arg: "URL", List: &urls, Usage: "a bootstrap server, https://HOST[:PORT]; may be given more than once"},
+			{Name: "trusted", On: &trusted, Usage: "treat the servers of --url as the maker's own"},
+		},
+		Exit: []command.Entry{
+			{Term: "0", Text: "the session provisioned the device, or nobody waited for it"},
+			{Term: "1", Text: "it failed"},
+			{Term: "2", Text: "it is in progress: a reboot is due"},
+			{Term: "3", Text: "provisioning is disabled"},
+			{Term: "4", Text: "it was stopped"},
+		},
+		Check: func([]string) error {
 			switch {
 			case once != (len(urls) > 0):
 				return errors.New("--once and --url need each other")
@@ -33,8 +44,8 @@ func (a *app) runSession() *cobra.Command {
 			}
 			return nil
 		},
-		RunE: a.do(func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := untilStopped(cmd.Context())
+		Run: func(ctx context.Context, _ []string) error {
+			ctx, stop := untilStopped(ctx)
 			defer stop()
 			control, err := daemon.NewControl(a.root)
 			if err != nil {
@@ -61,13 +72,8 @@ func (a *app) runSession() *cobra.Command {
 			}
 			a.exit = s.ExitCode()
 			return nil
-		}),
+		},
 	}
-	cmd.Flags().BoolVar(&wait, "wait", false, "wait until the session has ended")
-	cmd.Flags().BoolVar(&once, "once", false, "visit the servers of --url once, in the foreground")
-	cmd.Flags().StringArrayVar(&urls, "url", nil, "a bootstrap server, https://HOST[:PORT]; may be given more than once")
-	cmd.Flags().BoolVar(&trusted, "trusted", false, "treat the servers of --url as the maker's own")
-	return cmd
 }
 
 func (a *app) daemonOptions() daemon.Options {

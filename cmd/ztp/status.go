@@ -8,22 +8,33 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/spf13/cobra"
-
+	"github.com/xpu-sztp/ztp/cmd/internal/command"
 	"github.com/xpu-sztp/ztp/pkg/daemon"
 	"github.com/xpu-sztp/ztp/pkg/state"
 	"github.com/xpu-sztp/ztp/pkg/statusview"
 )
 
-func (a *app) status() *cobra.Command {
+func (a *app) status() *command.Command {
 	var verbose, asJSON, watch bool
-	cmd := &cobra.Command{
-		Use:   "status",
+	return &command.Command{
+		Name:  "status",
 		Short: "Show how provisioning goes",
-		Long: "Show how provisioning goes, why it does not, and what to do about it.\n\n" +
-			"Exit status: 0 provisioned, 1 failed, 2 in progress, 3 disabled, 4 not started; 69 when it cannot be told.",
-		Args: cobra.NoArgs,
-		RunE: a.do(func(cmd *cobra.Command, _ []string) error {
+		Long:  "Show how provisioning goes, why it does not, and what to do about it.",
+		Flags: []command.Flag{
+			{Name: "verbose", Letter: "v", On: &verbose, Usage: "show everything there is to know"},
+			{Name: "json", On: &asJSON, Usage: "print JSON, one document a line with --watch"},
+			{Name: "watch", Letter: "w", On: &watch, Usage: "print the status again whenever it changes, until interrupted"},
+		},
+		Exclusive: [][2]string{{"verbose", "json"}},
+		Exit: []command.Entry{
+			{Term: "0", Text: "provisioned"},
+			{Term: "1", Text: "failed"},
+			{Term: "2", Text: "in progress"},
+			{Term: "3", Text: "disabled"},
+			{Term: "4", Text: "not started"},
+			{Term: "69", Text: "it cannot be told"},
+		},
+		Run: func(ctx context.Context, _ []string) error {
 			show := func(s *state.Status) error {
 				a.exit = s.ExitCode()
 				return a.show(s, verbose, asJSON)
@@ -35,7 +46,7 @@ func (a *app) status() *cobra.Command {
 				}
 				return show(s)
 			}
-			ctx, stop := untilStopped(cmd.Context())
+			ctx, stop := untilStopped(ctx)
 			defer stop()
 			first := true
 			return daemon.Follow(ctx, a.root, func(s *state.Status) error {
@@ -45,13 +56,8 @@ func (a *app) status() *cobra.Command {
 				first = false
 				return show(s)
 			})
-		}),
+		},
 	}
-	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "show everything there is to know")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, one document a line with --watch")
-	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "print the status again whenever it changes, until interrupted")
-	cmd.MarkFlagsMutuallyExclusive("verbose", "json")
-	return cmd
 }
 
 // show prints one status.

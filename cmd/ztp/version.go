@@ -1,29 +1,29 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"runtime"
 	"runtime/debug"
 
-	"github.com/spf13/cobra"
+	"github.com/xpu-sztp/ztp/cmd/internal/command"
 )
 
 // version is set by the build with -ldflags "-X main.version=1.2.3".
 var version string
 
-func (a *app) version() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
+func (a *app) version() *command.Command {
+	return &command.Command{
+		Name:  "version",
 		Short: "Show the version",
-		Args:  cobra.NoArgs,
-		RunE: a.do(func(*cobra.Command, []string) error {
+		Run: func(context.Context, []string) error {
 			fmt.Fprintf(a.out, "version  %s\n", release())
 			if commit := commit(); commit != "" {
 				fmt.Fprintf(a.out, "commit   %s\n", commit)
 			}
 			_, err := fmt.Fprintf(a.out, "go       %s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
-		}),
+		},
 	}
 }
 

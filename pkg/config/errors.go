@@ -63,16 +63,13 @@ func several(mistakes []error) error {
 
 // unknown refuses a key that does not exist, with the key that was probably meant.
 func (l *loader) unknown(at origin, name string) error {
-	best, distance := "", 1+len(name)/3
+	var known []string
 	for key := range l.settings {
-		for _, candidate := range []string{key, key[:strings.IndexByte(key, '.')]} {
-			if d := editDistance(strings.ToLower(name), candidate); d < distance || d == distance && candidate < best {
-				best, distance = candidate, d
-			}
-		}
+		table, _, _ := strings.Cut(key, ".")
+		known = append(known, key, table)
 	}
 	fix := "remove it, or see the commented default file ztp.toml for the keys there are"
-	if best != "" {
+	if best := reason.Nearest(name, known); best != "" {
 		fix = fmt.Sprintf("did you mean %s?", best)
 	}
 	return invalid(at, name, errors.New("unknown key"), fix)
@@ -125,23 +122,3 @@ func lineOf(md toml.MetaData, top map[string]toml.Primitive, key toml.Key) int {
 type unwilling struct{}
 
 func (*unwilling) UnmarshalTOML(any) error { return errors.New("unwilling") }
-
-// editDistance counts the insertions, deletions and replacements of bytes that turn a into b.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
-}
