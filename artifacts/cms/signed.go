@@ -36,7 +36,10 @@ type Signer struct {
 	messageDigest []byte
 }
 
-var oidOCSPResponse = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 16, 2}
+var (
+	oidOCSPResponse = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 16, 2}
+	oidEd25519      = asn1.ObjectIdentifier{1, 3, 101, 112}
+)
 
 // Degenerate reports whether the message only carries certificates (RFC 5652 §5.1, "certs-only").
 func (s *SignedData) Degenerate() bool { return len(s.Signers) == 0 && s.Content == nil }
@@ -192,7 +195,9 @@ func (s *SignedData) parseSigners(in cryptobyte.String, announced []algorithm) e
 		if err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(announced, func(a algorithm) bool { return a.oid.Equal(signer.digest.oid) }) {
+		// Pure Ed25519 without attributes needs no digest of the content, and may announce none (RFC 8419 §3.2).
+		pure := signer.attrs == nil && signer.signing.oid.Equal(oidEd25519)
+		if !pure && !slices.ContainsFunc(announced, func(a algorithm) bool { return a.oid.Equal(signer.digest.oid) }) {
 			return malformed("digest algorithm %v of a signer is not announced", signer.digest.oid)
 		}
 		s.Signers = append(s.Signers, *signer)

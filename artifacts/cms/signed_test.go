@@ -56,7 +56,7 @@ func TestSignatureAlgorithms(t *testing.T) {
 	}
 }
 
-// TestEd25519 holds signatures against RFC 8419, which asks for SHA-512 only where a digest is signed.
+// TestEd25519 holds signatures against RFC 8419, which asks for SHA-512 throughout.
 func TestEd25519(t *testing.T) {
 	w := shared()
 	signer := w.IssueKey([]string{"ed25519"}, w.root, "/CN=ed", opensslpki.Signer...)
@@ -76,7 +76,8 @@ func TestEd25519(t *testing.T) {
 		"sha256":                    {message{hash: crypto.SHA256}, cms.ErrUnsupported},
 		"sha384":                    {message{hash: crypto.SHA384}, cms.ErrUnsupported},
 		"without-attributes":        {message{hash: crypto.SHA512, noAttrs: true, typ: typeData}, nil},
-		"without-attributes-sha256": {message{hash: crypto.SHA256, noAttrs: true, typ: typeData}, nil},
+		"without-attributes-sha256": {message{hash: crypto.SHA256, noAttrs: true, typ: typeData}, cms.ErrUnsupported},
+		"digest-not-announced":      {message{hash: crypto.SHA512, announced: crypto.SHA256, noAttrs: true, typ: typeData}, nil},
 		"other-key": {message{hash: crypto.SHA512, sign: func(b []byte) []byte {
 			sig := sign(b)
 			sig[3] ^= 1

@@ -20,10 +20,10 @@ const minRSABits = 2048
 
 // SignedBy verifies that cert's key made a signature over the content, and that the signature's own identifier names
 // cert. Whether cert is to be believed is the caller's business. A message may have several signers: one good signature
-// that names cert is enough, and what others signed, or whether they did, neither helps nor hurts. Errors wrap ErrNotSigner when no signature names cert,
-// ErrUnsupported when one does but with an algorithm or key outside the allow-list (SHA-2; ECDSA on P-256, P-384 and
-// P-521; RSA of at least 2048 bits with PKCS#1 v1.5, or PSS with a salt and the same hash throughout; Ed25519, with
-// SHA-512 when there are signed attributes), and ErrSignature otherwise.
+// that names cert is enough, and what others signed, or whether they did, neither helps nor hurts. Errors wrap
+// ErrNotSigner when no signature names cert, ErrUnsupported when one does but with an algorithm or key outside the
+// allow-list (SHA-256, SHA-384 and SHA-512; ECDSA on P-256, P-384 and P-521; RSA of at least 2048 bits with PKCS#1 v1.5, or
+// PSS with a salt and the same hash throughout; Ed25519 with SHA-512), and ErrSignature otherwise.
 func (s *SignedData) SignedBy(cert *x509.Certificate) error {
 	err := ErrNotSigner
 	for i := range s.Signers {
@@ -53,8 +53,8 @@ func (s *SignedData) verify(signer *Signer, cert *x509.Certificate) error {
 	if err != nil {
 		return err
 	}
-	if scheme.kind == schemeEd25519 && signer.attrs != nil && hash != crypto.SHA512 {
-		return fmt.Errorf("%w: Ed25519 over attributes with a digest by %v", ErrUnsupported, hash) // RFC 8419 §2.3
+	if scheme.kind == schemeEd25519 && hash != crypto.SHA512 { // RFC 8419 §3
+		return fmt.Errorf("%w: Ed25519 with a digest by %v", ErrUnsupported, hash)
 	}
 	return scheme.verify(cert, hash, signed, signer.signature)
 }
