@@ -228,6 +228,19 @@ func TestOCSPAboutItself(t *testing.T) {
 		crls: []string{r.root, file}}.check(t, artifacts.CodeRevocationUnknown, artifacts.StepOwnerRevocation)
 }
 
+// TestOCSPOfWeakIssuer pins an authority whose own issuer has a key that anybody could have found by now.
+func TestOCSPOfWeakIssuer(t *testing.T) {
+	r := newResponder(shared())
+	weak := r.IssueKey([]string{"rsa:1024"}, nil, "/O=Owner/CN=Weak root", opensslpki.Authority...)
+	issuing := r.Recertify(r.ownerCA, weak, "/O=Owner/CN=Owner issuing CA", opensslpki.Authority...)
+	owner := r.ownedBy(issuing)
+	pinned := r.Respond(opensslpki.OCSP{Issuer: weak, Signer: r.delegated(weak, ocspSigning), Subjects: entities{issuing}, Args: []string{"-ndays", day}})
+	about := r.Respond(opensslpki.OCSP{Issuer: issuing, Subjects: entities{owner}, Args: []string{"-ndays", day}})
+	signedCase{w: r.world, voucher: object{"domain-cert-revocation-checks": true, "pinned-domain-cert": b64(issuing.Certificate.Raw)},
+		owners: entities{owner, issuing, weak}, ciSigner: owner, crls: []string{pinned, about}}.
+		check(t, artifacts.CodeRevocationUnknown, artifacts.StepOwnerRevocation)
+}
+
 // TestOCSPForPinned checks a pinned intermediate by a response of its issuer, whose certificate came along.
 func TestOCSPForPinned(t *testing.T) {
 	r := newResponder(shared())

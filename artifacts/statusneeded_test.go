@@ -140,6 +140,44 @@ func TestStatusNeededOnlyThen(t *testing.T) {
 	}
 }
 
+// TestStatusNeededOfNoUse has something missing that fetching would not change, so that nothing is asked for.
+func TestStatusNeededOfNoUse(t *testing.T) {
+	p := newPublished(shared())
+	places := "crlDistributionPoints=URI:" + rootURL
+	pinned := p.signedCase()
+	pinned.voucher["pinned-domain-cert"] = b64(p.issuing.Certificate.Raw) // whose issuer did not come along
+
+	half := p.signedCase()
+	half.owners = entities{p.ownedBy(p.ownerCA, places), p.ownerCA} // the issuer's certificate names no place
+	half.ciSigner = half.owners[0]
+
+	long := p.signedCase()
+	issuer := p.ownerRoot
+	var chain entities
+	for i := range 8 {
+		issuer = p.Issue(issuer, fmt.Sprintf("/CN=CA %d", i), append(slices.Clone(opensslpki.Authority), places)...)
+		chain = append(chain, issuer)
+	}
+	long.ciSigner = p.ownedBy(issuer, places)
+	long.owners = append(chain, long.ciSigner)
+	for name, c := range map[string]signedCase{"no-issuer": pinned, "half": half, "too-many": long} {
+		t.Run(name, func(t *testing.T) {
+			n, err := needed(c)
+			refused(t, err, artifacts.CodeRevocationUnknown, artifacts.StepOwnerRevocation)
+			if n != nil {
+				t.Errorf("asks for %+v", n)
+			}
+		})
+	}
+	t.Run("as-many-as-can-be", func(t *testing.T) {
+		long.ciSigner = p.ownedBy(chain[6], places)
+		long.owners = append(slices.Clone(chain[:7]), long.ciSigner)
+		if n, err := needed(long); n == nil || len(n.Requests) != 8 {
+			t.Errorf("asks for %+v, %v", n, err)
+		}
+	})
+}
+
 // TestStatusNeededPlaces puts what devices do not fetch into a certificate.
 func TestStatusNeededPlaces(t *testing.T) {
 	w := shared()

@@ -23,8 +23,10 @@ func TestMain(m *testing.M) {
 
 // world is an authority that issued two certificates, one of which was revoked, and what OpenSSL made of that.
 type world struct {
-	ca, good, revoked *opensslpki.Entity
-	lists, responses  [][]byte
+	ca, good, revoked, delegate *opensslpki.Entity
+	renamed, rekeyed            *opensslpki.Entity // the authority with another name, or another key
+	lists, responses            [][]byte
+	plain, delegated            []byte // responses: the first has no extensions and no certificates
 }
 
 var shared = sync.OnceValue(func() world {
@@ -39,15 +41,18 @@ var shared = sync.OnceValue(func() world {
 	} {
 		x.lists = append(x.lists, opensslpki.Contents(file))
 	}
-	delegate := w.Issue(ca, "/CN=responder", "extendedKeyUsage=OCSPSigning")
+	x.delegate = w.Issue(ca, "/CN=responder", "extendedKeyUsage=OCSPSigning")
+	x.renamed = w.Recertify(ca, nil, "/CN=Other CA", opensslpki.Authority...)
+	x.rekeyed = w.Issue(nil, "/CN=CA", opensslpki.Authority...)
 	for _, o := range []opensslpki.OCSP{
-		{Subjects: []*opensslpki.Entity{x.good}, Args: []string{"-resp_no_certs"}},
+		{Subjects: []*opensslpki.Entity{x.good}, Args: []string{"-resp_no_certs", "-no_nonce"}},
 		{Revoked: []*opensslpki.Entity{x.revoked}, Args: []string{"-ndays", "1", "-resp_key_id"}},
 		{Strange: []*opensslpki.Entity{x.good}, Args: []string{"-sha256"}},
-		{Signer: delegate, Subjects: []*opensslpki.Entity{x.good}, Revoked: []*opensslpki.Entity{x.revoked}, Args: []string{"-nmin", "5"}},
+		{Signer: x.delegate, Subjects: []*opensslpki.Entity{x.good}, Revoked: []*opensslpki.Entity{x.revoked}, Args: []string{"-nmin", "5"}},
 	} {
 		o.Issuer = ca
 		x.responses = append(x.responses, opensslpki.Contents(w.Respond(o)))
 	}
+	x.plain, x.delegated = x.responses[0], x.responses[len(x.responses)-1]
 	return x
 })

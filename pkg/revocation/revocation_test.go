@@ -172,6 +172,16 @@ func TestRedirect(t *testing.T) {
 	if status, attempts := fetch(t, lists(serve(t, http.RedirectHandler(good, http.StatusFound)))); len(status.CRLs) != 1 {
 		t.Error(attempts)
 	}
+	endless := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Location", good)
+		w.WriteHeader(http.StatusFound)
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}))
+	f := revocation.Fetcher{Timeout: 5 * time.Second}
+	if status, attempts := f.Fetch(t.Context(), revocation.Request{Wanted: []artifacts.StatusRequest{lists(endless)}, Network: &network{}}); len(status.CRLs) != 1 {
+		t.Error("a redirect without an end was read: ", attempts)
+	}
 	var body string
 	posted := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
