@@ -65,7 +65,7 @@ func summarize(failures []error, mirrors int) error {
 // display returns uri fit for people and logs: without its query and userinfo, which may hold secrets, and not too long.
 func display(uri string) string {
 	u, err := url.Parse(uri)
-	if err != nil {
+	if err != nil || u.Host == "" && strings.HasPrefix(u.Path, "//") { // a path that would read as a host
 		return "malformed URI"
 	}
 	u.User, u.RawQuery, u.Fragment = nil, "", ""
