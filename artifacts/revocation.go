@@ -3,7 +3,6 @@ package artifacts
 import (
 	"bytes"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -189,30 +188,37 @@ func signedByOne(list *revinfo.List, issuers []*x509.Certificate) error {
 
 func (e *evidence) inResponses(c *x509.Certificate, issuers []*x509.Certificate) (found []finding) {
 	for _, response := range e.responses {
-		for i := range response.Answers {
-			for _, issuer := range issuers {
-				if answer := &response.Answers[i]; answer.About(c, issuer) {
-					found = append(found, e.answer(response, answer, c, issuer))
-				}
+		for _, issuer := range issuers {
+			about := slices.DeleteFunc(slices.Clone(response.Answers), func(a revinfo.Answer) bool { return !a.About(c, issuer) })
+			if len(about) == 0 {
+				continue
+			}
+			if why := e.unfitResponse(response, c, issuer); why != "" {
+				found = append(found, finding{why: why})
+				continue
+			}
+			for i := range about {
+				found = append(found, e.answer(&about[i]))
 			}
 		}
 	}
 	return found
 }
 
-// answer judges what a response says about c.
-func (e *evidence) answer(r *revinfo.Response, a *revinfo.Answer, c, issuer *x509.Certificate) finding {
+// unfitResponse returns why a response about c does not count, whatever it says, or "".
+func (e *evidence) unfitResponse(r *revinfo.Response, c, issuer *x509.Certificate) string {
 	responder, err := r.Responder(issuer)
 	switch {
-	case errors.Is(err, revinfo.ErrNotAuthorized):
-		return finding{why: "the OCSP response at hand does not count: " + err.Error()}
 	case err != nil:
-		return finding{why: "the signature of the OCSP response at hand does not count: " + err.Error()}
-	case !responder.Equal(issuer):
-		if why := e.unfit(responder, c, issuer); why != "" {
-			return finding{why: why}
-		}
+		return "the OCSP response at hand does not count: " + err.Error()
+	case responder.Equal(issuer):
+		return ""
 	}
+	return e.unfitResponder(responder, c, issuer)
+}
+
+// answer judges what a response that counts says.
+func (e *evidence) answer(a *revinfo.Answer) finding {
 	f := finding{source: "OCSP response of " + stamp(a.ThisUpdate), revoked: a.Status == revinfo.Revoked, revokedAt: a.RevokedAt}
 	switch {
 	case f.revoked:
@@ -228,10 +234,10 @@ func (e *evidence) answer(r *revinfo.Response, a *revinfo.Answer, c, issuer *x50
 	return f
 }
 
-// unfit returns why a certificate that issuer gave to an OCSP responder does not count now. Its own status is not demanded:
+// unfitResponder returns why a certificate that issuer gave to an OCSP responder does not count now. Its own status is not demanded:
 // such certificates are short-lived, and the next one's status would have to come from somewhere too (RFC 6960 §4.2.2.2.1).
 // But one that a list names as revoked does not count.
-func (e *evidence) unfit(responder, c, issuer *x509.Certificate) string {
+func (e *evidence) unfitResponder(responder, c, issuer *x509.Certificate) string {
 	now := e.clock.Now
 	switch {
 	case responder.Equal(c):
