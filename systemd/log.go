@@ -2,6 +2,7 @@ package systemd
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -17,13 +18,21 @@ import (
 // NewLogger returns a logger for stderr: records with fields when the journal reads it, lines for people on a terminal,
 // and logfmt otherwise.
 func NewLogger(stderr *os.File, level slog.Level) *slog.Logger {
-	if toJournal, err := journal.StderrIsJournalStream(); err == nil && toJournal && stderr.Fd() == 2 {
+	if readByJournal(stderr) {
 		return slog.New(&JournalHandler{Level: level, Send: journal.Send})
 	}
 	if _, err := unix.IoctlGetTermios(int(stderr.Fd()), unix.TCGETS); err == nil {
 		return slog.New(&TerminalHandler{Level: level, Out: stderr})
 	}
 	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level, ReplaceAttr: shortened}))
+}
+
+// readByJournal tells whether systemd connected f to the journal, by $JOURNAL_STREAM of systemd.exec(5). The library's function
+// for that scans with fmt, which would be its only use in the agent and costs 26 KB.
+func readByJournal(f *os.File) bool {
+	var stat unix.Stat_t
+	err := unix.Fstat(int(f.Fd()), &stat)
+	return err == nil && os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", stat.Dev, stat.Ino)
 }
 
 // longest bounds one value of a record in bytes. Values come from the network, and a log must not be filled from there.

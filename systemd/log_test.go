@@ -3,6 +3,7 @@ package systemd_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/xpu-sztp/ztp/systemd"
 )
@@ -28,6 +30,31 @@ func journalTo(records *[]sent, level slog.Level) *slog.Logger {
 		*records = append(*records, sent{m, p, f})
 		return nil
 	}})
+}
+
+// TestWhoReads chooses the form of a log by who reads it.
+func TestWhoReads(t *testing.T) {
+	file, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	var stat unix.Stat_t
+	if err := unix.Fstat(int(file.Fd()), &stat); err != nil {
+		t.Fatal(err)
+	}
+	for stream, want := range map[string]bool{
+		"":                                       false,
+		"none":                                   false,
+		fmt.Sprintf("%d:%d", stat.Dev, stat.Ino): true,
+		fmt.Sprintf("%d:%d", stat.Dev, stat.Ino+1): false,
+		fmt.Sprintf("%d:%d", stat.Dev+1, stat.Ino): false,
+	} {
+		t.Setenv("JOURNAL_STREAM", stream)
+		if _, got := systemd.NewLogger(file, slog.LevelInfo).Handler().(*systemd.JournalHandler); got != want {
+			t.Errorf("JOURNAL_STREAM=%s: to the journal: %t, want %t", stream, got, want)
+		}
+	}
 }
 
 func TestJournalFields(t *testing.T) {
