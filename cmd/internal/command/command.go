@@ -3,6 +3,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,21 +77,23 @@ type Flag struct {
 	Parse func(string) error // for all other values
 }
 
-func (f *Flag) set(text string) (err error) {
-	if err := f.Arg.check(text); err != nil {
-		return err
-	}
+func (f *Flag) set(text string) error {
+	err := f.Arg.check(text)
 	switch {
+	case err != nil:
 	case f.On != nil:
 		if *f.On, err = strconv.ParseBool(text); err != nil {
-			return fmt.Errorf("%q is neither true nor false", text)
+			err = fmt.Errorf("%q is neither true nor false", text)
 		}
 	case f.Text != nil:
 		*f.Text = text
 	case f.List != nil:
 		*f.List = append(*f.List, text)
 	default:
-		return f.Parse(text)
+		err = f.Parse(text)
+	}
+	if err != nil {
+		return fmt.Errorf("--%s: %w", f.Name, err)
 	}
 	return nil
 }
@@ -106,38 +109,30 @@ func (c *Command) Execute(ctx context.Context, args []string, out io.Writer) err
 	}
 	l := newLine(c)
 	l.read(args)
-	help, err := l.apply()
-	if help && err == nil {
+	if l.help && l.err == nil {
 		_, err := io.WriteString(out, l.usage())
 		return err
 	}
-	if err == nil {
-		err = l.check()
-	}
-	if err != nil {
+	if err := cmp.Or(l.err, l.apply()); err != nil {
 		_, near := reason.Of(err)
 		return &reason.Error{Code: Usage, Fix: near + "see `" + l.name() + " --help`", Err: err}
 	}
 	return l.command().Run(ctx, l.args)
 }
 
-// apply gives all flags their values, and tells whether help was asked for.
-func (l *line) apply() (help bool, err error) {
-	if l.err != nil {
-		return false, l.err
-	}
+// apply gives all flags their values and holds the line against what its command demands.
+func (l *line) apply() error {
 	if l.open != nil {
-		return false, fmt.Errorf("--%s: %s is missing", l.open.Name, l.open.Arg)
+		return fmt.Errorf("--%s: %s is missing", l.open.Name, l.open.Arg)
 	}
 	for _, s := range l.given {
 		if err := s.flag.set(s.text); err != nil {
-			return false, fmt.Errorf("--%s: %w", s.flag.Name, err)
+			return err
 		}
 	}
-	return l.help, nil
+	return l.check()
 }
 
-// check holds the line against what its command demands.
 func (l *line) check() error {
 	c := l.command()
 	switch {

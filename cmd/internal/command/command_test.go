@@ -120,6 +120,7 @@ func TestCommandLines(t *testing.T) {
 		"--kind salad make a":          "unknown flag --kind; see `kitchen --help`",
 		"--=":                          "unknown flag --; see `kitchen --help`",
 		"shop list --hel --help":       "unknown flag --hel; did you mean --help? see `kitchen shop list --help`",
+		"shop list --help=x":           `--help: "x" is neither true nor false; see ` + "`kitchen shop list --help`",
 		"__complete":                   `unknown command "__complete"; see ` + "`kitchen --help`",
 	} {
 		t.Run(line, func(t *testing.T) {
@@ -202,6 +203,7 @@ Files:
 	for line, want := range map[string]string{
 		"--help": program, "-h": program, "help": program, "help help": program, "-lh": program,
 		"make --help": of, "help make": of, "make -h --size 1 a b c": of, "--help make": of, "help -l make": of,
+		"make --kind salad --root x --size much -h": of,
 	} {
 		t.Run(line, func(t *testing.T) {
 			var k kitchen

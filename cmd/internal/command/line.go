@@ -80,6 +80,9 @@ func (l *line) read(words []string) {
 
 func (l *line) set(f *Flag, text string) {
 	l.given, l.open = append(l.given, setting{f, text}), nil
+	if f == &l.asks { // at once: help shows the defaults of the others
+		l.err = f.set(text)
+	}
 }
 
 func (l *line) mistake(what, wrong, near string) {
