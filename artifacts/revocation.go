@@ -254,6 +254,10 @@ func (e *evidence) unfitResponder(responder, c, issuer *x509.Certificate) string
 	return ""
 }
 
+// statusSkew is how far the clock may be behind that of who made the evidence: a responder signs its answer when it is asked,
+// and no two clocks agree. Evidence ends on time.
+const statusSkew = 5 * time.Minute
+
 // stale returns why evidence says nothing about now, or "". Without an accurate clock nothing is stale.
 func (e *evidence) stale(what string, from, to time.Time) string {
 	now := e.clock.Now
@@ -262,7 +266,7 @@ func (e *evidence) stale(what string, from, to time.Time) string {
 		return ""
 	case to.IsZero():
 		return "the " + what + " at hand has no end of validity"
-	case from.After(now) || now.After(to):
+	case from.After(now.Add(statusSkew)) || now.After(to):
 		return fmt.Sprintf("the %s at hand is valid from %s to %s, the clock says %s", what, stamp(from), stamp(to), stamp(now))
 	}
 	return ""

@@ -175,19 +175,22 @@ func TestRevocationListSigner(t *testing.T) {
 	}
 }
 
-// TestRevocationListDates holds lists against a clock one second off each end of their validity.
+// TestRevocationListDates holds lists against a clock one second off each end of their validity, which begins five minutes
+// early for clocks that are behind.
 func TestRevocationListDates(t *testing.T) {
 	w := shared()
-	start, end := w.now().Add(-time.Minute).Truncate(time.Second), w.now().Add(time.Hour).Truncate(time.Second)
+	start, end := w.now().Add(5*time.Minute).Truncate(time.Second), w.now().Add(time.Hour).Truncate(time.Second)
+	early := start.Add(-5 * time.Minute)
 	lists := []string{w.CRL(w.ownerRoot, start.Add(-time.Hour), end.Add(time.Hour)), w.CRL(w.ownerCA, start, end)}
 	for name, test := range map[string]struct {
 		now  time.Time
 		code artifacts.Code
 	}{
-		"begins":             {start, ""},
-		"begins-in-a-second": {start.Add(-time.Second), artifacts.CodeRevocationUnknown},
-		"ends":               {end, ""},
-		"ended-a-second-ago": {end.Add(time.Second), artifacts.CodeRevocationUnknown},
+		"begins":                {start, ""},
+		"begins-in-5-minutes":   {early, ""},
+		"begins-a-second-later": {early.Add(-time.Second), artifacts.CodeRevocationUnknown},
+		"ends":                  {end, ""},
+		"ended-a-second-ago":    {end.Add(time.Second), artifacts.CodeRevocationUnknown},
 	} {
 		t.Run(name, func(t *testing.T) {
 			signedCase{w: w, voucher: object{"domain-cert-revocation-checks": true}, crls: lists,
