@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"reflect"
 	"slices"
+	"sort"
 
 	"github.com/xpu-sztp/ztp/dhcp"
 	"github.com/xpu-sztp/ztp/pkg/link"
@@ -68,8 +69,9 @@ func (a *attempt) show(change func(*state.Interface)) {
 		e := s.Interfaces[i]
 		change(&e)
 		s.Interfaces[i] = e
-		slices.SortStableFunc(s.Interfaces, func(a, b state.Interface) int {
-			return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Family, b.Family))
+		sort.Slice(s.Interfaces, func(i, j int) bool { // as in link.list, smaller than with package slices
+			a, b := &s.Interfaces[i], &s.Interfaces[j]
+			return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Family, b.Family)) < 0
 		})
 	})
 }

@@ -3,7 +3,6 @@
 package command
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -113,7 +112,7 @@ func (c *Command) Execute(ctx context.Context, args []string, out io.Writer) err
 		_, err := io.WriteString(out, l.usage())
 		return err
 	}
-	if err := cmp.Or(l.err, l.apply()); err != nil {
+	if err := l.apply(); err != nil {
 		_, near := reason.Of(err)
 		return &reason.Error{Code: Usage, Fix: near + "see `" + l.name() + " --help`", Err: err}
 	}
@@ -122,7 +121,10 @@ func (c *Command) Execute(ctx context.Context, args []string, out io.Writer) err
 
 // apply gives all flags their values and holds the line against what its command demands.
 func (l *line) apply() error {
-	if l.open != nil {
+	switch {
+	case l.err != nil:
+		return l.err
+	case l.open != nil:
 		return fmt.Errorf("--%s: %s is missing", l.open.Name, l.open.Arg)
 	}
 	for _, s := range l.given {
