@@ -1,6 +1,10 @@
 package artifacts_test
 
 import (
+	"crypto/ecdsa"
+	"encoding/asn1"
+	"encoding/pem"
+	"math/big"
 	"slices"
 	"testing"
 	"time"
@@ -225,6 +229,53 @@ func TestOCSPAboutItself(t *testing.T) {
 	file := r.Respond(opensslpki.OCSP{Issuer: r.ownerCA, Signer: self, Subjects: entities{self}, Args: []string{"-ndays", day}})
 	signedCase{w: r.world, voucher: object{"domain-cert-revocation-checks": true}, owners: entities{self, r.ownerCA}, ciSigner: self,
 		crls: []string{r.root, file}}.check(t, artifacts.CodeRevocationUnknown, artifacts.StepOwnerRevocation)
+}
+
+// TestOCSPAboutItselfRespelled has an authority vouch for itself by a copy of its certificate that differs in what nobody
+// signed: of the two numbers in an ECDSA signature anybody can negate one.
+func TestOCSPAboutItselfRespelled(t *testing.T) {
+	r := newResponder(shared())
+	issuing := r.Issue(r.ownerRoot, "/O=Owner/CN=Owner issuing CA 2", "basicConstraints=critical,CA:TRUE",
+		"keyUsage=critical,keyCertSign,cRLSign,digitalSignature", ocspSigning)
+	owner := r.ownedBy(issuing)
+	respelled := *issuing
+	respelled.CertFile = r.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: respell(t, issuing, r.ownerRoot)}))
+	about := r.Respond(opensslpki.OCSP{Issuer: issuing, Subjects: entities{owner}, Args: []string{"-ndays", day}})
+	for name, signer := range map[string]*opensslpki.Entity{"itself": issuing, "respelled": &respelled} {
+		t.Run(name, func(t *testing.T) {
+			self := r.Respond(opensslpki.OCSP{Issuer: r.ownerRoot, Signer: signer, Subjects: entities{issuing}, Args: []string{"-ndays", day}})
+			signedCase{w: r.world, voucher: object{"domain-cert-revocation-checks": true}, owners: entities{owner, issuing}, ciSigner: owner,
+				crls: []string{self, about}}.check(t, artifacts.CodeRevocationUnknown, artifacts.StepOwnerRevocation)
+		})
+	}
+}
+
+// respell returns e's certificate with the other signature that its issuer's key verifies.
+func respell(t *testing.T, e, issuer *opensslpki.Entity) []byte {
+	t.Helper()
+	var c struct {
+		Signed, Algorithm asn1.RawValue
+		Signature         asn1.BitString
+	}
+	var pair struct{ R, S *big.Int }
+	_, err := asn1.Unmarshal(e.Certificate.Raw, &c)
+	if err == nil {
+		_, err = asn1.Unmarshal(c.Signature.Bytes, &pair)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair.S.Sub(issuer.Certificate.PublicKey.(*ecdsa.PublicKey).Params().N, pair.S)
+	signature, err := asn1.Marshal(pair)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Signature = asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)}
+	der, err := asn1.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
 }
 
 // TestOCSPOfWeakIssuer pins an authority whose own issuer has a key that anybody could have found by now.

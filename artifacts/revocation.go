@@ -240,8 +240,8 @@ func (e *evidence) answer(a *revinfo.Answer) finding {
 func (e *evidence) unfitResponder(responder, c, issuer *x509.Certificate) string {
 	now := e.clock.Now
 	switch {
-	case responder.Equal(c):
-		return "the OCSP response at hand was signed with the very certificate that it is about"
+	case bytes.Equal(responder.RawSubjectPublicKeyInfo, c.RawSubjectPublicKeyInfo): // not Equal: anybody can respell an ECDSA signature
+		return "the OCSP response at hand was signed with the key of the very certificate that it is about"
 	case e.clock.Accurate() && (now.Before(responder.NotBefore) || now.After(responder.NotAfter)):
 		return fmt.Sprintf("the certificate of OCSP responder %s is valid from %s to %s, the clock says %s",
 			subject(responder), stamp(responder.NotBefore), stamp(responder.NotAfter), stamp(now))

@@ -239,3 +239,25 @@ func TestTwoNetworksWithOneAddress(t *testing.T) {
 		}
 	}
 }
+
+// TestLeaseOfForeignAddress: a DHCP server on an unmanaged port leases the address by which the machine is managed.
+func TestLeaseOfForeignAddress(t *testing.T) {
+	managed, n := nettest.NewNetwork(t, nil), nettest.NewNetwork(t, nil)
+	managed.Up(t)
+	n.Up(t)
+	managed.Inside.Run(t, "ip", "addr", "add", "198.51.100.2/24", "dev", managed.Device)
+	managed.Inside.Run(t, "ip", "route", "add", "default", "via", "198.51.100.1")
+	s := open(t, link.Options{})
+	stolen := *lease4
+	stolen.Address = netip.MustParsePrefix("198.51.100.2/24")
+	applied, err := s.Apply(t.Context(), await(t, s, n.Device, usable), &stolen)
+	if err == nil {
+		defer applied.Remove()
+		t.Error("applied")
+	}
+	for _, dst := range []string{"8.8.8.8", "198.51.100.77"} {
+		if out := n.Inside.Run(t, "ip", "route", "get", dst, "from", "198.51.100.2"); !strings.Contains(out, "dev "+managed.Device) {
+			t.Errorf("the way to %s is now %s", dst, out)
+		}
+	}
+}

@@ -300,3 +300,39 @@ func TestCancelled(t *testing.T) {
 		t.Errorf("attempts %+v", attempts)
 	}
 }
+
+// TestLongErrors has servers answer with what errors quote.
+func TestLongErrors(t *testing.T) {
+	for name, answer := range map[string]string{
+		"status":   strings.Repeat("\x1b", 60<<10) + "\r\n\r\n",
+		"location": "HTTP/1.1 302 Found\r\nLocation: http://[" + strings.Repeat("x", 60<<10) + "\r\n\r\n",
+		"header":   "HTTP/1.1 200 OK\r\n" + strings.Repeat("y\x01", 30<<10) + "\r\n\r\n",
+		"length":   "HTTP/1.1 200 OK\r\nContent-Length: " + strings.Repeat("z", 60<<10) + "\r\n\r\n",
+		"encoding": "HTTP/1.1 200 OK\r\nTransfer-Encoding: " + strings.Repeat("z", 60<<10) + "\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, attempts := new(revocation.Fetcher).Fetch(t.Context(), revocation.Request{
+				Wanted: []artifacts.StatusRequest{lists("http://liar.example/")}, Network: liar(answer)})
+			if text := attempts[0].Err.Error(); len(text) > 1000 || strings.ContainsRune(text, 0x1b) {
+				t.Errorf("%d bytes: %.200q", len(text), text)
+			}
+		})
+	}
+}
+
+// liar answers every connection with this.
+type liar string
+
+func (liar) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
+	return []netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil
+}
+
+func (l liar) DialContext(context.Context, string, string) (net.Conn, error) {
+	near, far := net.Pipe()
+	go func() {
+		defer far.Close()
+		go io.Copy(io.Discard, far)
+		io.WriteString(far, string(l))
+	}()
+	return near, nil
+}
