@@ -16,6 +16,13 @@ import (
 // (RFC 6960 §4.2.2.1), and whoever relays it must not be able to keep it.
 const undatedAge = time.Hour
 
+// What is looked at for one certificate. Who relays the artifacts may add evidence without end, and every signature takes
+// milliseconds to find wrong; they could as well leave evidence out. What was fetched is looked at first.
+const (
+	maxIssuers  = 2
+	maxVerified = 8 // lists that cover it, and OCSP responses about it
+)
+
 // revocation checks the paths of the owner certificate by the voucher's rule: always demands a good and fresh status of
 // every certificate on a path, never looks at nothing, and without a rule what is listed is refused and nothing is asked
 // for. The evidence is what came inside of the artifacts and what the caller fetched; neither is believed more than the
@@ -107,9 +114,7 @@ func (e *evidence) checkPath(path []*x509.Certificate) (known []string, unknown 
 		if i+1 < len(path) {
 			issuers = path[i+1 : i+2]
 		} else {
-			issuers = slices.DeleteFunc(slices.Clone(e.certificates), func(p *x509.Certificate) bool {
-				return !issued(p, c) || weakKey([]*x509.Certificate{p}) != nil
-			})
+			issuers = e.issuers(c)
 		}
 		good, why, refusal := e.check(c, issuers)
 		switch {
@@ -122,6 +127,18 @@ func (e *evidence) checkPath(path []*x509.Certificate) (known []string, unknown 
 		}
 	}
 	return known, unknown, nil
+}
+
+// issuers returns certificates at hand of c's issuer. Anybody can make more of them with the same name and key, so a few do.
+func (e *evidence) issuers(c *x509.Certificate) (found []*x509.Certificate) {
+	for _, p := range e.certificates {
+		if issued(p, c) && weakKey([]*x509.Certificate{p}) == nil {
+			if found = append(found, p); len(found) == maxIssuers {
+				break
+			}
+		}
+	}
+	return found
 }
 
 // finding is what one list or response says about a certificate.
@@ -158,15 +175,18 @@ func (e *evidence) check(c *x509.Certificate, issuers []*x509.Certificate) (good
 }
 
 func (e *evidence) inLists(c *x509.Certificate, issuers []*x509.Certificate) (found []finding) {
+	verified := 0
 	for _, list := range e.lists {
 		if !bytes.Equal(list.Issuer, c.RawIssuer) {
 			continue
 		}
 		f := finding{source: "revocation list of " + stamp(list.ThisUpdate)}
-		if err := signedByOne(list, issuers); err != nil {
-			f.why = "the revocation list at hand does not count: " + err.Error()
-		} else if !list.Covers(c) {
+		if !list.Covers(c) {
 			f.why = "the revocation list at hand leaves out some certificates or reasons"
+		} else if verified++; verified > maxVerified {
+			f.why = "there are more revocation lists of its issuer at hand than are looked at"
+		} else if err := signedByOne(list, issuers); err != nil {
+			f.why = "the revocation list at hand does not count: " + err.Error()
 		} else if f.revokedAt, f.revoked = list.Revoked(c.SerialNumber); !f.revoked {
 			f.why = e.stale("revocation list", list.ThisUpdate, list.NextUpdate)
 		}
@@ -187,11 +207,15 @@ func signedByOne(list *revinfo.List, issuers []*x509.Certificate) error {
 }
 
 func (e *evidence) inResponses(c *x509.Certificate, issuers []*x509.Certificate) (found []finding) {
+	verified := 0
 	for _, response := range e.responses {
 		for _, issuer := range issuers {
 			about := slices.DeleteFunc(slices.Clone(response.Answers), func(a revinfo.Answer) bool { return !a.About(c, issuer) })
 			if len(about) == 0 {
 				continue
+			}
+			if verified++; verified > maxVerified {
+				return append(found, finding{why: "there are more OCSP responses about it at hand than are looked at"})
 			}
 			if why := e.unfitResponse(response, c, issuer); why != "" {
 				found = append(found, finding{why: why})
