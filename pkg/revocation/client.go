@@ -13,6 +13,8 @@ import (
 	"net/url"
 	"slices"
 	"time"
+
+	"github.com/xpu-sztp/ztp/artifacts/cms"
 )
 
 const (
@@ -55,7 +57,7 @@ func (c *client) exchange(ctx context.Context, target string, body []byte, limit
 	if err != nil {
 		var wrapped *url.Error
 		if errors.As(err, &wrapped) {
-			err = wrapped.Err // without the URL, which the attempt has
+			err = quoted{wrapped.Err} // without the URL, which the attempt has
 		}
 		return nil, err
 	}
@@ -74,6 +76,12 @@ func (c *client) exchange(ctx context.Context, target string, body []byte, limit
 	}
 	return answer, nil
 }
+
+// quoted is an error of net/http, which may quote as much of an answer as there is of its header.
+type quoted struct{ error }
+
+func (q quoted) Error() string { return cms.Printable(q.error.Error()) }
+func (q quoted) Unwrap() error { return q.error }
 
 // newRequest makes a POST of an OCSP request or, without a body, a GET. It says nothing of the device.
 func newRequest(ctx context.Context, u *url.URL, body []byte) *http.Request {
