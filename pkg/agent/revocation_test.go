@@ -156,6 +156,30 @@ func TestRevocationStatusIsFetched(t *testing.T) {
 	}
 }
 
+// TestRevocationStatusIsNotHere: an owner's authority names this machine, and the lead is one that a person named.
+func TestRevocationStatusIsNotHere(t *testing.T) {
+	o := newOwnership(t)
+	o.publish()
+	w := newWorld(t)
+	w.servers["192.0.2.1"] = &serverThere{signed: o.demanding(t, new(true))}
+	a := o.agent(w, leads{w.lead(false, at("192.0.2.1"))})
+	fetcher := &web{world: w}
+	a.Revocation = fetcher
+	if _, err := a.Round(t.Context(), 1); !hasReason(err, reason.Code(artifacts.CodeRevocationUnknown)) {
+		t.Error(err)
+	}
+	for _, r := range fetcher.requests {
+		for _, here := range []string{"127.0.0.1", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::", "ff02::1"} {
+			if !r.Refuse(netip.MustParseAddr(here)) {
+				t.Errorf("%s would be asked", here)
+			}
+		}
+	}
+	if len(fetcher.requests) == 0 {
+		t.Error("nothing was asked")
+	}
+}
+
 // demanding answers with signed onboarding information whose voucher has the flag.
 func (o *ownership) demanding(t *testing.T, flag *bool) func(restconf.Input) artifacts.Bundle {
 	document := script(t, "signed")

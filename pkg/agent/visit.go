@@ -159,8 +159,13 @@ func (v *visit) resolve(ctx context.Context, host string) ([]netip.Addr, error) 
 // where other programs may take a connection for that of a local user, or to nobody. Servers that a person named, or that
 // were found without the network's help, may be anywhere.
 func (v *visit) ownAddress(addr netip.Addr) bool {
+	return v.lead.Interface != "" && noServer(addr)
+}
+
+// noServer reports whether addr is the device itself, or nobody.
+func noServer(addr netip.Addr) bool {
 	addr = addr.Unmap()
-	return v.lead.Interface != "" && (addr.IsLoopback() || addr.IsUnspecified() || addr.IsMulticast())
+	return addr.IsLoopback() || addr.IsUnspecified() || addr.IsMulticast()
 }
 
 // reply is bootstrapping data together with the session it came over; session is nil for data that no server sent.
