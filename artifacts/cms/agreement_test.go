@@ -33,6 +33,9 @@ type agreed struct {
 	recipient  []byte // default: issuer and serial number
 	extra      []byte // recipients that come first
 	scheme     string // default: dhSinglePass-stdDH-sha256kdf-scheme
+	wrapped    []byte // the encrypted key; default: that of the content, wrapped
+	wrap       []byte // algorithm of the key wrap; default: that for AES-128
+	copies     []int  // of the recipient in each of several agreements; default: one in one
 }
 
 func (a agreed) build(t testing.TB) []byte {
@@ -50,17 +53,19 @@ func (a agreed) build(t testing.TB) []byte {
 		t.Fatal(err)
 	}
 	context := func(n asn1.Tag, parts ...[]byte) []byte { return element(n.ContextSpecific().Constructed(), parts...) }
-	wrap := element(asn1.SEQUENCE, oidDER("2.16.840.1.101.3.4.1.5"))
+	if a.wrap == nil {
+		a.wrap = element(asn1.SEQUENCE, oidDER("2.16.840.1.101.3.4.1.5"))
+	}
 	var ukm []byte
 	if a.ukm != nil {
 		ukm = octets(a.ukm)
 	}
 	info := slices.Concat(secret, []byte{0, 0, 0, 1})
 	if ukm != nil {
-		info = append(info, element(asn1.SEQUENCE, wrap, context(0, ukm), context(2, octets([]byte{0, 0, 0, 128})))...)
+		info = append(info, element(asn1.SEQUENCE, a.wrap, context(0, ukm), context(2, octets([]byte{0, 0, 0, 128})))...)
 		ukm = context(1, ukm)
 	} else {
-		info = append(info, element(asn1.SEQUENCE, wrap, context(2, octets([]byte{0, 0, 0, 128})))...)
+		info = append(info, element(asn1.SEQUENCE, a.wrap, context(2, octets([]byte{0, 0, 0, 128})))...)
 	}
 	kek := sha256.Sum256(info)
 	if a.point == nil {
@@ -81,9 +86,18 @@ func (a agreed) build(t testing.TB) []byte {
 	key, iv := make([]byte, 16), make([]byte, 16)
 	rand.Read(key)
 	rand.Read(iv)
-	agreement := context(1, []byte{2, 1, 3}, context(0, a.originator), ukm, element(asn1.SEQUENCE, oidDER(a.scheme), wrap),
-		element(asn1.SEQUENCE, element(asn1.SEQUENCE, a.recipient, octets(wrapAES(t, kek[:16], key)))))
-	inner := element(asn1.SEQUENCE, []byte{2, 1, 2}, element(asn1.SET, a.extra, agreement),
+	if a.wrapped == nil {
+		a.wrapped = wrapAES(t, kek[:16], key)
+	}
+	if a.copies == nil {
+		a.copies = []int{1}
+	}
+	agreements := a.extra
+	for _, n := range a.copies {
+		agreements = append(agreements, context(1, []byte{2, 1, 3}, context(0, a.originator), ukm, element(asn1.SEQUENCE, oidDER(a.scheme), a.wrap),
+			element(asn1.SEQUENCE, bytes.Repeat(element(asn1.SEQUENCE, a.recipient, octets(a.wrapped)), n)))...)
+	}
+	inner := element(asn1.SEQUENCE, []byte{2, 1, 2}, element(asn1.SET, agreements),
 		element(asn1.SEQUENCE, oidDER(typeData), element(asn1.SEQUENCE, oidDER("2.16.840.1.101.3.4.1.2"), octets(iv)),
 			element(asn1.Tag(0).ContextSpecific(), encryptCBC(t, key, iv, content))))
 	return opensslpki.ContentInfo("1.2.840.113549.1.7.3", addBytes(inner))
@@ -154,6 +168,21 @@ func TestKeyAgreementForms(t *testing.T) {
 		"other-key-identifier": {agreed{recipient: tagged(0, octets(id[1:]))}, cms.ErrNotRecipient, false},
 		"scheme-of-other-hash": {agreed{scheme: "1.3.132.1.11.2"}, cms.ErrDecrypt, false},
 		"unknown-scheme":       {agreed{scheme: "1.3.132.1.15.1"}, cms.ErrUnsupported, false},
+		"wrapped-nothing":      {agreed{wrapped: []byte{}}, cms.ErrDecrypt, false},
+		"wrapped-7-bytes":      {agreed{wrapped: make([]byte, 7)}, cms.ErrDecrypt, false},
+		"wrapped-8-bytes":      {agreed{wrapped: make([]byte, 8)}, cms.ErrDecrypt, false},
+		"wrapped-16-bytes":     {agreed{wrapped: make([]byte, 16)}, cms.ErrDecrypt, false},
+		"wrapped-24-bytes":     {agreed{wrapped: make([]byte, 24)}, cms.ErrDecrypt, false},
+		"wrapped-25-bytes":     {agreed{wrapped: make([]byte, 25)}, cms.ErrDecrypt, false},
+		"wrapped-a-megabyte":   {agreed{wrapped: make([]byte, 1<<20)}, cms.ErrDecrypt, false},
+		"wrap-unknown":         {agreed{wrap: element(asn1.SEQUENCE, oidDER(typeVoucher))}, cms.ErrUnsupported, false},
+		"wrap-null":            {agreed{wrap: element(asn1.SEQUENCE, oidDER("2.16.840.1.101.3.4.1.5"), []byte{5, 0})}, nil, false},
+		"wrap-other-parameter": {agreed{wrap: element(asn1.SEQUENCE, oidDER("2.16.840.1.101.3.4.1.5"), octets(nil))}, cms.ErrMalformed, false},
+		"wrap-twice":           {agreed{wrap: bytes.Repeat(element(asn1.SEQUENCE, oidDER("2.16.840.1.101.3.4.1.5")), 2)}, cms.ErrMalformed, false},
+		"wrap-not-algorithm":   {agreed{wrap: octets(nil)}, cms.ErrMalformed, false},
+		"wrap-larger-key":      {agreed{wrap: element(asn1.SEQUENCE, oidDER("2.16.840.1.101.3.4.1.45"))}, cms.ErrDecrypt, false},
+		"recipient-not-keyed":  {agreed{recipient: octets(id)}, cms.ErrMalformed, false},
+		"second-agreement":     {agreed{copies: []int{0, 1}}, nil, true},
 		"other-kinds":          {agreed{extra: slices.Concat(tagged(2), tagged(3), tagged(4))}, nil, false},
 		"no-known-kind":        {agreed{extra: tagged(5)}, cms.ErrMalformed, false},
 

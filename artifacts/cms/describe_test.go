@@ -40,6 +40,26 @@ func TestAlgorithmIsNamed(t *testing.T) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
+	der := message{signer: w.signer, scheme: typeVoucher, sign: func([]byte) []byte { return nil }}.build()
+	if got := mustParse(t, der).Signed.Signers[0].Algorithm(); !strings.Contains(got, "signature algorithm "+typeVoucher) {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestNameOf(t *testing.T) {
+	name := shared().root.Certificate.RawSubject
+	for in, want := range map[string]string{
+		string(name):          "CN=root",
+		string(name) + "\x00": "an unreadable name",
+		string(name[:9]):      "an unreadable name",
+		"":                    "an unreadable name",
+		"\x30\x00":            "an empty name",
+		"\x04\x04name":        "an unreadable name",
+	} {
+		if got := cms.NameOf([]byte(in)); got != want {
+			t.Errorf("NameOf(%x) = %q, want %q", in, got, want)
+		}
+	}
 }
 
 func TestVisible(t *testing.T) {

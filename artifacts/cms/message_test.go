@@ -38,6 +38,10 @@ type message struct {
 	serial    []byte      // default: that of signer's certificate
 	keyID     []byte      // instead of both
 	params    []byte      // of the digest and signature algorithms
+	scheming  []byte      // of the signature algorithm; default: params
+	outer     byte        // version of the SignedData; default: 3
+	inner     []byte      // version of the SignerInfo; default: 1
+	digests   int         // how often the digest algorithm is announced; default: 1
 }
 
 // hashOID is the AlgorithmIdentifier of a digest.
@@ -65,6 +69,15 @@ func (m message) build() []byte {
 	if m.element == 0 {
 		m.element = asn1.OCTET_STRING
 	}
+	if m.scheming == nil {
+		m.scheming = m.params
+	}
+	if m.outer == 0 {
+		m.outer = 3
+	}
+	if m.inner == nil {
+		m.inner = []byte{2, 1, 1}
+	}
 	c := m.signer.Certificate
 	id := element(asn1.SEQUENCE, slices.Concat(c.RawIssuer, integer(c)))
 	if m.issuer != nil {
@@ -86,16 +99,16 @@ func (m message) build() []byte {
 	if !m.noAttrs {
 		signed = element(asn1.SET, set)
 	}
-	info := [][]byte{{2, 1, 1}, id, hashOID(m.hash, m.params)}
+	info := [][]byte{m.inner, id, hashOID(m.hash, m.params)}
 	if !m.noAttrs {
 		info = append(info, element(asn1.Tag(0).ContextSpecific().Constructed(), set))
 	}
-	info = append(info, element(asn1.SEQUENCE, oidDER(m.scheme), m.params), octets(m.sign(signed)))
+	info = append(info, element(asn1.SEQUENCE, oidDER(m.scheme), m.scheming), octets(m.sign(signed)))
 	if m.unsigned != nil {
 		info = append(info, element(asn1.Tag(1).ContextSpecific().Constructed(), m.unsigned))
 	}
 	infos := bytes.Repeat(element(asn1.SEQUENCE, info...), max(1, m.signers))
-	inner := element(asn1.SEQUENCE, []byte{2, 1, 3}, element(asn1.SET, hashOID(m.announced, m.params)),
+	inner := element(asn1.SEQUENCE, []byte{2, 1, m.outer}, element(asn1.SET, bytes.Repeat(hashOID(m.announced, m.params), max(1, m.digests))),
 		element(asn1.SEQUENCE, oidDER(m.typ), element(asn1.Tag(0).ContextSpecific().Constructed(), element(m.element, m.content))),
 		element(asn1.SET, infos))
 	return opensslpki.ContentInfo("1.2.840.113549.1.7.2", addBytes(inner))

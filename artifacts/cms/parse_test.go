@@ -46,6 +46,12 @@ func TestStrictDER(t *testing.T) {
 		"set":                 slices.Concat([]byte{0x31}, fine[1:]),
 		"pem":                 []byte("-----BEGIN PKCS7-----"),
 		"no-content":          {0x30, 3, 6, 1, 0x2a},
+		"no-octets":           element(0x30, oidDER(typeJSON), element(0xa0, []byte{5, 0})),
+		"octets-twice":        element(0x30, oidDER(typeJSON), element(0xa0, octets(nil), octets(nil))),
+		"content-twice":       element(0x30, oidDER(typeJSON), element(0xa0, octets(nil)), element(0xa0, octets(nil))),
+		"no-type":             element(0x30, element(0xa0, octets(nil))),
+		"signed-octets":       element(0x30, oidDER("1.2.840.113549.1.7.2"), element(0xa0, octets(nil))),
+		"enveloped-octets":    element(0x30, oidDER("1.2.840.113549.1.7.3"), element(0xa0, octets(nil))),
 		"huge-length":         {0x30, 0x84, 0xff, 0xff, 0xff, 0xff},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -104,6 +110,19 @@ func TestIndefiniteLength(t *testing.T) {
 		"wide":                        {open(0x30, bytes.Repeat([]byte{0x30, 0x80, 0, 0}, 100)), cms.ErrLimit},
 		"length-not-shortest-copied":  {open(0x30, oid, []byte{0xa0, 0x81, 5}, octets([]byte("abc"))), cms.ErrMalformed},
 		"tag-in-more-bytes":           {open(0x30, []byte{0x1f, 0x81, 0, 0}), cms.ErrMalformed},
+		"piece-cut":                   {open(0x30, oid, open(0xa0, open(0x24, []byte{4})))[:20], cms.ErrMalformed},
+		"piece-of-long-length-cut":    {slices.Concat([]byte{0x30, 0x80}, oid, []byte{0xa0, 0x80, 0x24, 0x80, 4, 0x82, 1}), cms.ErrMalformed},
+		"piece-without-length":        {open(0x30, oid, open(0xa0, open(0x24, open(0x04, []byte("abc"))))), cms.ErrMalformed},
+		"end-of-one-byte":             {open(0x30, oid, open(0xa0, octets([]byte("abc"))))[:21], cms.ErrMalformed},
+		"end-with-length":             {slices.Concat([]byte{0x30, 0x80}, oid, open(0xa0, octets([]byte("abc"))), []byte{0, 1, 0}), cms.ErrMalformed},
+		"length-cut":                  {[]byte{0x30, 0x80, 0x04, 0x82, 1}, cms.ErrMalformed},
+		"length-missing":              {[]byte{0x30, 0x80, 0x04}, cms.ErrMalformed},
+		"length-not-shortest-of-4":    {open(0x30, oid, []byte{0xa0, 0x84, 0, 0, 0, 5}, octets([]byte("abc"))), cms.ErrMalformed},
+		"length-of-4-gigabytes":       {open(0x30, oid, []byte{0xa0, 0x84, 0xff, 0xff, 0xff, 0xff}), cms.ErrMalformed},
+		"8-deep":                      {bytes.Repeat([]byte{0x30, 0x80}, 8), cms.ErrMalformed},
+		"9-deep":                      {bytes.Repeat([]byte{0x30, 0x80}, 9), cms.ErrLimit},
+		"32-wide":                     {open(0x30, bytes.Repeat([]byte{0x30, 0x80, 0, 0}, 31)), cms.ErrMalformed},
+		"33-wide":                     {open(0x30, bytes.Repeat([]byte{0x30, 0x80, 0, 0}, 32)), cms.ErrLimit},
 		"length-of-more-than-4-bytes": {open(0x30, []byte{0x04, 0x85, 0, 0, 0, 0, 1, 0}), cms.ErrMalformed},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -115,6 +134,21 @@ func TestIndefiniteLength(t *testing.T) {
 				t.Errorf("content %q", m.Data)
 			}
 		})
+	}
+}
+
+// TestRewrittenLengths has contents on both sides of where a length takes a byte more, written in pieces and without lengths.
+func TestRewrittenLengths(t *testing.T) {
+	for _, size := range []int{0, 1, 0x7f, 0x80, 0xff, 0x100, 0xffff, 0x10000} {
+		for near := max(0, size-40); near < size+2; near++ { // of the content, and so of what is around it
+			data := bytes.Repeat([]byte{'x'}, near)
+			der := opensslpki.Data(typeJSON, data)
+			for depth := range 4 {
+				if m, err := cms.Parse(loosened(t, der, depth)); err != nil || !bytes.Equal(m.Data, data) {
+					t.Fatalf("%d bytes, %d deep: %v", near, depth, err)
+				}
+			}
+		}
 	}
 }
 

@@ -49,6 +49,9 @@ func TestVerifySignature(t *testing.T) {
 		plainRSA  = "300d06092a864886f70d0101010500"
 		sha1RSA   = "300d06092a864886f70d0101050500"
 		ecdsa256  = "300a06082a8648ce3d040302"
+		sha384RSA = "300d06092a864886f70d01010c0500"
+		sha512RSA = "300d06092a864886f70d01010d0500"
+		ecdsa512  = "300a06082a8648ce3d040304"
 		ecdsa384  = "300a06082a8648ce3d040303"
 		ed25519   = "300506032b6570"
 		sha1ECDSA = "300906072a8648ce3d0401"
@@ -66,6 +69,13 @@ func TestVerifySignature(t *testing.T) {
 		want       error
 	}{
 		"rsa":                {rsa, "sha256", sha256RSA, nil},
+		"rsa-384":            {rsa, "sha384", sha384RSA, nil},
+		"rsa-512":            {rsa, "sha512", sha512RSA, nil},
+		"rsa-512-named-384":  {rsa, "sha512", sha384RSA, cms.ErrSignature},
+		"rsa-named-ecdsa":    {rsa, "sha256", ecdsa256, cms.ErrUnsupported},
+		"rsa-named-ed25519":  {rsa, "sha256", ed25519, cms.ErrUnsupported},
+		"ecdsa-512":          {w.signer, "sha512", ecdsa512, nil},
+		"ed25519-named-rsa":  {edwards, "", sha256RSA, cms.ErrUnsupported},
 		"rsa-other-digest":   {rsa, "sha384", sha256RSA, cms.ErrSignature},
 		"rsa-without-digest": {rsa, "sha256", plainRSA, cms.ErrUnsupported},
 		"rsa-sha1":           {rsa, "sha1", sha1RSA, cms.ErrUnsupported},

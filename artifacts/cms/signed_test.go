@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -101,48 +102,6 @@ func TestEd25519(t *testing.T) {
 	}
 }
 
-// TestPSSParameters holds the parameters against RFC 4055 §3.1: one hash throughout, and the salt that is really there.
-func TestPSSParameters(t *testing.T) {
-	w := shared()
-	signer := w.IssueKey([]string{"rsa:2048"}, w.root, "/CN=rsa", opensslpki.Signer...)
-	made := func(md string, options ...string) []byte {
-		args := []string{"-md", md, "-keyopt", "rsa_padding_mode:pss"}
-		for _, o := range options {
-			args = append(args, "-keyopt", o)
-		}
-		return w.Sign(signer, content, args...)
-	}
-	salt := func(n byte) []byte {
-		der := made("sha256", "rsa_pss_saltlen:32")
-		at := bytes.LastIndex(der, []byte{0xa2, 3, 2, 1, 32})
-		der[at+4] = n
-		return der
-	}
-	for name, test := range map[string]struct {
-		der  []byte
-		want error
-	}{
-		"default":             {made("sha256"), nil},
-		"salt-of-one":         {made("sha256", "rsa_pss_saltlen:1"), nil},
-		"salt-of-20":          {made("sha256", "rsa_pss_saltlen:20"), nil},
-		"salt-as-long-as-can": {made("sha512", "rsa_pss_saltlen:max"), nil},
-		"salt-as-said":        {salt(32), nil},
-		"no-salt":             {made("sha256", "rsa_pss_saltlen:0"), cms.ErrUnsupported},
-		"salt-longer":         {salt(31), cms.ErrSignature},
-		"salt-shorter":        {salt(33), cms.ErrSignature},
-		"salt-negative":       {salt(0xff), cms.ErrUnsupported},
-		"mgf-sha1":            {made("sha256", "rsa_mgf1_md:sha1"), cms.ErrUnsupported},
-		"mgf-sha512":          {made("sha256", "rsa_mgf1_md:sha512"), cms.ErrUnsupported},
-		"sha1":                {made("sha1"), cms.ErrUnsupported},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if err := mustParse(t, test.der).Signed.SignedBy(signer.Certificate); !errors.Is(err, test.want) {
-				t.Errorf("SignedBy: %v, want %v", err, test.want)
-			}
-		})
-	}
-}
-
 func TestSignerIdentifier(t *testing.T) {
 	w := shared()
 	for name, args := range map[string][]string{
@@ -207,6 +166,10 @@ func TestSignedAttributes(t *testing.T) {
 	digest := sha256.Sum256(content)
 	contentType := attribute("1.2.840.113549.1.9.3", oidDER(typeJSON))
 	messageDigest := attribute("1.2.840.113549.1.9.4", octets(digest[:]))
+	var unknown [][]byte
+	for i := range 31 {
+		unknown = append(unknown, attribute(fmt.Sprintf("1.2.3.%d", i), octets(nil)))
+	}
 	for _, test := range []struct {
 		name  string
 		attrs [][]byte
@@ -239,7 +202,13 @@ func TestSignedAttributes(t *testing.T) {
 		{name: "signing-time", attrs: [][]byte{contentType, messageDigest, attribute("1.2.840.113549.1.9.5", element(asn1.UTCTime, []byte("250101000000Z")))}},
 		{name: "two-signing-times", attrs: [][]byte{contentType, messageDigest, attribute("1.2.840.113549.1.9.5",
 			element(asn1.UTCTime, []byte("250101000000Z")), element(asn1.UTCTime, []byte("250101000000Z")))}, want: cms.ErrMalformed, parse: true},
+		{name: "signing-time-generalized", attrs: [][]byte{contentType, messageDigest, attribute("1.2.840.113549.1.9.5", element(asn1.GeneralizedTime, []byte("20500101000000Z")))}},
+		{name: "signing-time-of-other-type", attrs: [][]byte{contentType, messageDigest, attribute("1.2.840.113549.1.9.5", octets(nil))}, want: cms.ErrMalformed, parse: true},
+		{name: "attribute-of-three", attrs: [][]byte{contentType, messageDigest, element(asn1.SEQUENCE, oidDER(typeVoucher), element(asn1.SET), octets(nil))},
+			want: cms.ErrMalformed, parse: true},
 		{name: "no-set", attrs: [][]byte{contentType, messageDigest, element(asn1.SEQUENCE, oidDER(typeVoucher))}, want: cms.ErrMalformed, parse: true},
+		{name: "as-many-as-can", attrs: append([][]byte{contentType, messageDigest}, unknown[:30]...)},
+		{name: "one-too-many", attrs: append([][]byte{contentType, messageDigest}, unknown...), want: cms.ErrLimit, parse: true},
 		{name: "empty-id-data", typ: typeData, attrs: [][]byte{{}}, want: cms.ErrSignature},
 		{name: "two-content-types", attrs: [][]byte{contentType, contentType, messageDigest}, want: cms.ErrMalformed, parse: true},
 	} {
@@ -299,6 +268,21 @@ func TestSignerInfoFaults(t *testing.T) {
 		"unsigned-attribute":      {message{unsigned: attribute(typeVoucher, octets(nil))}, nil},
 		"unsigned-content-type":   {message{unsigned: attribute("1.2.840.113549.1.9.3", oidDER(typeJSON))}, cms.ErrMalformed},
 		"unsigned-digest":         {message{unsigned: attribute("1.2.840.113549.1.9.4", octets(digest[:]))}, cms.ErrMalformed},
+		"unsigned-signing-time":   {message{unsigned: attribute("1.2.840.113549.1.9.5", element(asn1.UTCTime, []byte("250101000000Z")))}, cms.ErrMalformed},
+		"unsigned-as-many-as-can": {message{unsigned: bytes.Repeat(attribute(typeVoucher, octets(nil)), 32)}, nil},
+		"version-1":               {message{outer: 1}, nil},
+		"version-3-of-signer":     {message{inner: []byte{2, 1, 3}}, nil},
+		"version-0-of-signer":     {message{inner: []byte{2, 1, 0}}, cms.ErrUnsupported},
+		"version-2-of-signer":     {message{inner: []byte{2, 1, 2}}, cms.ErrUnsupported},
+		"version-4-of-signer":     {message{inner: []byte{2, 1, 4}}, cms.ErrUnsupported},
+		"no-version-of-signer":    {message{inner: []byte{}}, cms.ErrMalformed},
+		"announced-16-times":      {message{digests: 16}, nil},
+		"announced-17-times":      {message{digests: 17}, cms.ErrLimit},
+		"issuer-as-long-as-can":   {message{issuer: element(asn1.SEQUENCE, make([]byte, 16<<10-4))}, cms.ErrNotSigner},
+		"issuer-a-byte-longer":    {message{issuer: element(asn1.SEQUENCE, make([]byte, 16<<10-3))}, cms.ErrLimit},
+		"serial-as-long-as-can":   {message{serial: bytes.Repeat([]byte{1}, 62)}, cms.ErrNotSigner},
+		"serial-a-byte-longer":    {message{serial: bytes.Repeat([]byte{1}, 63)}, cms.ErrLimit},
+		"key-id-as-long-as-can":   {message{keyID: make([]byte, 64)}, cms.ErrNotSigner},
 		"unsigned-no-attribute":   {message{unsigned: []byte{5, 0}}, cms.ErrMalformed},
 		"unsigned-many":           {message{unsigned: bytes.Repeat(attribute(typeVoucher, octets(nil)), 33)}, cms.ErrLimit},
 		"attributes-many":         {message{attrs: slices.Repeat([][]byte{attribute(typeVoucher, octets(nil))}, 33)}, cms.ErrLimit},
@@ -367,27 +351,5 @@ func TestDegenerate(t *testing.T) {
 	}
 	if mustParse(t, w.Sign(w.signer, content)).Signed.Degenerate() {
 		t.Error("a signed message is degenerate")
-	}
-}
-
-func TestLimits(t *testing.T) {
-	w := shared()
-	many := slices.Repeat([]*opensslpki.Entity{w.signer}, cms.MaxCertificates+1)
-	now := w.signer.Certificate.NotBefore
-	crl := w.CRL(w.root, now, now.AddDate(0, 1, 0))
-	for name, der := range map[string][]byte{
-		"certificates":     w.Certificates(many),
-		"revocation-lists": w.Certificates(many[:1], slices.Repeat([]string{crl}, cms.MaxCRLs+1)...),
-		"size":             opensslpki.Data(typeJSON, make([]byte, cms.MaxSize)),
-		"signers":          message{signer: w.signer, sign: ecdsaWith(t, privateKey(t, w.signer)), signers: cms.MaxSigners + 1}.build(),
-	} {
-		t.Run(name, func(t *testing.T) {
-			if _, err := cms.Parse(der); !errors.Is(err, cms.ErrLimit) {
-				t.Errorf("Parse: %v", err)
-			}
-		})
-	}
-	if _, err := cms.Parse(w.Certificates(many[:cms.MaxCertificates])); err != nil {
-		t.Errorf("as many certificates as allowed: %v", err)
 	}
 }

@@ -2,6 +2,7 @@ package cms_test
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
@@ -20,7 +21,8 @@ import (
 // transported makes an EnvelopedData or AuthEnvelopedData by RSA key transport with faults of every part.
 type transported struct {
 	device    *opensslpki.Entity
-	wrapped   []byte // the encrypted key; default: key, encrypted
+	algorithm []byte // of the key transport; default: PKCS #1 v1.5
+	wrapped   []byte // the encrypted key; default: key, encrypted with PKCS #1 v1.5
 	key       []byte // of the content encryption
 	cipher    string
 	params    []byte
@@ -28,6 +30,10 @@ type transported struct {
 	typ       string // default: id-data
 	attrs     []byte // authenticated attributes
 	tag       []byte // nil makes an EnvelopedData
+	version   byte
+	unread    []byte // unprotected attributes
+
+	recipients int // the same, so often; default: 1
 }
 
 func (e transported) build(t testing.TB) []byte {
@@ -43,17 +49,21 @@ func (e transported) build(t testing.TB) []byte {
 			t.Fatal(err)
 		}
 	}
+	if e.algorithm == nil {
+		e.algorithm = element(asn1.SEQUENCE, oidDER("1.2.840.113549.1.1.1"), []byte{5, 0})
+	}
 	recipient := element(asn1.SEQUENCE, []byte{2, 1, 0}, element(asn1.SEQUENCE, e.device.Certificate.RawIssuer, integer(e.device.Certificate)),
-		element(asn1.SEQUENCE, oidDER("1.2.840.113549.1.1.1"), []byte{5, 0}), octets(e.wrapped))
-	parts := [][]byte{{2, 1, 0}, element(asn1.SET, recipient), element(asn1.SEQUENCE, oidDER(e.typ),
+		e.algorithm, octets(e.wrapped))
+	recipient = bytes.Repeat(recipient, max(1, e.recipients))
+	parts := [][]byte{{2, 1, e.version}, element(asn1.SET, recipient), element(asn1.SEQUENCE, oidDER(e.typ),
 		element(asn1.SEQUENCE, oidDER(e.cipher), e.params), element(asn1.Tag(0).ContextSpecific(), e.encrypted))}
 	if e.tag == nil {
-		return opensslpki.ContentInfo("1.2.840.113549.1.7.3", addBytes(element(asn1.SEQUENCE, parts...)))
+		return opensslpki.ContentInfo("1.2.840.113549.1.7.3", addBytes(element(asn1.SEQUENCE, append(parts, e.unread)...)))
 	}
 	if e.attrs != nil {
 		parts = append(parts, element(asn1.Tag(1).ContextSpecific().Constructed(), e.attrs))
 	}
-	parts = append(parts, octets(e.tag))
+	parts = append(parts, octets(e.tag), e.unread)
 	return opensslpki.ContentInfo("1.2.840.113549.1.9.16.1.23", addBytes(element(asn1.SEQUENCE, parts...)))
 }
 
@@ -160,6 +170,7 @@ func TestContentEncryption(t *testing.T) {
 	}
 	params := sequence(octets(nonce), size(16))
 	fine := sealed(16, params, nil)
+	cbc := transported{cipher: aes128CBC, params: octets(make([]byte, 16)), encrypted: encryptCBC(t, key, make([]byte, 16), content)}
 	for name, test := range map[string]struct {
 		transported
 		want error
@@ -191,8 +202,21 @@ func TestContentEncryption(t *testing.T) {
 		"gcm-typed":               {with(sealed(16, params, contentType(typeJSON)), func(e *transported) { e.typ = typeJSON }), nil},
 		"gcm-typed-no-attributes": {with(fine, func(e *transported) { e.typ = typeJSON }), nil},
 		"gcm-other-attributes":    {sealed(16, params, attribute(typeVoucher, octets(nil))), nil},
-		"cbc-authenticated":       {transported{cipher: aes128CBC, params: octets(make([]byte, 16)), encrypted: encryptCBC(t, key, make([]byte, 16), content), tag: make([]byte, 16)}, cms.ErrUnsupported},
-		"cbc":                     {transported{cipher: aes128CBC, params: octets(make([]byte, 16)), encrypted: encryptCBC(t, key, make([]byte, 16), content)}, nil},
+		"cbc-authenticated":       {with(cbc, func(e *transported) { e.tag = make([]byte, 16) }), cms.ErrUnsupported},
+		"cbc":                     {cbc, nil},
+		"cbc-version-4":           {with(cbc, func(e *transported) { e.version = 4 }), nil},
+		"cbc-version-5":           {with(cbc, func(e *transported) { e.version = 5 }), cms.ErrUnsupported},
+		"cbc-version-negative":    {with(cbc, func(e *transported) { e.version = 0xff }), cms.ErrUnsupported},
+		"cbc-recipients-256":      {with(cbc, func(e *transported) { e.recipients = 256 }), nil},
+		"cbc-recipients-257":      {with(cbc, func(e *transported) { e.recipients = 257 }), cms.ErrLimit},
+		"cbc-unprotected":         {with(cbc, func(e *transported) { e.unread = element(0xa1, contentType(typeJSON)) }), nil},
+		"cbc-unprotected-of-gcm":  {with(cbc, func(e *transported) { e.unread = element(0xa2, contentType(typeJSON)) }), cms.ErrMalformed},
+		"gcm-unprotected":         {with(fine, func(e *transported) { e.unread = element(0xa2, contentType(typeJSON)) }), nil},
+		"gcm-unprotected-of-cbc":  {with(fine, func(e *transported) { e.unread = element(0xa1, contentType(typeJSON)) }), cms.ErrMalformed},
+		"gcm-no-nonce":            {with(fine, func(e *transported) { e.params = sequence(size(16)) }), cms.ErrMalformed},
+		"gcm-192-with-key-of-128": {with(fine, func(e *transported) { e.cipher = "2.16.840.1.101.3.4.1.26" }), cms.ErrDecrypt},
+		"gcm-256-with-key-of-128": {with(fine, func(e *transported) { e.cipher = "2.16.840.1.101.3.4.1.46" }), cms.ErrDecrypt},
+		"unknown-key-transport":   {with(cbc, func(e *transported) { e.algorithm = element(asn1.SEQUENCE, oidDER(typeVoucher)) }), cms.ErrUnsupported},
 		"cbc-short-vector":        {transported{cipher: aes128CBC, params: octets(make([]byte, 15)), encrypted: make([]byte, 16)}, cms.ErrMalformed},
 		"cbc-no-vector":           {transported{cipher: aes128CBC, encrypted: make([]byte, 16)}, cms.ErrMalformed},
 	} {
@@ -203,6 +227,71 @@ func TestContentEncryption(t *testing.T) {
 				m, err = m.Enveloped.Open(recipient(t, device))
 			}
 			if !errors.Is(err, test.want) || err == nil && !slices.Equal(m.Data, content) {
+				t.Errorf("Open: %v, want %v", err, test.want)
+			}
+		})
+	}
+}
+
+// TestOAEPParameters holds the parameters against RFC 4055 §4.1, over a key that was wrapped by what they should say.
+func TestOAEPParameters(t *testing.T) {
+	w := shared()
+	device := w.IssueKey([]string{"rsa:2048"}, w.root, "/CN=RSA device")
+	key := make([]byte, 16)
+	const mgf1, specified = "1.2.840.113549.1.1.8", "1.2.840.113549.1.1.9"
+	sequence := func(parts ...[]byte) []byte { return element(asn1.SEQUENCE, parts...) }
+	sha1 := sequence(oidDER("1.3.14.3.2.26"), []byte{5, 0})
+	sha256 := hashOID(crypto.SHA256, nil)
+	hash := func(algorithms ...[]byte) []byte { return element(0xa0, algorithms...) }
+	mgf := func(oid string, hash ...[]byte) []byte {
+		return element(0xa1, sequence(append([][]byte{oidDER(oid)}, hash...)...))
+	}
+	label := func(oid string, parts ...[]byte) []byte {
+		return element(0xa2, sequence(append([][]byte{oidDER(oid)}, parts...)...))
+	}
+	both := rsa.OAEPOptions{Hash: crypto.SHA256, MGFHash: crypto.SHA256}
+	labelled := rsa.OAEPOptions{Hash: crypto.SHA1, Label: []byte("abc")}
+	for name, test := range map[string]struct {
+		options rsa.OAEPOptions
+		params  []byte
+		want    error
+	}{
+		"default":              {rsa.OAEPOptions{Hash: crypto.SHA1}, sequence(), nil},
+		"no-parameters":        {rsa.OAEPOptions{Hash: crypto.SHA1}, nil, nil},
+		"null":                 {rsa.OAEPOptions{Hash: crypto.SHA1}, []byte{5, 0}, cms.ErrMalformed},
+		"default-written":      {rsa.OAEPOptions{Hash: crypto.SHA1}, sequence(hash(sha1), mgf(mgf1, sha1), label(specified, octets(nil))), nil},
+		"sha1-with-parameters": {rsa.OAEPOptions{Hash: crypto.SHA1}, sequence(hash(sequence(oidDER("1.3.14.3.2.26"), octets(nil)))), cms.ErrMalformed},
+		"sha256":               {both, sequence(hash(sha256), mgf(mgf1, sha256)), nil},
+		"sha256-hash-only":     {rsa.OAEPOptions{Hash: crypto.SHA256, MGFHash: crypto.SHA1}, sequence(hash(sha256)), nil},
+		"sha256-mgf-only":      {rsa.OAEPOptions{Hash: crypto.SHA1, MGFHash: crypto.SHA256}, sequence(mgf(mgf1, sha256)), nil},
+		"other-hash":           {both, sequence(hash(hashOID(crypto.SHA384, nil)), mgf(mgf1, sha256)), cms.ErrDecrypt},
+		"other-mgf":            {both, sequence(hash(sha256), mgf(mgf1, hashOID(crypto.SHA384, nil))), cms.ErrDecrypt},
+		"hash-empty":           {both, sequence(hash(), mgf(mgf1, sha256)), cms.ErrMalformed},
+		"hash-twice":           {both, sequence(hash(sha256, sha256), mgf(mgf1, sha256)), cms.ErrMalformed},
+		"hash-unknown":         {both, sequence(hash(sequence(oidDER(typeVoucher))), mgf(mgf1, sha256)), cms.ErrUnsupported},
+		"mgf-empty":            {both, sequence(hash(sha256), element(0xa1)), cms.ErrMalformed},
+		"mgf-unknown":          {both, sequence(hash(sha256), mgf(typeVoucher, sha256)), cms.ErrMalformed},
+		"mgf-of-no-hash":       {both, sequence(hash(sha256), mgf(mgf1)), cms.ErrMalformed},
+		"mgf-of-unknown-hash":  {both, sequence(hash(sha256), mgf(mgf1, sequence(oidDER(typeVoucher)))), cms.ErrUnsupported},
+		"label":                {labelled, sequence(label(specified, octets([]byte("abc")))), nil},
+		"label-not-said":       {labelled, sequence(), cms.ErrDecrypt},
+		"label-other":          {labelled, sequence(label(specified, octets([]byte("abd")))), cms.ErrDecrypt},
+		"label-empty":          {labelled, sequence(element(0xa2)), cms.ErrMalformed},
+		"label-not-octets":     {labelled, sequence(label(specified, element(asn1.UTF8String, []byte("abc")))), cms.ErrMalformed},
+		"label-of-other-kind":  {labelled, sequence(label(typeVoucher, octets([]byte("abc")))), cms.ErrMalformed},
+		"one-field-more":       {both, sequence(hash(sha256), mgf(mgf1, sha256), label(specified, octets(nil)), element(0xa3)), cms.ErrMalformed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			wrapped, err := rsa.EncryptOAEPWithOptions(rand.Reader, device.Certificate.PublicKey.(*rsa.PublicKey), key, &test.options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// As in TestNoPaddingOracle, the plaintext is a structure, which a random key's never is.
+			e := transported{device: device, algorithm: sequence(oidDER("1.2.840.113549.1.1.7"), test.params), wrapped: wrapped,
+				cipher: aes128CBC, params: octets(make([]byte, 16)), typ: "1.2.840.113549.1.7.2",
+				encrypted: encryptCBC(t, key, make([]byte, 16), opensslpki.Data(typeJSON, content))}
+			m, err := open(t, e.build(t), recipient(t, device))
+			if !errors.Is(err, test.want) || err == nil && !bytes.Equal(m.Data, content) {
 				t.Errorf("Open: %v, want %v", err, test.want)
 			}
 		})
