@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"golang.org/x/net/dns/dnsmessage"
 	"net"
 	"net/netip"
 	"strconv"
@@ -170,6 +171,18 @@ func (l *Lab) hosts() map[string][]netip.Addr {
 	return hosts
 }
 
+// Domain is the network's own. Devices learn it only from servers that are told to name it.
+const Domain = "lab.test"
+
+// services is how devices find the redirect server without DHCP's options (RFC 8572 §4.2).
+func (l *Lab) services() map[string][]dnsmessage.SRVResource {
+	target, err := dnsmessage.NewName(l.RedirectAt.Host + ".")
+	if err != nil {
+		return nil // an address
+	}
+	return map[string][]dnsmessage.SRVResource{"_sztp._tcp." + Domain: {{Port: l.RedirectAt.Port, Target: target}}}
+}
+
 func (l *Lab) startNames() error {
 	if l.Family == Loopback {
 		return nil
@@ -185,7 +198,7 @@ func (l *Lab) startNames() error {
 			udp.Close()
 			return fmt.Errorf("DNS server: %w", err)
 		}
-		server := &names.Server{Hosts: l.hosts(), Log: l.Log}
+		server := &names.Server{Hosts: l.hosts(), Services: l.services(), Log: l.Log}
 		l.serve(server, func() error { return server.Serve(udp, tcp) })
 	}
 	return nil

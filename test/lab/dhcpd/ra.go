@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,14 +17,18 @@ import (
 )
 
 // Advertiser sends router advertisements (RFC 4861 §4.2) on one interface: every few seconds and when asked. They announce a
-// default router, an on-link prefix without address autoconfiguration, and that addresses come by DHCPv6.
+// default router, an on-link prefix, and that addresses come by DHCPv6 or, with Autonomous, that devices choose them. Name
+// servers and the search domain are left out when there are none (RFC 8106).
 type Advertiser struct {
-	Interface string
-	LinkLocal netip.Addr   // of the router, on Interface
-	Prefix    netip.Prefix // on-link
-	Lifetime  time.Duration
-	Every     time.Duration // default 4 s
-	Log       *event.Log
+	Interface  string
+	LinkLocal  netip.Addr   // of the router, on Interface
+	Prefix     netip.Prefix // on-link
+	Autonomous bool
+	DNS        []netip.Addr
+	Domain     string
+	Lifetime   time.Duration
+	Every      time.Duration // default 4 s
+	Log        *event.Log
 
 	zone string
 	conn *icmp.PacketConn
@@ -105,7 +110,7 @@ func (a *Advertiser) unsolicited(link *net.Interface) {
 		case peer := <-asked:
 			if a.Log != nil {
 				a.Log.Add("router", event.RouterAd, []string{"peer", peer.String()},
-					"%s solicits a router → advertised %s, addresses by DHCPv6 (M, O)", peer, a.Prefix)
+					"%s solicits a router → advertised %s", peer, a.Prefix)
 			}
 		}
 		a.conn.WriteTo(message, &net.IPAddr{IP: allNodes, Zone: a.zone})
@@ -147,16 +152,39 @@ func (a *Advertiser) solicitations(asked chan<- net.Addr) {
 func (a *Advertiser) message(mac net.HardwareAddr, mtu int) []byte {
 	const managed, other = 0x80, 0x40
 	m := []byte{byte(ipv6.ICMPTypeRouterAdvertisement), 0, 0, 0, 64, managed | other}
+	if a.Autonomous {
+		m[5] = 0
+	}
 	m = binary.BigEndian.AppendUint16(m, uint16(a.Lifetime.Seconds()))
 	m = append(m, 0, 0, 0, 0, 0, 0, 0, 0) // reachable time and retransmission timer: unspecified
 	m = append(m, 1, 1)                   // source link-layer address
 	m = append(m, mac...)
 	m = append(m, 5, 1, 0, 0) // MTU
 	m = binary.BigEndian.AppendUint32(m, uint32(mtu))
-	const onLink = 0x80
+	const onLink, autonomous = 0x80, 0x40
 	m = append(m, 3, 4, byte(a.Prefix.Bits()), onLink) // prefix information
+	if a.Autonomous {
+		m[len(m)-1] |= autonomous
+	}
 	m = binary.BigEndian.AppendUint32(m, uint32(a.Lifetime.Seconds()))
 	m = binary.BigEndian.AppendUint32(m, uint32(a.Lifetime.Seconds()))
 	m = append(m, 0, 0, 0, 0)
-	return append(m, a.Prefix.Masked().Addr().AsSlice()...)
+	m = append(m, a.Prefix.Masked().Addr().AsSlice()...)
+	lifetime := binary.BigEndian.AppendUint32(nil, uint32(a.Lifetime.Seconds()))
+	if len(a.DNS) > 0 {
+		m = append(append(m, 25, byte(1+2*len(a.DNS)), 0, 0), lifetime...)
+		for _, server := range a.DNS {
+			m = append(m, server.AsSlice()...)
+		}
+	}
+	if a.Domain != "" {
+		var name []byte
+		for label := range strings.SplitSeq(a.Domain, ".") {
+			name = append(append(name, byte(len(label))), label...)
+		}
+		name = append(name, 0)
+		name = append(name, make([]byte, (8-len(name)%8)%8)...)
+		m = append(append(append(m, 31, byte(1+len(name)/8), 0, 0), lifetime...), name...)
+	}
+	return m
 }

@@ -1,4 +1,5 @@
-// Package names is a small authoritative DNS server, over UDP and TCP, for the host names of one laboratory network.
+// Package names is a small authoritative DNS server, over UDP and TCP, for the names of one laboratory network. On a socket
+// of the multicast group it answers as a neighbour does (RFC 6762 §6.7).
 package names
 
 import (
@@ -18,14 +19,17 @@ import (
 
 const (
 	ttl      = 60 // seconds
-	maxUDP   = 512
 	idleTime = 10 * time.Second
 )
 
-// Server answers A and AAAA questions. Hosts must not change while it serves.
+// Server answers questions about hosts, services (SRV) and texts (TXT), which must not change while it serves. Keys are
+// lowercase names without final dot.
 type Server struct {
-	Hosts map[string][]netip.Addr // by lowercase name without final dot
-	Log   *event.Log
+	Hosts    map[string][]netip.Addr
+	Services map[string][]dnsmessage.SRVResource
+	Texts    map[string][][]string // of each record, its strings of at most 255 octets
+	Datagram int                   // longest answer by UDP, in octets; default 512
+	Log      *event.Log
 
 	mu      sync.Mutex
 	closers []io.Closer
@@ -37,6 +41,9 @@ func (s *Server) Serve(udp net.PacketConn, tcp net.Listener) error {
 	s.mu.Lock()
 	if s.Log == nil {
 		s.Log = &event.Log{}
+	}
+	if s.Datagram == 0 {
+		s.Datagram = 512
 	}
 	s.mu.Unlock()
 	errs := make(chan error, 2)
@@ -85,7 +92,7 @@ func (s *Server) serveUDP(conn net.PacketConn) error {
 			return err
 		}
 		if reply, err := s.answer(buf[:n]); err == nil {
-			conn.WriteTo(truncate(reply), peer)
+			conn.WriteTo(s.truncate(reply), peer)
 		}
 	}
 }
@@ -133,7 +140,7 @@ func (s *Server) answer(query []byte) ([]byte, error) {
 		return nil, err
 	}
 	name := strings.ToLower(strings.TrimSuffix(q.Name.String(), "."))
-	addrs, known := s.Hosts[name]
+	bodies, known := s.bodies(name, q.Type)
 	reply := dnsmessage.Message{
 		Header: dnsmessage.Header{
 			ID: header.ID, Response: true, Authoritative: true, RecursionDesired: header.RecursionDesired,
@@ -145,13 +152,11 @@ func (s *Server) answer(query []byte) ([]byte, error) {
 		reply.RCode = dnsmessage.RCodeNameError
 	}
 	var texts []string
-	for _, a := range addrs {
-		if body := record(q.Type, a); body != nil {
-			texts = append(texts, a.String())
-			reply.Answers = append(reply.Answers, dnsmessage.Resource{
-				Header: dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET, TTL: ttl}, Body: body,
-			})
-		}
+	for _, body := range bodies {
+		texts = append(texts, describe(body))
+		reply.Answers = append(reply.Answers, dnsmessage.Resource{
+			Header: dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET, TTL: ttl}, Body: body,
+		})
 	}
 	kind := strings.TrimPrefix(q.Type.String(), "Type")
 	result := fmt.Sprint(strings.Join(texts, ", "))
@@ -162,19 +167,47 @@ func (s *Server) answer(query []byte) ([]byte, error) {
 	return reply.Pack()
 }
 
-func record(t dnsmessage.Type, a netip.Addr) dnsmessage.ResourceBody {
-	switch {
-	case t == dnsmessage.TypeA && a.Is4():
-		return &dnsmessage.AResource{A: a.As4()}
-	case t == dnsmessage.TypeAAAA && a.Is6():
-		return &dnsmessage.AAAAResource{AAAA: a.As16()}
+// bodies are the records of a name of one type; known tells whether the name has any.
+func (s *Server) bodies(name string, t dnsmessage.Type) (bodies []dnsmessage.ResourceBody, known bool) {
+	addrs, texts, services := s.Hosts[name], s.Texts[name], s.Services[name]
+	for _, a := range addrs {
+		switch {
+		case t == dnsmessage.TypeA && a.Is4():
+			bodies = append(bodies, &dnsmessage.AResource{A: a.As4()})
+		case t == dnsmessage.TypeAAAA && a.Is6():
+			bodies = append(bodies, &dnsmessage.AAAAResource{AAAA: a.As16()})
+		}
 	}
-	return nil
+	if t == dnsmessage.TypeTXT {
+		for _, strings := range texts {
+			bodies = append(bodies, &dnsmessage.TXTResource{TXT: strings})
+		}
+	}
+	if t == dnsmessage.TypeSRV {
+		for i := range services {
+			bodies = append(bodies, &services[i])
+		}
+	}
+	return bodies, len(addrs)+len(texts)+len(services) > 0
+}
+
+func describe(body dnsmessage.ResourceBody) string {
+	switch b := body.(type) {
+	case *dnsmessage.AResource:
+		return netip.AddrFrom4(b.A).String()
+	case *dnsmessage.AAAAResource:
+		return netip.AddrFrom16(b.AAAA).String()
+	case *dnsmessage.SRVResource:
+		return fmt.Sprintf("%s port %d", b.Target, b.Port)
+	case *dnsmessage.TXTResource:
+		return fmt.Sprintf("a text of %d octets", len(strings.Join(b.TXT, "")))
+	}
+	return ""
 }
 
 // truncate cuts an answer that is too long for UDP down to its header, with the TC flag.
-func truncate(reply []byte) []byte {
-	if len(reply) <= maxUDP {
+func (s *Server) truncate(reply []byte) []byte {
+	if len(reply) <= s.Datagram {
 		return reply
 	}
 	short := append([]byte(nil), reply[:12]...)
