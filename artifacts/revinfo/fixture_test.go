@@ -23,6 +23,7 @@ func TestMain(m *testing.M) {
 
 // world is an authority that issued two certificates, one of which was revoked, and what OpenSSL made of that.
 type world struct {
+	*opensslpki.Workspace
 	ca, good, revoked, delegate *opensslpki.Entity
 	renamed, rekeyed            *opensslpki.Entity // the authority with another name, or another key
 	lists, responses            [][]byte
@@ -32,7 +33,7 @@ type world struct {
 var shared = sync.OnceValue(func() world {
 	w := opensslpki.New(folder)
 	ca := w.Issue(nil, "/CN=CA", opensslpki.Authority...)
-	x := world{ca: ca, good: w.Issue(ca, "/CN=good", opensslpki.Signer...), revoked: w.Issue(ca, "/CN=revoked", opensslpki.Signer...)}
+	x := world{Workspace: w, ca: ca, good: w.Issue(ca, "/CN=good", opensslpki.Signer...), revoked: w.Issue(ca, "/CN=revoked", opensslpki.Signer...)}
 	now := time.Now()
 	for _, file := range []string{
 		w.CRL(ca, now, now.Add(time.Hour)),
