@@ -149,19 +149,16 @@ func readHeader(in []byte) (header, error) {
 		return h, nil
 	case b < 0x80:
 		h.length = int(b)
-	case b > 0x84 || len(in) < 2+int(b&0x7f):
+	case b > 0x83 || len(in) < 2+int(b&0x7f): // longer ones are over MaxSize
 		return header{}, malformed("length of an element")
 	default:
 		h.size += int(b & 0x7f)
-		var length uint64
 		for _, octet := range in[2:h.size] {
-			length = length<<8 | uint64(octet)
+			h.length = h.length<<8 | int(octet)
 		}
-		shortest := length >= 0x80 && length>>(8*(h.size-3)) != 0
-		if length > MaxSize || !shortest {
+		if shortest := h.length >= 0x80 && h.length>>(8*(h.size-3)) != 0; !shortest {
 			return header{}, malformed("length of an element")
 		}
-		h.length = int(length)
 	}
 	if len(in)-h.size < h.length {
 		return header{}, malformed("truncated element")
@@ -169,7 +166,7 @@ func readHeader(in []byte) (header, error) {
 	return h, nil
 }
 
-// appendHeader appends a header in DER.
+// appendHeader appends a header in DER, for a length below MaxSize.
 func appendHeader(out []byte, tag byte, length int) []byte {
 	out = append(out, tag)
 	switch {
@@ -179,8 +176,6 @@ func appendHeader(out []byte, tag byte, length int) []byte {
 		return append(out, 0x81, byte(length))
 	case length < 1<<16:
 		return append(out, 0x82, byte(length>>8), byte(length))
-	case length < 1<<24:
-		return append(out, 0x83, byte(length>>16), byte(length>>8), byte(length))
 	}
-	return append(out, 0x84, byte(length>>24), byte(length>>16), byte(length>>8), byte(length))
+	return append(out, 0x83, byte(length>>16), byte(length>>8), byte(length))
 }

@@ -96,6 +96,39 @@ func TestDecryptedForms(t *testing.T) {
 	})
 }
 
+// TestPlaintextLabels decrypts what the openssl command does not label: only of id-data and SignedData a structure is read.
+func TestPlaintextLabels(t *testing.T) {
+	w := shared()
+	device := w.IssueKey([]string{"rsa:2048"}, w.root, "/CN=RSA device")
+	key, iv := make([]byte, 16), make([]byte, 16)
+	nested := opensslpki.Data(typeVoucher, content)
+	for name, test := range map[string]struct {
+		label     string
+		plaintext []byte
+		want      []byte // nil is a refusal
+	}{
+		"document":                {typeJSON, content, content},
+		"document-like-structure": {typeJSON, nested, nested},
+		"voucher-like-structure":  {typeVoucher, []byte{0x30, 0}, []byte{0x30, 0}},
+		"data-with-structure":     {typeData, nested, content},
+		"data-empty":              {typeData, []byte{}, []byte{}},
+		"data-with-zero":          {typeData, []byte{0x30}, nil},
+		"signed-with-structure":   {"1.2.840.113549.1.7.2", nested, content},
+		"signed-with-text":        {"1.2.840.113549.1.7.2", content, nil},
+		"signed-with-nothing":     {"1.2.840.113549.1.7.2", []byte{}, nil},
+		"enveloped":               {"1.2.840.113549.1.7.3", nested, nil},
+		"unknown":                 {"1.2.3", content, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := transported{device: device, key: key, cipher: aes128CBC, params: octets(iv), typ: test.label, encrypted: encryptCBC(t, key, iv, test.plaintext)}
+			m, err := open(t, e.build(t), recipient(t, device))
+			if test.want == nil && err != cms.ErrDecrypt || test.want != nil && (err != nil || !bytes.Equal(m.Data, test.want) || m.Signed != nil) {
+				t.Errorf("%+v, %v", m, err)
+			}
+		})
+	}
+}
+
 func TestRecipients(t *testing.T) {
 	w := shared()
 	rsa := w.IssueKey([]string{"rsa:2048"}, w.root, "/CN=RSA device")

@@ -106,6 +106,27 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestCertificateForms refuses what is in the place of certificates and is none.
+func TestCertificateForms(t *testing.T) {
+	fine := shared().signer.Certificate.Raw
+	for name, test := range map[string]struct {
+		certificates []byte
+		want         error
+	}{
+		"two":          {slices.Concat(fine, fine), nil},
+		"none":         {[]byte{}, nil},
+		"empty":        {element(casn1.SEQUENCE), cms.ErrMalformed},
+		"fine-then-no": {slices.Concat(fine, element(casn1.SEQUENCE, fine)), cms.ErrMalformed},
+		"cut":          {fine[:len(fine)-1], cms.ErrMalformed},
+		"attributes":   {element(0xa2, fine), cms.ErrUnsupported},
+		"set":          {element(casn1.SET, fine), cms.ErrUnsupported},
+	} {
+		if m, err := cms.Parse(collection(test.certificates, nil)); !errors.Is(err, test.want) || (m == nil) != (err != nil) {
+			t.Errorf("%s: %+v, %v, want %v", name, m, err, test.want)
+		}
+	}
+}
+
 // TestRevocationListForms tells lists from what else could be in their place, without reading their entries.
 func TestRevocationListForms(t *testing.T) {
 	sequence := func(parts ...[]byte) []byte { return element(casn1.SEQUENCE, parts...) }

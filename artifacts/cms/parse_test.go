@@ -33,6 +33,13 @@ func TestData(t *testing.T) {
 func TestStrictDER(t *testing.T) {
 	fine := opensslpki.Data(typeJSON, []byte("x"))
 	signed := shared().Sign(shared().signer, content)
+	enveloped := func(ciphertext ...[]byte) []byte {
+		return opensslpki.ContentInfo("1.2.840.113549.1.7.3", addBytes(element(0x30, []byte{2, 1, 0}, element(0x31),
+			element(0x30, oidDER(typeData), element(0x30, oidDER(aes128CBC)), bytes.Join(ciphertext, nil)))))
+	}
+	if _, err := cms.Parse(enveloped(element(0x80))); err != nil {
+		t.Fatal(err)
+	}
 	longForm := slices.Concat([]byte{0x30, 0x81, fine[1]}, fine[2:])
 	for name, der := range map[string][]byte{
 		"empty":               {},
@@ -50,6 +57,9 @@ func TestStrictDER(t *testing.T) {
 		"octets-twice":        element(0x30, oidDER(typeJSON), element(0xa0, octets(nil), octets(nil))),
 		"content-twice":       element(0x30, oidDER(typeJSON), element(0xa0, octets(nil)), element(0xa0, octets(nil))),
 		"no-type":             element(0x30, element(0xa0, octets(nil))),
+		"no-ciphertext":       enveloped(),
+		"ciphertext-number":   enveloped([]byte{2, 1, 1}),
+		"ciphertext-numbers":  enveloped(element(0xa0, []byte{2, 1, 1})),
 		"signed-octets":       element(0x30, oidDER("1.2.840.113549.1.7.2"), element(0xa0, octets(nil))),
 		"enveloped-octets":    element(0x30, oidDER("1.2.840.113549.1.7.3"), element(0xa0, octets(nil))),
 		"huge-length":         {0x30, 0x84, 0xff, 0xff, 0xff, 0xff},
@@ -115,6 +125,10 @@ func TestIndefiniteLength(t *testing.T) {
 		"piece-without-length":        {open(0x30, oid, open(0xa0, open(0x24, open(0x04, []byte("abc"))))), cms.ErrMalformed},
 		"end-of-one-byte":             {open(0x30, oid, open(0xa0, octets([]byte("abc"))))[:21], cms.ErrMalformed},
 		"end-with-length":             {slices.Concat([]byte{0x30, 0x80}, oid, open(0xa0, octets([]byte("abc"))), []byte{0, 1, 0}), cms.ErrMalformed},
+		"end-of-length-1":             {slices.Concat([]byte{0x30, 0x80}, oid, open(0xa0, octets([]byte("abc"))), []byte{0, 1}), cms.ErrMalformed},
+		"primitive-with-an-element":   {open(0x30, oid, open(0xa0, open(0x04, octets([]byte("abc"))))), cms.ErrMalformed},
+		"piece-length-not-shortest":   {open(0x30, oid, open(0xa0, open(0x24, []byte("\x04\x81\x03abc")))), cms.ErrMalformed},
+		"piece-length-longer":         {open(0x30, oid, open(0xa0, open(0x24, []byte{4, 0x82, 0, 0x80}, make([]byte, 0x80)))), cms.ErrMalformed},
 		"length-cut":                  {[]byte{0x30, 0x80, 0x04, 0x82, 1}, cms.ErrMalformed},
 		"length-missing":              {[]byte{0x30, 0x80, 0x04}, cms.ErrMalformed},
 		"length-not-shortest-of-4":    {open(0x30, oid, []byte{0xa0, 0x84, 0, 0, 0, 5}, octets([]byte("abc"))), cms.ErrMalformed},

@@ -16,7 +16,8 @@ import (
 )
 
 // loosened rewrites der as Bouncy Castle streams it: indefinite lengths down to depth, and the OCTET STRINGs met on the way
-// in pieces. What is of definite length inside, such as certificates and signers, is left alone.
+// in pieces, with a length of their own or without. What is of definite length inside, such as certificates and signers, is
+// left alone.
 func loosened(t testing.TB, der []byte, depth int) []byte {
 	t.Helper()
 	const constructed = 0x20
@@ -34,11 +35,15 @@ func loosened(t testing.TB, der []byte, depth int) []byte {
 		}
 		switch {
 		case depth > 0 && (tag == asn1.OCTET_STRING || tag == asn1.Tag(0).ContextSpecific()):
-			out = append(out, byte(tag)|constructed, 0x80)
+			var pieces []byte
 			for piece := range slices.Chunk(contents, 7) {
-				out = append(out, octets(piece)...)
+				pieces = append(pieces, octets(piece)...)
 			}
-			out = append(out, 0, 0)
+			if depth%2 == 0 && tag == asn1.OCTET_STRING {
+				out = append(out, element(tag|constructed, pieces)...)
+			} else {
+				out = slices.Concat(out, []byte{byte(tag) | constructed, 0x80}, pieces, []byte{0, 0})
+			}
 		case depth > 0 && tag&constructed != 0:
 			out = slices.Concat(out, []byte{byte(tag), 0x80}, loosened(t, contents, depth-1), []byte{0, 0})
 		default:

@@ -2,7 +2,6 @@ package cms_test
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
@@ -32,6 +31,7 @@ type transported struct {
 	tag       []byte // nil makes an EnvelopedData
 	version   byte
 	unread    []byte // unprotected attributes
+	sender    []byte // originator information
 
 	recipients int // the same, so often; default: 1
 }
@@ -55,7 +55,7 @@ func (e transported) build(t testing.TB) []byte {
 	recipient := element(asn1.SEQUENCE, []byte{2, 1, 0}, element(asn1.SEQUENCE, e.device.Certificate.RawIssuer, integer(e.device.Certificate)),
 		e.algorithm, octets(e.wrapped))
 	recipient = bytes.Repeat(recipient, max(1, e.recipients))
-	parts := [][]byte{{2, 1, e.version}, element(asn1.SET, recipient), element(asn1.SEQUENCE, oidDER(e.typ),
+	parts := [][]byte{{2, 1, e.version}, e.sender, element(asn1.SET, recipient), element(asn1.SEQUENCE, oidDER(e.typ),
 		element(asn1.SEQUENCE, oidDER(e.cipher), e.params), element(asn1.Tag(0).ContextSpecific(), e.encrypted))}
 	if e.tag == nil {
 		return opensslpki.ContentInfo("1.2.840.113549.1.7.3", addBytes(element(asn1.SEQUENCE, append(parts, e.unread)...)))
@@ -207,6 +207,10 @@ func TestContentEncryption(t *testing.T) {
 		"cbc-version-4":           {with(cbc, func(e *transported) { e.version = 4 }), nil},
 		"cbc-version-5":           {with(cbc, func(e *transported) { e.version = 5 }), cms.ErrUnsupported},
 		"cbc-version-negative":    {with(cbc, func(e *transported) { e.version = 0xff }), cms.ErrUnsupported},
+		"cbc-sender-certified":    {with(cbc, func(e *transported) { e.sender = element(0xa0, element(0xa0)) }), nil},
+		"cbc-sender-unknown":      {with(cbc, func(e *transported) { e.sender = element(0xa1) }), cms.ErrMalformed},
+		"cbc-no-content":          {with(cbc, func(e *transported) { e.encrypted = []byte{} }), cms.ErrDecrypt},
+		"cbc-half-a-block":        {with(cbc, func(e *transported) { e.encrypted = e.encrypted[:24] }), cms.ErrDecrypt},
 		"cbc-recipients-256":      {with(cbc, func(e *transported) { e.recipients = 256 }), nil},
 		"cbc-recipients-257":      {with(cbc, func(e *transported) { e.recipients = 257 }), cms.ErrLimit},
 		"cbc-unprotected":         {with(cbc, func(e *transported) { e.unread = element(0xa1, contentType(typeJSON)) }), nil},
@@ -233,68 +237,35 @@ func TestContentEncryption(t *testing.T) {
 	}
 }
 
-// TestOAEPParameters holds the parameters against RFC 4055 §4.1, over a key that was wrapped by what they should say.
-func TestOAEPParameters(t *testing.T) {
+// TestContentPadding has each octet of the padding wrong in turn, in a document that could otherwise be anything.
+func TestContentPadding(t *testing.T) {
 	w := shared()
 	device := w.IssueKey([]string{"rsa:2048"}, w.root, "/CN=RSA device")
-	key := make([]byte, 16)
-	const mgf1, specified = "1.2.840.113549.1.1.8", "1.2.840.113549.1.1.9"
-	sequence := func(parts ...[]byte) []byte { return element(asn1.SEQUENCE, parts...) }
-	sha1 := sequence(oidDER("1.3.14.3.2.26"), []byte{5, 0})
-	sha256 := hashOID(crypto.SHA256, nil)
-	hash := func(algorithms ...[]byte) []byte { return element(0xa0, algorithms...) }
-	mgf := func(oid string, hash ...[]byte) []byte {
-		return element(0xa1, sequence(append([][]byte{oidDER(oid)}, hash...)...))
+	key, iv := make([]byte, 16), make([]byte, 16)
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		t.Fatal(err)
 	}
-	label := func(oid string, parts ...[]byte) []byte {
-		return element(0xa2, sequence(append([][]byte{oidDER(oid)}, parts...)...))
+	check := func(last []byte, want int) { // bytes of the document, or -1
+		t.Helper()
+		encrypted := make([]byte, 32)
+		cipher.NewCBCEncrypter(block, iv).CryptBlocks(encrypted, append(make([]byte, 32-len(last)), last...))
+		e := transported{device: device, key: key, cipher: aes128CBC, params: octets(iv), encrypted: encrypted}
+		m, err := open(t, e.build(t), recipient(t, device))
+		if want < 0 && err != cms.ErrDecrypt || want >= 0 && (err != nil || len(m.Data) != want) {
+			t.Errorf("padding %x: %+v, %v", last, m, err)
+		}
 	}
-	both := rsa.OAEPOptions{Hash: crypto.SHA256, MGFHash: crypto.SHA256}
-	labelled := rsa.OAEPOptions{Hash: crypto.SHA1, Label: []byte("abc")}
-	for name, test := range map[string]struct {
-		options rsa.OAEPOptions
-		params  []byte
-		want    error
-	}{
-		"default":              {rsa.OAEPOptions{Hash: crypto.SHA1}, sequence(), nil},
-		"no-parameters":        {rsa.OAEPOptions{Hash: crypto.SHA1}, nil, nil},
-		"null":                 {rsa.OAEPOptions{Hash: crypto.SHA1}, []byte{5, 0}, cms.ErrMalformed},
-		"default-written":      {rsa.OAEPOptions{Hash: crypto.SHA1}, sequence(hash(sha1), mgf(mgf1, sha1), label(specified, octets(nil))), nil},
-		"sha1-with-parameters": {rsa.OAEPOptions{Hash: crypto.SHA1}, sequence(hash(sequence(oidDER("1.3.14.3.2.26"), octets(nil)))), cms.ErrMalformed},
-		"sha256":               {both, sequence(hash(sha256), mgf(mgf1, sha256)), nil},
-		"sha256-hash-only":     {rsa.OAEPOptions{Hash: crypto.SHA256, MGFHash: crypto.SHA1}, sequence(hash(sha256)), nil},
-		"sha256-mgf-only":      {rsa.OAEPOptions{Hash: crypto.SHA1, MGFHash: crypto.SHA256}, sequence(mgf(mgf1, sha256)), nil},
-		"other-hash":           {both, sequence(hash(hashOID(crypto.SHA384, nil)), mgf(mgf1, sha256)), cms.ErrDecrypt},
-		"other-mgf":            {both, sequence(hash(sha256), mgf(mgf1, hashOID(crypto.SHA384, nil))), cms.ErrDecrypt},
-		"hash-empty":           {both, sequence(hash(), mgf(mgf1, sha256)), cms.ErrMalformed},
-		"hash-twice":           {both, sequence(hash(sha256, sha256), mgf(mgf1, sha256)), cms.ErrMalformed},
-		"hash-unknown":         {both, sequence(hash(sequence(oidDER(typeVoucher))), mgf(mgf1, sha256)), cms.ErrUnsupported},
-		"mgf-empty":            {both, sequence(hash(sha256), element(0xa1)), cms.ErrMalformed},
-		"mgf-unknown":          {both, sequence(hash(sha256), mgf(typeVoucher, sha256)), cms.ErrMalformed},
-		"mgf-of-no-hash":       {both, sequence(hash(sha256), mgf(mgf1)), cms.ErrMalformed},
-		"mgf-of-unknown-hash":  {both, sequence(hash(sha256), mgf(mgf1, sequence(oidDER(typeVoucher)))), cms.ErrUnsupported},
-		"label":                {labelled, sequence(label(specified, octets([]byte("abc")))), nil},
-		"label-not-said":       {labelled, sequence(), cms.ErrDecrypt},
-		"label-other":          {labelled, sequence(label(specified, octets([]byte("abd")))), cms.ErrDecrypt},
-		"label-empty":          {labelled, sequence(element(0xa2)), cms.ErrMalformed},
-		"label-not-octets":     {labelled, sequence(label(specified, element(asn1.UTF8String, []byte("abc")))), cms.ErrMalformed},
-		"label-of-other-kind":  {labelled, sequence(label(typeVoucher, octets([]byte("abc")))), cms.ErrMalformed},
-		"one-field-more":       {both, sequence(hash(sha256), mgf(mgf1, sha256), label(specified, octets(nil)), element(0xa3)), cms.ErrMalformed},
-	} {
-		t.Run(name, func(t *testing.T) {
-			wrapped, err := rsa.EncryptOAEPWithOptions(rand.Reader, device.Certificate.PublicKey.(*rsa.PublicKey), key, &test.options)
-			if err != nil {
-				t.Fatal(err)
-			}
-			// As in TestNoPaddingOracle, the plaintext is a structure, which a random key's never is.
-			e := transported{device: device, algorithm: sequence(oidDER("1.2.840.113549.1.1.7"), test.params), wrapped: wrapped,
-				cipher: aes128CBC, params: octets(make([]byte, 16)), typ: "1.2.840.113549.1.7.2",
-				encrypted: encryptCBC(t, key, make([]byte, 16), opensslpki.Data(typeJSON, content))}
-			m, err := open(t, e.build(t), recipient(t, device))
-			if !errors.Is(err, test.want) || err == nil && !bytes.Equal(m.Data, content) {
-				t.Errorf("Open: %v, want %v", err, test.want)
-			}
-		})
+	for n := 1; n <= 16; n++ {
+		check(bytes.Repeat([]byte{byte(n)}, n), 32-n)
+		for i := range n - 1 {
+			last := bytes.Repeat([]byte{byte(n)}, n)
+			last[i] ^= 0x80
+			check(last, -1)
+		}
+	}
+	for _, n := range []byte{0, 17, 32, 33, 0xff} {
+		check(bytes.Repeat([]byte{n}, 32), -1)
 	}
 }
 
