@@ -43,6 +43,7 @@ type Client4 struct {
 	ClientID []byte       // option 61
 	MTU      int          // of the interface; 0 is 1500
 	Open     OpenV4       // makes sockets; required
+	OpenARP  OpenARP      // to look whether another host uses a leased address; nil does not look
 	Rand     *rand.Rand   // timing and transaction ids; nil is seeded at random
 	Logger   *slog.Logger // nil discards
 }
@@ -59,7 +60,8 @@ var requestedV4 = []dhcpv4.OptionCode{dhcpv4.OptionSubnetMask, dhcpv4.OptionClas
 	dhcpv4.OptionDomainNameServer, dhcpv4.OptionDomainName, dhcpv4.GenericOptionCode(OptionV4Redirect),
 	dhcpv4.OptionRenewTimeValue, dhcpv4.OptionRebindingTimeValue}
 
-// Acquire discovers servers, prefers an offer with bootstrap servers, and requests it. A refusal begins anew.
+// Acquire discovers servers, prefers an offer with bootstrap servers, and requests it. A refusal begins anew, and so does an
+// address that another host uses, which is declined.
 func (c *Client4) Acquire(ctx context.Context) (*Lease, error) {
 	conn, err := c.open(true, netip.Addr{})
 	if err != nil {
@@ -80,7 +82,13 @@ func (c *Client4) Acquire(ctx context.Context) (*Lease, error) {
 		}
 		lease, err := c.request(ctx, conn, in, xid, offer)
 		if err == nil {
-			return lease, nil
+			other := c.holder(ctx, lease.Address.Addr())
+			if other == nil {
+				return lease, nil
+			}
+			c.decline(conn, lease)
+			err = &Error{Code: NoLease, Msg: fmt.Sprintf("another host (%v) uses the leased address %v", other, lease.Address.Addr())}
+			pause = max(pause, declined)
 		}
 		if ctx.Err() != nil || errors.Is(err, errSocket) {
 			return nil, c.explain(err, failure)

@@ -232,7 +232,7 @@ func (l *leaseless) Unwrap() error { return l.error }
 func (a *attempt) connect4(ctx context.Context) (*dhcp.Lease, *link.Lease, error) {
 	duid := dhcp.DUID(a.Serial, a.link.MAC)
 	a.client = &dhcp.Client4{MAC: a.link.MAC, MTU: a.link.MTU, ClientID: dhcp.ClientID(duid, dhcp.IAID(a.link.Name)),
-		Open: dhcp.SocketsV4(a.link.Interface()), Logger: a.Logger.With("interface", a.link.Name)}
+		Open: dhcp.SocketsV4(a.link.Interface()), OpenARP: dhcp.SocketARP(a.link.Interface()), Logger: a.Logger.With("interface", a.link.Name)}
 	if a.link.Managed != "" {
 		address, err := a.foreignAddress(ctx)
 		if err != nil {

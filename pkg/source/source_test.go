@@ -447,3 +447,23 @@ func TestStatic(t *testing.T) {
 		}
 	}
 }
+
+// TestAddressInUse has a server lease an address that another host of the link has.
+func TestAddressInUse(t *testing.T) {
+	t.Parallel() // the server must not be asked again for 10 s
+	n := nettest.NewNetwork(t, nil, "192.0.2.1/24", "192.0.2.50/32")
+	c := kea4
+	c.Redirect = redirect(t, "https://192.0.2.1")
+	log := n.Kea4(t, c)
+	r := newRig(t, 30*time.Second, n)
+	err := r.Discover(t.Context(), func(context.Context, source.Lead) error {
+		if e := r.board.entry(n.Device, "ipv4"); len(e.Addresses) != 1 || e.Addresses[0] == "192.0.2.50/24" {
+			t.Errorf("status %+v", e)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	log.Await(t, "DHCP4_DECLINE")
+}

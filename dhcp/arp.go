@@ -1,0 +1,105 @@
+package dhcp
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/mdlayher/packet"
+	"golang.org/x/sys/unix"
+)
+
+// OpenARP makes a socket on which ARP packets of one Ethernet interface are sent to all and received, without their Ethernet
+// header.
+type OpenARP func() (net.PacketConn, error)
+
+// SocketARP returns the ARP sockets of a real interface; they need CAP_NET_RAW.
+func SocketARP(ifi *net.Interface) OpenARP {
+	return func() (net.PacketConn, error) {
+		conn, err := packet.Listen(ifi, packet.Datagram, unix.ETH_P_ARP, nil)
+		if err != nil {
+			return nil, err
+		}
+		return toAll{conn}, nil
+	}
+}
+
+// toAll sends to the broadcast address.
+type toAll struct{ *packet.Conn }
+
+func (c toAll) WriteTo(b []byte, _ net.Addr) (int, error) {
+	return c.Conn.WriteTo(b, &packet.Addr{HardwareAddr: net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}})
+}
+
+// probing asks twice and takes 0.2 s. RFC 5227 asks for seconds, which is meant for addresses that nobody hands out.
+var probing = retransmission{initial: 100 * time.Millisecond, max: 100 * time.Millisecond, tries: 2}
+
+// declined is how long to wait before a server may be asked again for an address after one was in use (RFC 2131 §3.1).
+const declined = 10 * time.Second
+
+// holder returns the hardware address of another host that uses address, or nil. Without ARP nobody can tell.
+func (c *Client4) holder(ctx context.Context, address netip.Addr) net.HardwareAddr {
+	if c.OpenARP == nil || len(c.MAC) != 6 {
+		return nil
+	}
+	conn, err := c.OpenARP()
+	if err != nil {
+		logger(c.Logger).Debug("cannot look who uses the leased address", "error", err)
+		return nil
+	}
+	defer conn.Close()
+	var other net.HardwareAddr
+	probe := arpProbe(c.MAC, address)
+	send := func(time.Duration) error { _, err := conn.WriteTo(probe, nil); return err }
+	accept := func(p datagram, _ time.Duration) verdict {
+		other = arpHolder(p.data, c.MAC, address)
+		return verdict{done: other != nil}
+	}
+	if err := exchange(ctx, receive(conn), probing, c.Rand, send, accept); err != nil && !errors.Is(err, errUnanswered) {
+		return nil
+	}
+	return other
+}
+
+// ARP for IPv4 on Ethernet (RFC 826).
+const (
+	arpLength  = 28
+	arpRequest = 1
+)
+
+var arpHeader = []byte{0, 1, 8, 0, 6, 4}
+
+// arpProbe asks for address without claiming it (RFC 5227 §2.1.1).
+func arpProbe(mac net.HardwareAddr, address netip.Addr) []byte {
+	b := binary.BigEndian.AppendUint16(bytes.Clone(arpHeader), arpRequest)
+	b = append(append(b, mac...), 0, 0, 0, 0)
+	return append(append(b, 0, 0, 0, 0, 0, 0), address.AsSlice()...)
+}
+
+// arpHolder returns who else uses address, or is about to, according to a packet, or nil.
+func arpHolder(p []byte, mac net.HardwareAddr, address netip.Addr) net.HardwareAddr {
+	if len(p) < arpLength || !bytes.HasPrefix(p, arpHeader) || bytes.Equal(p[8:14], mac) {
+		return nil
+	}
+	want, sender, target := address.AsSlice(), p[14:18], p[24:28]
+	probe := binary.BigEndian.Uint16(p[6:]) == arpRequest && bytes.Equal(sender, []byte{0, 0, 0, 0}) && bytes.Equal(target, want)
+	if bytes.Equal(sender, want) || probe {
+		return bytes.Clone(p[8:14])
+	}
+	return nil
+}
+
+// decline tells the server that another host uses the address (RFC 2131 §4.4.4). It does not answer.
+func (c *Client4) decline(conn net.PacketConn, lease *Lease) {
+	m := c.message(dhcpv4.MessageTypeDecline, c.xid(), 0)
+	m.Options.Del(dhcpv4.OptionParameterRequestList)
+	m.Options.Del(dhcpv4.OptionMaximumDHCPMessageSize)
+	m.UpdateOption(dhcpv4.OptRequestedIPAddress(lease.Address.Addr().AsSlice()))
+	m.UpdateOption(dhcpv4.OptServerIdentifier(lease.Server.AsSlice()))
+	_ = c.broadcast(conn, m) // as good as lost; the next lease is looked at as well
+}
