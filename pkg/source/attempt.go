@@ -95,6 +95,7 @@ func (a *attempt) look(ctx, plugged context.Context, u *Uplink) result {
 	looking, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(plugged, cancel)()
+	told := a.family == "" // what is wrong with this network is told once, by the first finder; of the others the sources tell
 	for _, f := range a.Finders {
 		found := finding{finder: f.Name()}
 		found.err = f.Find(looking, u, func(l Lead) error {
@@ -112,11 +113,12 @@ func (a *attempt) look(ctx, plugged context.Context, u *Uplink) result {
 			if plugged.Err() != nil {
 				found.err = ended(ctx, plugged)
 			}
-			if a.family != "" {
+			if !told {
 				a.show(func(i *state.Interface) { i.Detail = found.err.Error() })
 			}
 			found.err = &attemptError{u.Interface, a.family, found.err}
 		}
+		told = true
 		res.findings = append(res.findings, found)
 	}
 	return res

@@ -206,3 +206,38 @@ func TestDNSWithDnsmasq(t *testing.T) {
 		t.Errorf("%v, %q\n%s", err, seen, log)
 	}
 }
+
+// TestNothingInDNSEither looks in DNS where DHCP led to nothing. The interface goes on to say what DHCP said; what DNS lacks is said
+// of DNS, and each of these once, although IPv6 is tried twice.
+func TestNothingInDNSEither(t *testing.T) {
+	for name, test := range map[string]struct {
+		redirect []byte
+		detail   string
+		says     string // %s is the interface; empty when servers were visited
+	}{
+		"no-option": {nil, "the DHCP server 192.0.2.1 did not send DHCPv4 option 143",
+			"no bootstrap server was found by dhcp: %[1]s ipv4: the DHCP server 192.0.2.1 did not send DHCPv4 option 143; " +
+				"%[1]s ipv6: no DHCPv6 server answered in time; by dns: %[1]s ipv4: no record for this device in DNS: TXT SN1._sztp.local.: none"},
+		"visited": {redirect(t, "https://192.0.2.1"), "the lease was released", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // each waits for neighbours
+			n := nettest.NewNetwork(t, nil, "192.0.2.1/24")
+			c := kea4
+			c.Redirect = test.redirect
+			n.Kea4(t, c)
+			r := newRig(t, 5*time.Second, n)
+			r.Finders = []source.Finder{source.DHCP{}, source.DNS{Serial: "SN1", Random: rand.Float64}}
+			err := discover(t, r, func(context.Context, source.Lead) error { return errors.New("in vain") })
+			if got := r.board.entry(n.Device, "ipv4").Detail; got != test.detail {
+				t.Errorf("the interface says %q, want %q", got, test.detail)
+			}
+			if test.says == "" {
+				return
+			}
+			if want := fmt.Sprintf(test.says, n.Device); !strings.HasPrefix(err.Error(), want) || strings.Count(err.Error(), "no DHCPv6") != 1 {
+				t.Errorf("got  %v\nwant %s…", err, want)
+			}
+		})
+	}
+}

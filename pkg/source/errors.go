@@ -3,6 +3,7 @@ package source
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/xpu-sztp/ztp/dhcp"
@@ -37,13 +38,15 @@ type attemptError struct {
 	err    error
 }
 
-func (e *attemptError) Error() string {
-	if e.ifname == "" {
-		return fmt.Sprintf("the machine's own network: %v", e.err)
-	}
-	return fmt.Sprintf("%s %s: %v", e.ifname, e.family, e.err)
-}
+func (e *attemptError) Error() string { return e.place() + ": " + e.err.Error() }
 func (e *attemptError) Unwrap() error { return e.err }
+
+func (e *attemptError) place() string {
+	if e.ifname == "" {
+		return "the machine's own network"
+	}
+	return e.ifname + " " + string(e.family)
+}
 
 // telling orders codes by how much they help the person who looks for the fault: a network that works but lacks the option
 // tells more than a silent one.
@@ -52,20 +55,44 @@ var telling = []reason.Code{NoServer, dhcp.BadOption, NoOption, NoRecord, dhcp.N
 // maxTold bounds how many interfaces one message names.
 const maxTold = 8
 
-// explain makes one error of why no interface yielded a lead.
+// explain makes one error of why a finder found nothing on any uplink: each explanation once, after the places it is true of.
 func explain(failures []error) error {
 	if len(failures) == 0 {
 		return errNoLink
 	}
-	var messages []string
-	for _, f := range failures[:min(len(failures), maxTold)] {
-		messages = append(messages, f.Error())
+	var why []string
+	places := map[string][]string{}
+	for _, f := range failures {
+		var at *attemptError
+		if !errors.As(f, &at) {
+			continue
+		}
+		text, place := at.err.Error(), at.place()
+		if places[text] == nil {
+			why = append(why, text)
+		}
+		if !slices.Contains(places[text], place) {
+			places[text] = append(places[text], place)
+		}
 	}
-	if more := len(failures) - maxTold; more > 0 {
+	var messages []string
+	for _, text := range why[:min(len(why), maxTold)] {
+		messages = append(messages, someOf(places[text])+": "+text)
+	}
+	if more := len(why) - maxTold; more > 0 {
 		messages = append(messages, fmt.Sprintf("and %d more", more))
 	}
 	code, fix := mostTelling(failures)
-	return &reason.Error{Code: code, Fix: fix, Msg: "no interface led to a bootstrap server: " + strings.Join(messages, "; ")}
+	return &reason.Error{Code: code, Fix: fix, Msg: strings.Join(messages, "; ")}
+}
+
+// someOf lists places, as many as one message may name.
+func someOf(places []string) string {
+	list := strings.Join(places[:min(len(places), maxTold)], ", ")
+	if more := len(places) - maxTold; more > 0 {
+		list += fmt.Sprintf(" and %d more", more)
+	}
+	return list
 }
 
 func mostTelling(failures []error) (reason.Code, string) {

@@ -3,6 +3,7 @@ package source
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/xpu-sztp/ztp/dhcp"
 )
@@ -38,7 +39,14 @@ type Finding struct {
 	Err    error
 }
 
-func (e *FindersError) Error() string { return errors.Join(e.Unwrap()...).Error() }
+// Error tells what each finder came to.
+func (e *FindersError) Error() string {
+	var told []string
+	for _, f := range e.Findings {
+		told = append(told, f.Finder+": "+f.Err.Error())
+	}
+	return "no bootstrap server was found by " + strings.Join(told, "; by ")
+}
 
 // Unwrap returns the errors of all finders.
 func (e *FindersError) Unwrap() []error {
