@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/signal"
 	"syscall"
 	"time"
 
 	"github.com/xpu-sztp/ztp/cmd/internal/command"
 	"github.com/xpu-sztp/ztp/pkg/daemon"
+	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/state"
 	"github.com/xpu-sztp/ztp/pkg/statusview"
 )
@@ -35,6 +37,9 @@ func (a *app) status() *command.Command {
 			{Term: "69", Text: "it cannot be told"},
 		},
 		Run: func(ctx context.Context, _ []string) error {
+			if _, err := os.Stat(a.root); err != nil { // where nothing is, nothing would seem to have started
+				return &reason.Error{Code: command.Usage, Msg: "there is no device to tell of", Err: err, Fix: "check --root and ZTP_ROOT"}
+			}
 			show := func(s *state.Status) error {
 				a.exit = s.ExitCode()
 				return a.show(s, verbose, asJSON)

@@ -15,7 +15,8 @@ func TestNearest(t *testing.T) {
 		"i":        "identity", // the first of two
 		"ident":    "identity",
 		"inspects": "inspect",
-		"rnu":      "",
+		"rnu":      "run",
+		"nur":      "",
 		"rub":      "run",
 		"":         "",
 		"provide":  "",

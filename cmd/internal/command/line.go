@@ -126,6 +126,11 @@ func (l *line) long(word string) {
 	if near != "" {
 		near = "--" + near
 	}
+	for _, c := range l.command().Commands {
+		if c.Name == name { // such as --version
+			near = c.Name
+		}
+	}
 	l.mistake("unknown flag", "--"+name, near)
 }
 
