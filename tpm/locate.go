@@ -82,7 +82,7 @@ func (p *pair) usePersistentKey(ctx context.Context, location string, handle tpm
 		area, name, err := readPublic(s, handle)
 		if errors.Is(err, tpm2.TPMRCHandle) {
 			return &Error{Code: CodeKeyMissing, Msg: "the TPM has no key at " + location + persistentHandles(s), Err: err,
-				Fix: "set identity.key to the handle the maker used, or provision the IDevID"}
+				Fix: "set identity.key to the handle the maker used, or make the key: " + p.use.maker()}
 		}
 		if err != nil {
 			return err

@@ -15,6 +15,14 @@ const (
 	forDecryption            // identity.decrypt-key and identity.decrypt-certificate
 )
 
+// maker is how such a key is made in a TPM.
+func (u use) maker() string {
+	if u == forDecryption {
+		return "one that decrypts and is not restricted, such as of tpm2_createprimary, kept by tpm2_evictcontrol"
+	}
+	return "`ztp identity csr`"
+}
+
 // A pair is a private key and its certificate, found where they may lie.
 type pair struct {
 	conn *conn // nil without a TPM

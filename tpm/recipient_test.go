@@ -116,7 +116,7 @@ func TestDecryptKeyUnusable(t *testing.T) {
 		code             tpm.Code
 		mentions         string
 	}{
-		"missing":          {"0x81020009", "auto", tpm.CodeKeyMissing, "identity.decrypt-key"},
+		"missing":          {"0x81020009", "auto", tpm.CodeKeyMissing, "set identity.decrypt-key to the handle the maker used, or make the key: one that decrypts"},
 		"no-file":          {"/nowhere", "auto", tpm.CodeKeyMissing, "identity.decrypt-key"},
 		"IDevID":           {"0x81020000", "auto", tpm.CodeKeyUnusable, "may not decrypt"},
 		"signs":            {"0x81020003", "auto", tpm.CodeKeyUnusable, "may not decrypt"},

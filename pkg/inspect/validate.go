@@ -198,7 +198,7 @@ func (r *roles) cannotTell(all []*Artifact, o Options) *Problem {
 			return problem(CodePrivateKey, a.Name+" is a private key", "leave it out")
 		case a.enveloped != nil && device != nil && !a.enveloped.For(device):
 			return problem(artifacts.CodeNotForDevice, a.Name+" is encrypted, but not for this device",
-				"encrypt for the identity certificate that the device presents")
+				"encrypt for the identity certificate that the device presents, or for that of its decrypt key where it has one")
 		case a.enveloped != nil && a.Problem != nil:
 			return a.Problem
 		case a.enveloped != nil:
