@@ -149,6 +149,7 @@ func TestInstallRefuses(t *testing.T) {
 		"no-file":         {tpm.Options{}, []string{"/nowhere"}, tpm.CodeCertificateMissing, "/nowhere"},
 		"no-files":        {tpm.Options{}, nil, tpm.CodeCertificateMissing, "the files"},
 		"garbage":         {tpm.Options{}, []string{write(leaf), writeFile(t, []byte("x"))}, tpm.CodeCertificateMissing, "does not hold"},
+		"key":             {tpm.Options{}, []string{write(leaf), writeFile(t, pemOf("PRIVATE KEY", []byte("x")))}, tpm.CodeCertificateMissing, "holds no certificate"},
 		"truncated":       {tpm.Options{}, []string{writeFile(t, leaf.Raw[:100])}, tpm.CodeCertificateMissing, "middle"},
 		"persistent":      {tpm.Options{Certificate: "0x81020000"}, []string{write(leaf)}, tpm.CodeFailure, "0x81020000"},
 		"index-of-chain":  {tpm.Options{Certificate: "0x01C90100"}, []string{write(leaf)}, tpm.CodeFailure, "0x01C90100"},

@@ -95,6 +95,9 @@ func (p *pair) certify(files []string) ([]*x509.Certificate, error) {
 			return nil, &Error{Code: CodeCertificateMissing, Msg: "cannot read a certificate", Err: err,
 				Fix: "name files with PEM or DER certificates"}
 		}
+		if certs, err := parseCertificates(content); err == nil && len(certs) == 0 {
+			given.notes = append(given.notes, file+" holds no certificate")
+		}
 		given.add(file, content)
 	}
 	if len(given.notes) > 0 {
