@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -73,7 +74,7 @@ func (v *visit) unfetched(err error, attempts []revocation.Attempt) error {
 		}
 	}
 	if len(failures) > 0 {
-		why.Msg = "revocation status cannot be fetched, " + strings.Join(failures, "; ")
+		why.Err = fmt.Errorf("%w; it could not be fetched: %s", err, strings.Join(failures, "; "))
 	}
 	return why
 }

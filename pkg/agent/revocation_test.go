@@ -197,7 +197,7 @@ func TestRevocationFailureIsExplained(t *testing.T) {
 		message []string
 		hint    string
 	}{
-		"fetched": {true, []string{"OCSP response for CN=Owner from " + ocspURL + ": nobody answers", ownerURL + ": nobody answers", "CN=Owner"}, "reach"},
+		"fetched": {true, []string{"192.0.2.1:443: the voucher demands", "; it could not be fetched: OCSP response for CN=Owner from " + ocspURL + ": nobody answers", ownerURL + ": nobody answers", "CN=Owner"}, "reach"},
 		"carried": {false, []string{"no revocation list or OCSP response"}, `[trust] revocation = "fetch"`},
 	} {
 		t.Run(name, func(t *testing.T) {
