@@ -2,6 +2,7 @@ package cms_test
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ecdh"
@@ -35,6 +36,9 @@ type agreed struct {
 	scheme     string // default: dhSinglePass-stdDH-sha256kdf-scheme
 	wrapped    []byte // the encrypted key; default: that of the content, wrapped
 	wrap       []byte // algorithm of the key wrap; default: that for AES-128
+	check      byte   // what the key wrap begins with, eight times; default: 0xa6
+	size       int    // of the content's key; default: 16, for AES-128
+	secret     []byte // default: what the keys agree on
 	copies     []int  // of the recipient in each of several agreements; default: one in one
 }
 
@@ -51,6 +55,9 @@ func (a agreed) build(t testing.TB) []byte {
 	secret, err := ephemeral.ECDH(public)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if a.secret != nil {
+		secret = a.secret
 	}
 	context := func(n asn1.Tag, parts ...[]byte) []byte { return element(n.ContextSpecific().Constructed(), parts...) }
 	if a.wrap == nil {
@@ -83,11 +90,11 @@ func (a agreed) build(t testing.TB) []byte {
 	if a.scheme == "" {
 		a.scheme = "1.3.132.1.11.1"
 	}
-	key, iv := make([]byte, 16), make([]byte, 16)
+	key, iv := make([]byte, cmp.Or(a.size, 16)), make([]byte, 16)
 	rand.Read(key)
 	rand.Read(iv)
 	if a.wrapped == nil {
-		a.wrapped = wrapAES(t, kek[:16], key)
+		a.wrapped = wrapAES(t, cmp.Or(a.check, 0xa6), kek[:16], key)
 	}
 	if a.copies == nil {
 		a.copies = []int{1}
@@ -116,14 +123,14 @@ func encryptCBC(t testing.TB, key, iv, plaintext []byte) []byte {
 }
 
 // wrapAES is RFC 3394 §2.2.1 as its index-based description has it.
-func wrapAES(t testing.TB, kek, key []byte) []byte {
+func wrapAES(t testing.TB, check byte, kek, key []byte) []byte {
 	t.Helper()
 	block, err := aes.NewCipher(kek)
 	if err != nil {
 		t.Fatal(err)
 	}
 	n := len(key) / 8
-	out := append(bytes.Repeat([]byte{0xa6}, 8), key...)
+	out := append(bytes.Repeat([]byte{check}, 8), key...)
 	for j := range 6 {
 		for i := 1; i <= n; i++ {
 			b := slices.Concat(out[:8], out[8*i:8*i+8])
@@ -151,40 +158,43 @@ func TestKeyAgreementForms(t *testing.T) {
 		want    error
 		openssl bool // reads it as well
 	}{
-		"plain":                {agreed{}, nil, true},
-		"keying-material":      {agreed{ukm: []byte("user keying material")}, nil, true},
-		"no-keying-material":   {agreed{ukm: []byte{}}, nil, true},
-		"curve-named":          {agreed{curve: p256}, nil, true},
-		"curve-null":           {agreed{curve: []byte{5, 0}}, nil, true},
-		"other-curve-named":    {agreed{curve: p384}, cms.ErrUnsupported, false},
-		"key-of-another-type":  {agreed{keyType: "1.2.840.113549.1.1.1"}, cms.ErrUnsupported, false},
-		"sender-by-serial":     {agreed{originator: sender}, cms.ErrUnsupported, false},
-		"sender-by-key":        {agreed{originator: element(asn1.Tag(0).ContextSpecific(), id)}, cms.ErrUnsupported, false},
-		"sender-by-nothing":    {agreed{originator: []byte{5, 0}}, cms.ErrMalformed, false},
-		"key-identifier":       {agreed{recipient: tagged(0, octets(id))}, nil, true},
-		"key-identifier-dated": {agreed{recipient: tagged(0, octets(id), time, other)}, nil, true},
-		"key-identifier-more":  {agreed{recipient: tagged(0, octets(id), octets(id))}, cms.ErrMalformed, false},
-		"key-identifier-empty": {agreed{recipient: tagged(0)}, cms.ErrMalformed, false},
-		"other-key-identifier": {agreed{recipient: tagged(0, octets(id[1:]))}, cms.ErrNotRecipient, false},
-		"scheme-of-other-hash": {agreed{scheme: "1.3.132.1.11.2"}, cms.ErrDecrypt, false},
-		"unknown-scheme":       {agreed{scheme: "1.3.132.1.15.1"}, cms.ErrUnsupported, false},
-		"wrapped-nothing":      {agreed{wrapped: []byte{}}, cms.ErrDecrypt, false},
-		"wrapped-7-bytes":      {agreed{wrapped: make([]byte, 7)}, cms.ErrDecrypt, false},
-		"wrapped-8-bytes":      {agreed{wrapped: make([]byte, 8)}, cms.ErrDecrypt, false},
-		"wrapped-16-bytes":     {agreed{wrapped: make([]byte, 16)}, cms.ErrDecrypt, false},
-		"wrapped-24-bytes":     {agreed{wrapped: make([]byte, 24)}, cms.ErrDecrypt, false},
-		"wrapped-25-bytes":     {agreed{wrapped: make([]byte, 25)}, cms.ErrDecrypt, false},
-		"wrapped-a-megabyte":   {agreed{wrapped: make([]byte, 1<<20)}, cms.ErrDecrypt, false},
-		"wrap-unknown":         {agreed{wrap: element(asn1.SEQUENCE, oidDER(typeVoucher))}, cms.ErrUnsupported, false},
-		"wrap-null":            {agreed{wrap: element(asn1.SEQUENCE, oidDER("2.16.840.1.101.3.4.1.5"), []byte{5, 0})}, nil, false},
-		"wrap-other-parameter": {agreed{wrap: element(asn1.SEQUENCE, oidDER("2.16.840.1.101.3.4.1.5"), octets(nil))}, cms.ErrMalformed, false},
-		"wrap-twice":           {agreed{wrap: bytes.Repeat(element(asn1.SEQUENCE, oidDER("2.16.840.1.101.3.4.1.5")), 2)}, cms.ErrMalformed, false},
-		"wrap-not-algorithm":   {agreed{wrap: octets(nil)}, cms.ErrMalformed, false},
-		"wrap-larger-key":      {agreed{wrap: element(asn1.SEQUENCE, oidDER("2.16.840.1.101.3.4.1.45"))}, cms.ErrDecrypt, false},
-		"recipient-not-keyed":  {agreed{recipient: octets(id)}, cms.ErrMalformed, false},
-		"second-agreement":     {agreed{copies: []int{0, 1}}, nil, true},
-		"other-kinds":          {agreed{extra: slices.Concat(tagged(2), tagged(3), tagged(4))}, nil, false},
-		"no-known-kind":        {agreed{extra: tagged(5)}, cms.ErrMalformed, false},
+		"plain":                 {agreed{}, nil, true},
+		"keying-material":       {agreed{ukm: []byte("user keying material")}, nil, true},
+		"no-keying-material":    {agreed{ukm: []byte{}}, nil, true},
+		"curve-named":           {agreed{curve: p256}, nil, true},
+		"curve-null":            {agreed{curve: []byte{5, 0}}, nil, true},
+		"other-curve-named":     {agreed{curve: p384}, cms.ErrUnsupported, false},
+		"key-of-another-type":   {agreed{keyType: "1.2.840.113549.1.1.1"}, cms.ErrUnsupported, false},
+		"sender-by-serial":      {agreed{originator: sender}, cms.ErrUnsupported, false},
+		"sender-by-key":         {agreed{originator: element(asn1.Tag(0).ContextSpecific(), id)}, cms.ErrUnsupported, false},
+		"sender-by-nothing":     {agreed{originator: []byte{5, 0}}, cms.ErrMalformed, false},
+		"key-identifier":        {agreed{recipient: tagged(0, octets(id))}, nil, true},
+		"key-identifier-dated":  {agreed{recipient: tagged(0, octets(id), time, other)}, nil, true},
+		"key-identifier-more":   {agreed{recipient: tagged(0, octets(id), octets(id))}, cms.ErrMalformed, false},
+		"key-identifier-empty":  {agreed{recipient: tagged(0)}, cms.ErrMalformed, false},
+		"other-key-identifier":  {agreed{recipient: tagged(0, octets(id[1:]))}, cms.ErrNotRecipient, false},
+		"scheme-of-other-hash":  {agreed{scheme: "1.3.132.1.11.2"}, cms.ErrDecrypt, false},
+		"unknown-scheme":        {agreed{scheme: "1.3.132.1.15.1"}, cms.ErrUnsupported, false},
+		"wrapped-nothing":       {agreed{wrapped: []byte{}}, cms.ErrDecrypt, false},
+		"wrapped-7-bytes":       {agreed{wrapped: make([]byte, 7)}, cms.ErrDecrypt, false},
+		"wrapped-8-bytes":       {agreed{wrapped: make([]byte, 8)}, cms.ErrDecrypt, false},
+		"wrapped-16-bytes":      {agreed{wrapped: make([]byte, 16)}, cms.ErrDecrypt, false},
+		"wrapped-24-bytes":      {agreed{wrapped: make([]byte, 24)}, cms.ErrDecrypt, false},
+		"wrapped-25-bytes":      {agreed{wrapped: make([]byte, 25)}, cms.ErrDecrypt, false},
+		"wrapped-a-megabyte":    {agreed{wrapped: make([]byte, 1<<20)}, cms.ErrDecrypt, false},
+		"wrapped-otherwise":     {agreed{check: 0xa5}, cms.ErrDecrypt, false},
+		"wrapped-key-of-aes256": {agreed{size: 32}, cms.ErrDecrypt, false},
+		"wrapped-key-of-aes192": {agreed{size: 24}, cms.ErrDecrypt, false},
+		"wrap-unknown":          {agreed{wrap: element(asn1.SEQUENCE, oidDER(typeVoucher))}, cms.ErrUnsupported, false},
+		"wrap-null":             {agreed{wrap: element(asn1.SEQUENCE, oidDER("2.16.840.1.101.3.4.1.5"), []byte{5, 0})}, nil, false},
+		"wrap-other-parameter":  {agreed{wrap: element(asn1.SEQUENCE, oidDER("2.16.840.1.101.3.4.1.5"), octets(nil))}, cms.ErrMalformed, false},
+		"wrap-twice":            {agreed{wrap: bytes.Repeat(element(asn1.SEQUENCE, oidDER("2.16.840.1.101.3.4.1.5")), 2)}, cms.ErrMalformed, false},
+		"wrap-not-algorithm":    {agreed{wrap: octets(nil)}, cms.ErrMalformed, false},
+		"wrap-larger-key":       {agreed{wrap: element(asn1.SEQUENCE, oidDER("2.16.840.1.101.3.4.1.45"))}, cms.ErrDecrypt, false},
+		"recipient-not-keyed":   {agreed{recipient: octets(id)}, cms.ErrMalformed, false},
+		"second-agreement":      {agreed{copies: []int{0, 1}}, nil, true},
+		"other-kinds":           {agreed{extra: slices.Concat(tagged(2), tagged(3), tagged(4))}, nil, false},
+		"no-known-kind":         {agreed{extra: tagged(5)}, cms.ErrMalformed, false},
 
 		// An invalid point would make the device compute with its key on a curve of the sender's choice.
 		"off-the-curve":     {agreed{point: offCurve}, cms.ErrDecrypt, false},
@@ -218,6 +228,19 @@ func TestKeyAgreementForms(t *testing.T) {
 		})
 	}
 }
+
+// TestFailedAgreement has a key refuse to agree, and a sender who guessed that: nothing that anybody knows is a secret.
+func TestFailedAgreement(t *testing.T) {
+	device := shared().curve("P-256")
+	der := agreed{device: device, secret: []byte{}}.build(t)
+	if m, err := open(t, der, cms.Recipient{Certificate: device.Certificate, KeyAgreement: refusingKey{}}); err != cms.ErrDecrypt {
+		t.Errorf("Open: %+v, %v", m, err)
+	}
+}
+
+type refusingKey struct{}
+
+func (refusingKey) ECDH(*ecdh.PublicKey) ([]byte, error) { return nil, errors.New("refused") }
 
 // TestKeyOfOtherKind has recipients whose key is not one that can do what the sender asks for.
 func TestKeyOfOtherKind(t *testing.T) {

@@ -117,7 +117,7 @@ func (k keyAgreement) unwrap(r Recipient, size int) ([]byte, error) {
 	}
 	inner := k.algorithm.params
 	wrap, err := readAlgorithm(&inner)
-	if err != nil || !inner.Empty() {
+	if err != nil {
 		return nil, malformed("key wrap algorithm")
 	}
 	wrapSize, err := wrap.wrapping()

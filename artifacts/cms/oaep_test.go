@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
+	"io"
 	"testing"
 
 	"golang.org/x/crypto/cryptobyte/asn1"
@@ -76,5 +77,42 @@ func TestOAEPParameters(t *testing.T) {
 				t.Errorf("Open: %v, want %v", err, test.want)
 			}
 		})
+	}
+}
+
+// decrypter is an RSA key, as other implementations of one are: it may ignore what it is asked for.
+type decrypter struct {
+	asked crypto.DecrypterOpts
+	key   []byte
+}
+
+func (*decrypter) Public() crypto.PublicKey { return nil }
+
+func (d *decrypter) Decrypt(_ io.Reader, _ []byte, opts crypto.DecrypterOpts) ([]byte, error) {
+	d.asked = opts
+	return d.key, nil
+}
+
+// TestTransportedKeySize asks keys for no more than a key of the content's cipher, with which a bad padding does not show, and
+// takes no other from them.
+func TestTransportedKeySize(t *testing.T) {
+	w := shared()
+	device := w.IssueKey([]string{"rsa:2048"}, w.root, "/CN=RSA device")
+	iv := make([]byte, 16)
+	for _, key := range [][]byte{make([]byte, 16), make([]byte, 24), make([]byte, 32)} {
+		encrypted := encryptCBC(t, key, iv, opensslpki.Data(typeJSON, content))
+		for size, cipher := range map[int]string{16: aes128CBC, 24: "2.16.840.1.101.3.4.1.22", 32: "2.16.840.1.101.3.4.1.42"} {
+			der := transported{device: device, wrapped: make([]byte, 256), cipher: cipher, params: octets(iv), typ: "1.2.840.113549.1.7.2",
+				encrypted: encrypted}.build(t)
+			d := &decrypter{key: key}
+			m, err := open(t, der, cms.Recipient{Certificate: device.Certificate, Decrypter: d})
+			if fits := len(key) == size; fits != (err == nil) || !fits && err != cms.ErrDecrypt {
+				t.Errorf("a key of %d bytes for one of %d: %+v, %v", len(key), size, m, err)
+			}
+			//lint:ignore SA1019 what others encrypted this way must be read
+			if o, ok := d.asked.(*rsa.PKCS1v15DecryptOptions); !ok || o.SessionKeyLen != size {
+				t.Errorf("asked for %+v", d.asked)
+			}
+		}
 	}
 }
