@@ -167,6 +167,7 @@ func TestKeyAgreementForms(t *testing.T) {
 		"key-of-another-type":   {agreed{keyType: "1.2.840.113549.1.1.1"}, cms.ErrUnsupported, false},
 		"sender-by-serial":      {agreed{originator: sender}, cms.ErrUnsupported, false},
 		"sender-by-key":         {agreed{originator: element(asn1.Tag(0).ContextSpecific(), id)}, cms.ErrUnsupported, false},
+		"sender-by-two":         {agreed{originator: slices.Concat(sender, sender)}, cms.ErrMalformed, false},
 		"sender-by-nothing":     {agreed{originator: []byte{5, 0}}, cms.ErrMalformed, false},
 		"key-identifier":        {agreed{recipient: tagged(0, octets(id))}, nil, true},
 		"key-identifier-dated":  {agreed{recipient: tagged(0, octets(id), time, other)}, nil, true},

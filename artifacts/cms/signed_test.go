@@ -3,7 +3,6 @@ package cms_test
 import (
 	"bytes"
 	"crypto"
-	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -52,51 +51,6 @@ func TestSignatureAlgorithms(t *testing.T) {
 			}
 			if !bytes.Equal(m.Signed.Content, content) || !m.Signed.ContentType.Equal(cms.TypeConveyedJSON) {
 				t.Errorf("content %q of type %v", m.Signed.Content, m.Signed.ContentType)
-			}
-		})
-	}
-}
-
-// TestEd25519 holds signatures against RFC 8419, which asks for SHA-512 throughout.
-func TestEd25519(t *testing.T) {
-	w := shared()
-	signer := w.IssueKey([]string{"ed25519"}, w.root, "/CN=ed", opensslpki.Signer...)
-	key := privateKey(t, signer)
-	sign := func(attrs []byte) []byte {
-		sig, err := key.Sign(rand.Reader, attrs, crypto.Hash(0))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return sig
-	}
-	for name, test := range map[string]struct {
-		message message
-		want    error
-	}{
-		"sha512":                    {message{hash: crypto.SHA512}, nil},
-		"sha256":                    {message{hash: crypto.SHA256}, cms.ErrUnsupported},
-		"sha384":                    {message{hash: crypto.SHA384}, cms.ErrUnsupported},
-		"without-attributes":        {message{hash: crypto.SHA512, noAttrs: true, typ: typeData}, nil},
-		"without-attributes-sha256": {message{hash: crypto.SHA256, noAttrs: true, typ: typeData}, cms.ErrUnsupported},
-		"digest-not-announced":      {message{hash: crypto.SHA512, announced: crypto.SHA256, noAttrs: true, typ: typeData}, nil},
-		"other-key": {message{hash: crypto.SHA512, sign: func(b []byte) []byte {
-			sig := sign(b)
-			sig[3] ^= 1
-			return sig
-		}}, cms.ErrSignature},
-		"ecdsa-by-name": {message{hash: crypto.SHA256, scheme: "1.2.840.10045.4.3.2"}, cms.ErrUnsupported},
-	} {
-		t.Run(name, func(t *testing.T) {
-			m := test.message
-			m.signer = signer
-			if m.sign == nil {
-				m.sign = sign
-			}
-			if m.scheme == "" {
-				m.scheme = "1.3.101.112"
-			}
-			if err := mustParse(t, m.build()).Signed.SignedBy(signer.Certificate); !errors.Is(err, test.want) {
-				t.Errorf("SignedBy: %v, want %v", err, test.want)
 			}
 		})
 	}
@@ -265,6 +219,7 @@ func TestSignerInfoFaults(t *testing.T) {
 	}{
 		"right":                   {message{}, nil},
 		"digest-not-announced":    {message{announced: crypto.SHA384}, cms.ErrMalformed},
+		"not-announced-unsigned":  {message{announced: crypto.SHA384, noAttrs: true, typ: typeData}, cms.ErrMalformed},
 		"unsigned-attribute":      {message{unsigned: attribute(typeVoucher, octets(nil))}, nil},
 		"unsigned-content-type":   {message{unsigned: attribute("1.2.840.113549.1.9.3", oidDER(typeJSON))}, cms.ErrMalformed},
 		"unsigned-digest":         {message{unsigned: attribute("1.2.840.113549.1.9.4", octets(digest[:]))}, cms.ErrMalformed},
@@ -349,7 +304,12 @@ func TestDegenerate(t *testing.T) {
 	if len(s.CRLs) != 2 {
 		t.Errorf("%d revocation lists", len(s.CRLs))
 	}
-	if mustParse(t, w.Sign(w.signer, content)).Signed.Degenerate() {
-		t.Error("a signed message is degenerate")
+	detached := w.Run("cms", "-sign", "-binary", "-in", w.Write(content), "-outform", "DER", "-signer", w.signer.CertFile, "-inkey", w.signer.KeyFile)
+	unsigned := opensslpki.ContentInfo("1.2.840.113549.1.7.2", addBytes(element(asn1.SEQUENCE, []byte{2, 1, 1}, element(asn1.SET),
+		element(asn1.SEQUENCE, oidDER(typeData), element(0xa0, octets(content))), element(asn1.SET))))
+	for name, der := range map[string][]byte{"signed": w.Sign(w.signer, content), "detached": detached, "unsigned": unsigned} {
+		if mustParse(t, der).Signed.Degenerate() {
+			t.Errorf("a %s message is degenerate", name)
+		}
 	}
 }

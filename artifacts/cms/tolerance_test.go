@@ -106,6 +106,9 @@ func TestTolerated(t *testing.T) {
 			if !errors.Is(err, test.want) || err == nil && !bytes.Equal(m.Signed.Content, content) {
 				t.Errorf("%v, want %v", err, test.want)
 			}
+			if err == nil && m.Signed.PKCS7 != (name == "pkcs7-content") {
+				t.Errorf("PKCS7 %v", m.Signed.PKCS7)
+			}
 		})
 	}
 }

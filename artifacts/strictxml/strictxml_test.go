@@ -2,6 +2,7 @@ package strictxml_test
 
 import (
 	"encoding/xml"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -65,6 +66,125 @@ func TestParse(t *testing.T) {
 				t.Errorf("without tolerance: %v", err)
 			}
 		})
+	}
+}
+
+// TestRefused has what is no such document, or one over a limit, and asks for the word that tells it from other faults.
+func TestRefused(t *testing.T) {
+	in := func(inner string) string { return `<menu xmlns="urn:menu" xmlns:x="urn:x">` + inner + `</menu>` }
+	for name, test := range map[string]struct{ document, why string }{
+		"empty":                   {"", "no root element"},
+		"comment-only":            {"<!-- c -->", "no root element"},
+		"text-before":             {"x" + in(""), "text between"},
+		"text-after":              {in("") + "x", "text between"},
+		"text-inside":             {in("x"), "text between"},
+		"second-root":             {in("") + in(""), "second root"},
+		"document-type":           {"<!DOCTYPE menu>" + in(""), "document type"},
+		"document-type-inside":    {in("<!DOCTYPE menu>"), "document type"},
+		"instruction":             {"<?a b?>" + in(""), "processing instruction"},
+		"instruction-inside":      {in("<?a b?>"), "processing instruction"},
+		"instruction-in-unknown":  {in("<x:y><?a b?></x:y>"), "processing instruction"},
+		"declaration-late":        {"<!-- c --><?xml version='1.0'?>" + in(""), "processing instruction"},
+		"declaration-after":       {in("") + "<?xml version='1.0'?>", "processing instruction"},
+		"comment-in-value":        {in("<name>a<!-- c -->b</name>"), "more than a value"},
+		"element-in-value":        {in("<name><x:y/></name>"), "more than a value"},
+		"cut":                     {`<menu xmlns="urn:menu"><name>a`, "not XML"},
+		"cut-in-container":        {`<menu xmlns="urn:menu">`, "not XML"},
+		"cut-in-unknown":          {`<menu xmlns="urn:menu"><y>`, "not XML"},
+		"wrong-end":               {`<menu xmlns="urn:menu"></name>`, "not XML"},
+		"twice":                   {in("<name>a</name><name>b</name>"), "appears twice"},
+		"twice-apart":             {in("<price>1</price><name>a</name><price>1</price>"), "appears twice"},
+		"attribute-twice":         {in(`<name x:a="" x:a="">a</name>`), "appears twice"},
+		"prefix-of-nothing":       {in(`<name xmlns:q="">a</name>`), "stands for nothing"},
+		"markup-4097":             {in(`<!--` + strings.Repeat("c", 4090) + `-->`), "more than 4096 bytes"},
+		"attributes-17":           {in("<name " + attributes(17) + "/>"), "17 attributes"},
+		"deep-in-unknown":         {in(strings.Repeat("<x:y>", strictxml.MaxDepth) + strings.Repeat("</x:y>", strictxml.MaxDepth)), "nested"},
+		"error-inside-of-unknown": {in("<x:y><x:z " + attributes(17) + "/></x:y>"), "17 attributes"},
+		"nodes":                   {in(strings.Repeat("<dish/>", strictxml.MaxNodes-2)), "elements and attributes"},
+		"nodes-by-attributes":     {in(strings.Repeat("<dish/>", strictxml.MaxNodes-4) + "<dish x:a=''/>"), "elements and attributes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v, err := parse(test.document)
+			if err == nil || !strings.Contains(err.Error(), test.why) {
+				t.Errorf("%d members, %v, want %q", len(v.Members), err, test.why)
+			}
+		})
+	}
+	// As much as the limits leave, and what XML leaves to whoever writes it.
+	for name, document := range map[string]string{
+		"declaration":       "<?xml version='1.0'?>\n" + in("") + "<!-- c -->\n",
+		"mark":              "\ufeff" + in(""),
+		"comment":           in("<!-- c --> \t\r\n<name>a</name>"),
+		"unknown-twice":     in("<x:y/><x:y>text<!-- c --></x:y>"),
+		"character-data":    in("<name><![CDATA[" + strings.Repeat("c", 5000) + "]]></name>"),
+		"long-value":        in("<name>" + strings.Repeat("c", 5000) + "</name>"),
+		"markup-4096":       in(`<!--` + strings.Repeat("c", 4089) + `-->`),
+		"attributes-16":     in("<name " + attributes(16) + "/>"),
+		"as-deep-as-can":    in(strings.Repeat("<x:y>", strictxml.MaxDepth-1) + strings.Repeat("</x:y>", strictxml.MaxDepth-1)),
+		"as-many-as-can":    in(strings.Repeat("<dish/>", strictxml.MaxNodes-3)),
+		"attribute-of-name": in(`<name x:a="" a="">a</name>`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := parse(document); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func parse(document string) (strictjson.Value, error) {
+	return menu().Parse([]byte(document), func(string, string) {})
+}
+
+func attributes(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, " a%d=''", i)
+	}
+	return b.String()
+}
+
+// TestNamespaces has prefixes that mean one thing outside of an element and another inside, or nothing any more.
+func TestNamespaces(t *testing.T) {
+	for inner, want := range map[string]string{
+		`<course xmlns:x="urn:menu">x:soup</course>`:                              "menu:soup",
+		`<dish xmlns:x="urn:menu"/><course>x:soup</course>`:                       "{urn:x}soup",
+		`<dish xmlns:z="urn:z"/><course>z:soup</course>`:                          "z:soup",
+		`<m:course xmlns:m="urn:menu" xmlns="urn:z">soup</m:course>`:              "{urn:z}soup",
+		`<m:course xmlns:m="urn:menu" xmlns="urn:z">m:soup</m:course>`:            "menu:soup",
+		`<m:course xmlns:m="urn:menu" xmlns:z="urn:z" xmlns="">z:soup</m:course>`: "{urn:z}soup",
+	} {
+		v, err := parse(`<menu xmlns="urn:menu" xmlns:x="urn:x">` + inner + `</menu>`)
+		if err != nil {
+			t.Errorf("%s: %v", inner, err)
+			continue
+		}
+		members := v.Members[0].Value.Members
+		if got := members[len(members)-1].Value.Text; got != want {
+			t.Errorf("%s: %q, want %q", inner, got, want)
+		}
+	}
+	for document, want := range map[string]string{
+		`<menu/>`:                   "menu (in no namespace)",
+		`<menu xmlns="urn:x"/>`:     "{urn:x}menu",
+		`<other xmlns="urn:menu"/>`: "other",
+	} {
+		if v, err := parse(document); err != nil || v.Members[0].Name != want || v.Members[0].Value.Kind != strictjson.Null {
+			t.Errorf("%s: %+v, %v", document, v, err)
+		}
+	}
+}
+
+// TestMessages keeps what a peer wrote from playing with a terminal, and from being long.
+func TestMessages(t *testing.T) {
+	for n, want := range map[int]string{80: strings.Repeat("ä", 80) + " appears", 81: strings.Repeat("ä", 80) + "… appears"} {
+		name := strings.Repeat("ä", n)
+		if _, err := parse(`<menu xmlns="urn:menu" ` + name + `="" ` + name + `=""/>`); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	if _, err := parse("<menu xmlns=\"urn:menu\" \u200ba=\"\"/>"); err == nil || strings.ContainsRune(err.Error(), '\u200b') {
+		t.Error(err)
 	}
 }
 
