@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -315,9 +316,12 @@ func TestBundleOfNoServer(t *testing.T) { // R4.1-01, R5.3-09
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			w.servers["192.0.2.1"] = &serverThere{answers: [][]byte{onboardingNamed(t, "unsigned")}}
-			_, err := o.agent(w, leads{{Source: "stick", Bundle: &test.bundle, Network: w}}).Round(t.Context(), 1)
+			_, err := o.agent(w, leads{{Source: "stick", Place: "the stick", Bundle: &test.bundle, Network: w}}).Round(t.Context(), 1)
 			if test.code != "" {
 				wantReason(t, err, test.code)
+				if test.trace == nil && !strings.HasPrefix(err.Error(), "the stick: ") {
+					t.Errorf("%v does not say where the data is from", err)
+				}
 			} else if err != nil {
 				t.Error(err)
 			}

@@ -124,6 +124,8 @@ func (v *visit) follow(server artifacts.BootstrapServer) (*visit, error) {
 func (v *visit) failHere(stage Stage, err error) error {
 	if n := len(v.hops); n > 0 {
 		err = &serverError{"https://" + net.JoinHostPort(v.hops[n-1].host, strconv.Itoa(int(v.hops[n-1].port))), err}
+	} else if v.lead.Bundle != nil && v.lead.Place != "" {
+		err = &serverError{v.lead.Place, err}
 	}
 	return v.fail(stage, err)
 }

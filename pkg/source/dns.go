@@ -155,7 +155,7 @@ func (d DNS) ask(ctx context.Context, asker Asker, q question) ([]Lead, error) {
 	}
 	var leads []Lead
 	for _, b := range bundles(records) {
-		leads = append(leads, Lead{Source: q.source(), Bundle: &b})
+		leads = append(leads, Lead{Source: q.source(), Bundle: &b, Place: q.String()})
 	}
 	if len(leads) == 0 {
 		return nil, errors.New("no key ci")

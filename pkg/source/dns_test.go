@@ -71,6 +71,9 @@ func TestDNSOrder(t *testing.T) {
 		}
 		if l.Bundle != nil {
 			seen = append(seen, l.Source+" "+string(l.Bundle.ConveyedInformation))
+			if !strings.HasPrefix(l.Place, "TXT SN1._sztp.") {
+				t.Errorf("found in %q", l.Place)
+			}
 		} else {
 			seen = append(seen, fmt.Sprint(l.Source, " ", l.Servers[0].Address, " ", l.Servers[0].Port))
 		}

@@ -21,6 +21,7 @@ type Lead struct {
 	// and DNS are never trusted.
 	Trusted  bool
 	Bundle   *artifacts.Bundle // set instead of Servers by sources that carry artifacts
+	Place    string            // where Bundle was found, for people
 	Network  Network           // how the servers are reached
 	Warnings []string          // tolerated deviations on the wire, for people
 }
