@@ -51,6 +51,18 @@ func TestVoucherSignerAmongDecoys(t *testing.T) {
 	signedCase{w: w, masa: w.masa, masaChain: chain[1:], ovArgs: []string{"-keyid"}}.check(t, artifacts.CodeVoucherUntrusted, artifacts.StepVoucherSignature)
 }
 
+// TestVoucherSignerCandidates has more and more certificates with the identifier of the signer before the right one: what they
+// can make the device do is bounded.
+func TestVoucherSignerCandidates(t *testing.T) {
+	w := shared()
+	chain := entities{w.masaCA}
+	for i := range 8 { // CMS puts certificates in the order of their lengths, and these are shorter
+		chain = append(chain, w.Recertify(w.masa, w.strayRoot, "/CN="+string(rune('A'+i)), opensslpki.Signer...))
+	}
+	signedCase{w: w, masa: w.masa, masaChain: chain[:8], ovArgs: []string{"-keyid"}}.check(t, "", "")
+	signedCase{w: w, masa: w.masa, masaChain: chain, ovArgs: []string{"-keyid"}}.check(t, artifacts.CodeVoucherUntrusted, artifacts.StepVoucherSignature)
+}
+
 // TestOwnerWithoutKeyIdentifiers: key identifiers may be absent, in the certificate or in its issuer's; what is absent
 // contradicts nothing.
 func TestOwnerWithoutKeyIdentifiers(t *testing.T) {
