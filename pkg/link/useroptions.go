@@ -18,8 +18,12 @@ const (
 	optionDNSSL = 31
 )
 
-// maxAdvertised bounds what routers can make the agent remember of each kind on one interface.
-const maxAdvertised = 8
+// Bounds of what routers can make the agent remember on one interface. They say everything again within half an hour (RFC 4861
+// §6.2.1), so that what one said that is gone ends, whatever lifetime it had.
+const (
+	maxAdvertised = 8 // of each kind
+	maxLifetime   = 2 * time.Hour
+)
 
 // advertised is what routers said about names, by interface.
 type advertised struct {
@@ -70,19 +74,19 @@ func (a *advertised) message(data []byte, now time.Time) {
 
 // option reads an option from its lifetime on.
 func (n *nameOptions) option(kind byte, body []byte, now time.Time) {
-	until := now.Add(time.Duration(binary.BigEndian.Uint32(body)) * time.Second)
+	until := now.Add(min(time.Duration(binary.BigEndian.Uint32(body))*time.Second, maxLifetime))
 	body = body[4:]
 	switch kind {
 	case optionRDNSS:
+		var servers []netip.Addr
 		for ; len(body) >= 16; body = body[16:] {
 			if addr := netip.AddrFrom16([16]byte(body)); !addr.IsMulticast() && !addr.IsUnspecified() && !addr.IsLoopback() {
-				n.servers = remember(n.servers, addr, until, now)
+				servers = append(servers, addr)
 			}
 		}
+		n.servers = remember(n.servers, servers, until, now)
 	case optionDNSSL:
-		for _, domain := range domains(body) {
-			n.domains = remember(n.domains, domain, until, now)
-		}
+		n.domains = remember(n.domains, domains(body), until, now)
 	}
 }
 
@@ -113,11 +117,20 @@ func domains(body []byte) (list []string) {
 	return list
 }
 
-// remember adds or prolongs a value; a lifetime of zero takes it away.
-func remember[T comparable](list []expiring[T], value T, until, now time.Time) []expiring[T] {
-	list = slices.DeleteFunc(list, func(e expiring[T]) bool { return e.value == value || !e.until.After(now) })
-	if until.After(now) && len(list) < maxAdvertised {
-		list = append(list, expiring[T]{value, until})
+// remember adds or prolongs values; a lifetime of zero takes them away. What is new comes first, and displaces what is oldest:
+// otherwise one advertisement of many servers that do not answer would keep out all that come after it.
+func remember[T comparable](list []expiring[T], values []T, until, now time.Time) []expiring[T] {
+	list = slices.DeleteFunc(list, func(e expiring[T]) bool { return !e.until.After(now) })
+	for _, v := range slices.Backward(values) {
+		switch i := slices.IndexFunc(list, func(e expiring[T]) bool { return e.value == v }); {
+		case i >= 0 && until.After(now):
+			list[i].until = until
+		case i >= 0:
+			list = slices.Delete(list, i, i+1)
+		case until.After(now):
+			list = slices.Insert(list, 0, expiring[T]{v, until})
+		}
+		list = list[:min(len(list), maxAdvertised)]
 	}
 	return list
 }
