@@ -35,6 +35,13 @@ func (r *reader) namespace(prefix string) string {
 	return ""
 }
 
+// mayStandFor holds a declaration against Namespaces in XML 1.0 §2.2 and §3. encoding/xml does not, and gives attributes with a
+// prefix that stands for "xmlns" the same name as declarations.
+func mayStandFor(prefix, namespace string) bool {
+	return namespace != "" && namespace != "xmlns" && namespace != "http://www.w3.org/2000/xmlns/" && prefix != "xmlns" &&
+		(prefix == "xml") == (namespace == "http://www.w3.org/XML/1998/namespace")
+}
+
 // nameOf returns the name of an element as JSON has it inside of the module, or one that is not a name of the module.
 func (r *reader) nameOf(n xml.Name) string {
 	switch n.Space {

@@ -173,8 +173,8 @@ func (r *reader) attributes(start xml.StartElement) (scope []xml.Attr, err error
 			return nil, fmt.Errorf("not XML: attribute %s appears twice", printable(a.Name.Local))
 		}
 		switch {
-		case a.Name.Space == "xmlns" && a.Value == "":
-			return nil, fmt.Errorf("not XML: prefix %s stands for nothing", printable(a.Name.Local))
+		case a.Name.Space == "xmlns" && !mayStandFor(a.Name.Local, a.Value):
+			return nil, fmt.Errorf("not XML: prefix %s stands for nothing, or for what it must not", printable(a.Name.Local))
 		case a.Name.Space == "xmlns", a.Name == xml.Name{Local: "xmlns"}:
 			scope = append(scope, a)
 		default:

@@ -29,18 +29,22 @@ func TestParse(t *testing.T) {
 		inner, json string
 		told        int
 	}{
-		"leaves":     {"<name>a</name><price>+7</price><note> n </note>", `{"name":"a","price":7,"note":" n "}`, 0},
-		"list":       {"<dish>a</dish><name>n</name><dish>b</dish>", `{"dish":["a","b"],"name":"n"}`, 0},
-		"identity":   {"<course>x:y</course>", `{"course":"{urn:x}y"}`, 0},
-		"own":        {"<course>soup</course>", `{"course":"menu:soup"}`, 0},
-		"unknown":    {"<x:y><z/></x:y>", `{"{urn:x}y":null}`, 0},
-		"space":      {"<name> a </name>", `{"name":"a"}`, 1},
-		"attribute":  {`<name x:y="">a</name>`, `{"name":"a"}`, 1},
-		"undeclared": {"<course>q:y</course>", `{"course":"q:y"}`, 1},
-		"escape":     {"<name\x1b>a</name\x1b>", "", 0},
-		"twice":      {"<name>a</name><name>b</name>", "", 0},
-		"entity":     {"&e;", "", 0},
-		"nested":     {"<name><b/></name>", "", 0},
+		"leaves":       {"<name>a</name><price>+7</price><note> n </note>", `{"name":"a","price":7,"note":" n "}`, 0},
+		"list":         {"<dish>a</dish><name>n</name><dish>b</dish>", `{"dish":["a","b"],"name":"n"}`, 0},
+		"identity":     {"<course>x:y</course>", `{"course":"{urn:x}y"}`, 0},
+		"own":          {"<course>soup</course>", `{"course":"menu:soup"}`, 0},
+		"unknown":      {"<x:y><z/></x:y>", `{"{urn:x}y":null}`, 0},
+		"space":        {"<name> a </name>", `{"name":"a"}`, 1},
+		"attribute":    {`<name x:y="">a</name>`, `{"name":"a"}`, 1},
+		"undeclared":   {"<course>q:y</course>", `{"course":"q:y"}`, 1},
+		"false-prefix": {`<x:y xmlns:a="xmlns"><x:z a:b="urn:menu"/></x:y>`, "", 0},
+		"xmlns-prefix": {`<course xmlns:xmlns="urn:x" xmlns:b="urn:menu">b:soup</course>`, "", 0},
+		"xml-prefix":   {`<course xmlns:xml="urn:menu">xml:soup</course>`, "", 0},
+		"xml-declared": {`<note xmlns:xml="http://www.w3.org/XML/1998/namespace">n</note>`, `{"note":"n"}`, 0},
+		"escape":       {"<name\x1b>a</name\x1b>", "", 0},
+		"twice":        {"<name>a</name><name>b</name>", "", 0},
+		"entity":       {"&e;", "", 0},
+		"nested":       {"<name><b/></name>", "", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			document := []byte(start + tt.inner + end)
