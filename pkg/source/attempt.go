@@ -98,8 +98,9 @@ func (a *attempt) look(ctx, plugged context.Context, u *Uplink) result {
 	told := a.family == "" // what is wrong with this network is told once, by the first finder; of the others the sources tell
 	for _, f := range a.Finders {
 		found := finding{finder: f.Name()}
+		var spent time.Duration
 		found.err = f.Find(looking, u, func(l Lead) error {
-			won, visited, err := a.visitLead(ctx, plugged, l)
+			won, visited, err := a.visitLead(ctx, plugged, l, &spent)
 			res.won, found.visited = won, found.visited || visited
 			return err
 		})
@@ -124,8 +125,13 @@ func (a *attempt) look(ctx, plugged context.Context, u *Uplink) result {
 	return res
 }
 
-// visitLead visits a lead when it is its turn, unless another visit has succeeded meanwhile or the interface is gone.
-func (a *attempt) visitLead(ctx, plugged context.Context, l Lead) (won, visited bool, _ error) {
+// finderTime is what visits to the leads of one finder on one network may take before no further one begins. The agent bounds
+// each, but neighbours can make up dozens that all take as long as they may.
+const finderTime = time.Hour
+
+// visitLead visits a lead when it is its turn, unless another visit has succeeded meanwhile or the interface is gone, and adds
+// what that took to spent.
+func (a *attempt) visitLead(ctx, plugged context.Context, l Lead, spent *time.Duration) (won, visited bool, _ error) {
 	a.visiting.Lock()
 	defer a.visiting.Unlock()
 	if a.won {
@@ -134,7 +140,12 @@ func (a *attempt) visitLead(ctx, plugged context.Context, l Lead) (won, visited 
 	if plugged.Err() != nil {
 		return false, false, ended(ctx, plugged)
 	}
+	if *spent >= finderTime {
+		return false, false, errTooLong
+	}
+	began := time.Now()
 	err := a.visit(ctx, l)
+	*spent += time.Since(began)
 	a.won = err == nil
 	return a.won, true, err
 }

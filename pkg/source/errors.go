@@ -28,6 +28,8 @@ var (
 	errOver     = &reason.Error{Code: reason.Cancelled, Msg: "no longer needed"}
 	errPatience = &reason.Error{Code: dhcp.NoAnswer, Msg: "no network here so far, and another interface has one",
 		Fix: "look at the DHCP server of this network, if it is the one to be used"}
+	errTooLong = &reason.Error{Code: NoRecord, Msg: "the leads before it took too long",
+		Fix: "look who on this network answers with servers that do not answer"}
 	errEnded = &reason.Error{Code: LinkLost, Msg: "the interface lost its carrier or vanished", Fix: "check the cable and the port at its other end"}
 )
 
