@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/xpu-sztp/ztp/artifacts/cms"
 	"github.com/xpu-sztp/ztp/cmd/internal/command"
 	"github.com/xpu-sztp/ztp/pkg/config"
 	"github.com/xpu-sztp/ztp/pkg/reason"
@@ -51,7 +52,8 @@ func run(args []string, s streams) int {
 	case config.Invalid:
 		exit = exitConfig
 	}
-	fmt.Fprintf(s.err, "ztp: %s [%s]\n", strings.ReplaceAll(err.Error(), "\n", "; "), code)
+	// Messages may quote what others chose, such as the names of files in a folder.
+	fmt.Fprintf(s.err, "ztp: %s [%s]\n", cms.Visible(strings.ReplaceAll(err.Error(), "\n", "; ")), code)
 	if hint != "" {
 		fmt.Fprintf(s.err, "to do: %s\n", hint)
 	}
