@@ -110,9 +110,6 @@ func (s *System) Close() error {
 // ErrDuplicate is returned by Apply when another host uses the leased address.
 var ErrDuplicate = errors.New("another host uses the address")
 
-// ErrOwn is returned by Apply when this machine already uses the leased address elsewhere.
-var ErrOwn = errors.New("somebody else gave this machine the address")
-
 // infiniteLease is what an address lives that was leased for ever, so that even a crash leaves nothing permanent.
 const infiniteLease = 7 * 24 * time.Hour
 
@@ -139,9 +136,6 @@ func (a *Lease) apply(ctx context.Context, lease *dhcp.Lease) error {
 	if !lease.Address.IsValid() {
 		return nil
 	}
-	if err := a.foreign(lease.Address.Addr()); err != nil {
-		return err
-	}
 	c := change{Kind: "address", Index: a.link.Index, Interface: a.link.Name, Prefix: lease.Address}
 	if err := a.do(c, func() error { return netlink.AddrAdd(handle(a.link.Index), netlinkAddr(lease)) }); err != nil {
 		return fmt.Errorf("add address %v: %w", lease.Address, err)
@@ -150,22 +144,6 @@ func (a *Lease) apply(ctx context.Context, lease *dhcp.Lease) error {
 		return err
 	}
 	return a.awaitAddress(ctx)
-}
-
-// foreign refuses an address that somebody else has given to another interface: what the machine sends from it would leave by
-// the routes of the lease.
-func (a *Lease) foreign(leased netip.Addr) error {
-	if err := a.system.watcher.refresh(); err != nil {
-		return err
-	}
-	links, _ := a.system.Links()
-	for _, l := range links {
-		taken := slices.ContainsFunc(l.Addresses, func(other Address) bool { return other.Addr() == leased })
-		if taken && l.Index != a.link.Index && !a.system.changes.hasAddress(l.Index, leased) {
-			return fmt.Errorf("%v: %w, on %s", leased, ErrOwn, l.Name)
-		}
-	}
-	return nil
 }
 
 // do makes a change unless the same is there already, which then is somebody else's.

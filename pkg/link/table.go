@@ -79,7 +79,21 @@ func (a *Lease) rules() []change {
 	bound.Priority, bound.Bound = ruleFirst, true
 	from.Priority, from.Prefix = ruleFirst, netip.PrefixFrom(a.address.Addr(), a.address.Addr().BitLen())
 	last.Priority = ruleLast
+	if a.elsewhere() {
+		return []change{bound, last}
+	}
 	return []change{bound, from, last}
+}
+
+// elsewhere reports whether somebody else gave the leased address to another interface. What the machine sends from it must
+// then not leave by the routes of the lease.
+func (a *Lease) elsewhere() bool {
+	links, err := list()
+	leased := a.address.Addr()
+	return err != nil || slices.ContainsFunc(links, func(l Link) bool {
+		return l.Index != a.link.Index && !a.system.changes.hasAddress(l.Index, leased) &&
+			slices.ContainsFunc(l.Addresses, func(other Address) bool { return other.Addr() == leased })
+	})
 }
 
 // rule is c for the kernel.
