@@ -224,7 +224,6 @@ func TestNothingInDNSEither(t *testing.T) {
 		"visited": {redirect(t, "https://192.0.2.1"), "the lease was released", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel() // each waits for neighbours
 			n := nettest.NewNetwork(t, nil, "192.0.2.1/24")
 			c := kea4
 			c.Redirect = test.redirect
