@@ -283,17 +283,31 @@ func TestCovers(t *testing.T) {
 	}
 }
 
-// listWith signs a list with the extensions, which are right or wrong.
+// TestTwoScopes has a list say twice of whom it speaks.
+func TestTwoScopes(t *testing.T) {
+	scope := pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Value: []byte{0x30, 0}}
+	if l, err := revinfo.ParseList(shared().extendedList(t, []pkix.Extension{scope, scope})); !errors.Is(err, revinfo.ErrMalformed) {
+		t.Errorf("%+v, %v", l, err)
+	}
+}
+
 func (w world) listWith(t *testing.T, extensions []pkix.Extension) *revinfo.List {
 	t.Helper()
-	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now(),
-		NextUpdate: time.Now().Add(time.Hour), ExtraExtensions: extensions}, w.ca.Certificate, key(t, w.ca))
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := revinfo.ParseList(der)
+	l, err := revinfo.ParseList(w.extendedList(t, extensions))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return l
+}
+
+// extendedList signs a list with the extensions, which are right or wrong, and an entry whose extension is harmless.
+func (w world) extendedList(t *testing.T, extensions []pkix.Extension) []byte {
+	t.Helper()
+	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now(),
+		NextUpdate: time.Now().Add(time.Hour), ExtraExtensions: extensions, RevokedCertificateEntries: []x509.RevocationListEntry{
+			{SerialNumber: big.NewInt(1), RevocationTime: time.Now(), ReasonCode: 1}}}, w.ca.Certificate, key(t, w.ca))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
 }
