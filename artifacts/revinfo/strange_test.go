@@ -149,6 +149,7 @@ func TestStrangeAnswers(t *testing.T) {
 		"plain":                       {w.ca.Certificate, nil, true},
 		"extension":                   {w.ca.Certificate, unknown, true},
 		"critical-extension":          {w.ca.Certificate, critical, false},
+		"critical-before-another":     {w.ca.Certificate, append(critical[:1:1], unknown...), false},
 		"same-key-under-another-name": {w.renamed.Certificate, nil, false},
 		"same-name-with-another-key":  {w.rekeyed.Certificate, nil, false},
 	} {
