@@ -18,6 +18,7 @@ import (
 	casn1 "golang.org/x/crypto/cryptobyte/asn1"
 	"golang.org/x/crypto/ocsp"
 
+	"github.com/xpu-sztp/ztp/artifacts/cms"
 	"github.com/xpu-sztp/ztp/artifacts/internal/opensslpki"
 	"github.com/xpu-sztp/ztp/artifacts/revinfo"
 )
@@ -122,6 +123,17 @@ func TestStrangeResponses(t *testing.T) {
 	t.Run("critical-extension", func(t *testing.T) {
 		if _, err := revinfo.ParseResponse(plain.signedBy(t, w.ca, extensions(true))); !errors.Is(err, revinfo.ErrMalformed) {
 			t.Error(err)
+		}
+	})
+	t.Run("signed-by-another-than-the-responder", func(t *testing.T) {
+		for name, signer := range map[string]*opensslpki.Entity{"responder": w.delegate, "authority": w.ca, "stranger": w.rekeyed} {
+			r, err := revinfo.ParseResponse(delegated.signedBy(t, signer, nil))
+			if err == nil {
+				_, err = r.Responder(w.ca.Certificate)
+			}
+			if signer == w.delegate && err != nil || signer != w.delegate && !errors.Is(err, cms.ErrSignature) {
+				t.Errorf("by the %s: %v", name, err)
+			}
 		}
 	})
 	t.Run("names-another-responder", func(t *testing.T) {
