@@ -163,6 +163,17 @@ func (brokenDecrypter) Decrypt(io.Reader, []byte, crypto.DecrypterOpts) ([]byte,
 	return nil, errors.New("padding is wrong")
 }
 
+// wellKey fails with an error that says that the key itself is well.
+type wellKey struct{ crypto.Decrypter }
+
+type wellness struct{ error }
+
+func (wellness) KeyFailed() bool { return false }
+
+func (wellKey) Decrypt(io.Reader, []byte, crypto.DecrypterOpts) ([]byte, error) {
+	return nil, wellness{errors.New("padding is wrong")}
+}
+
 // silentKey fails as a TPM does that gives no answer.
 type silentKey struct{ crypto.Decrypter }
 
@@ -215,9 +226,11 @@ func TestDecryptionFailuresLookAlike(t *testing.T) {
 	}
 	t.Run("hardware", func(t *testing.T) {
 		r := recipient(t, rsa)
-		r.Decrypter = brokenDecrypter{r.Decrypter}
-		if _, err := open(t, w.Encrypt(rsa, signed, "-aes-256-cbc"), r); err != cms.ErrDecrypt {
-			t.Errorf("Open: %v", err)
+		for _, key := range []crypto.Decrypter{brokenDecrypter{r.Decrypter}, wellKey{r.Decrypter}} {
+			r.Decrypter = key
+			if _, err := open(t, w.Encrypt(rsa, signed, "-aes-256-cbc"), r); err != cms.ErrDecrypt {
+				t.Errorf("%T: Open: %v", key, err)
+			}
 		}
 	})
 	t.Run("no-answer", func(t *testing.T) {

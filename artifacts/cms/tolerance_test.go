@@ -72,6 +72,7 @@ func TestTolerated(t *testing.T) {
 		return m.build()
 	}
 	digest := sha256.Sum256(content)
+	pieces := slices.Concat(octets(content[:9]), octets(content[9:]))
 	cases := map[string]struct {
 		der  []byte
 		want error
@@ -88,8 +89,10 @@ func TestTolerated(t *testing.T) {
 		"parameters-missing":     {with(message{}), nil},
 		"parameters-other":       {with(message{params: []byte{2, 1, 0}}), cms.ErrMalformed},
 		"parameters-null-filled": {with(message{params: []byte{5, 1, 0}}), cms.ErrMalformed},
-		"pkcs7-content":          {with(message{element: asn1.UTF8String}), nil},
-		"oid-not-shortest":       {replaced(with(message{}), []byte{6, 9, 0x60, 0x86}, []byte{6, 9, 0x80, 0x60}), cms.ErrMalformed},
+		"pieces-with-lengths": {with(message{element: 0x24, content: pieces, attrs: [][]byte{
+			attribute("1.2.840.113549.1.9.3", oidDER(typeJSON)), attribute("1.2.840.113549.1.9.4", octets(digest[:]))}}), nil},
+		"pkcs7-content":    {with(message{element: asn1.UTF8String}), nil},
+		"oid-not-shortest": {replaced(with(message{}), []byte{6, 9, 0x60, 0x86}, []byte{6, 9, 0x80, 0x60}), cms.ErrMalformed},
 	}
 	for depth := range 6 {
 		cases[fmt.Sprintf("indefinite-%d-deep", depth)] = struct {
