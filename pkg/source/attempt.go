@@ -77,7 +77,9 @@ func (a *attempt) once(ctx, plugged, connecting context.Context) result {
 		stop := a.keep(ctx, uplink.Lease, applied)
 		defer stop() // the client must be idle when the lease is released
 	}
-	return a.look(ctx, plugged, uplink)
+	res := a.look(ctx, plugged, uplink)
+	res.leased = uplink.Lease != nil
+	return res
 }
 
 // failed is the result of an attempt that came to no network.

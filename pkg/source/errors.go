@@ -26,7 +26,7 @@ var errNoLink = &reason.Error{Code: NoLink, Msg: "no network interface that the 
 // Why an attempt is over before its visit: with its round, or with its interface.
 var (
 	errOver     = &reason.Error{Code: reason.Cancelled, Msg: "no longer needed"}
-	errPatience = &reason.Error{Code: dhcp.NoAnswer, Msg: "no network here so far, and another interface has one",
+	errPatience = &reason.Error{Code: dhcp.NoAnswer, Msg: "still no network here, while there is another one",
 		Fix: "look at the DHCP server of this network, if it is the one to be used"}
 	errTooLong = &reason.Error{Code: NoRecord, Msg: "the leads before it took too long",
 		Fix: "look who on this network answers with servers that do not answer"}

@@ -120,9 +120,20 @@ func (d *Networks) Discover(ctx context.Context, visit func(context.Context, Lea
 	return err
 }
 
-// awaitLink blocks until an interface is usable. No timer runs.
+// raising is how long interfaces that were just brought up may take to find their carrier before a person needs to know.
+const raising = time.Second
+
+// awaitLink blocks until an interface is usable. Once it has said so, no timer runs.
 func (d *Networks) awaitLink(ctx context.Context) error {
 	drain(d.wake)
+	quiet, cancel := context.WithTimeout(ctx, raising)
+	defer cancel()
+	if d.System.Await(quiet, func(links []link.Link) bool {
+		usable, elsewhere := connected(links)
+		return usable || elsewhere
+	}) == nil {
+		return nil
+	}
 	waiting := false
 	err := d.System.Await(ctx, func(links []link.Link) bool {
 		usable, elsewhere := connected(links)

@@ -24,7 +24,8 @@ type round struct {
 type tries struct {
 	begun  int // how often in this round; bounds what a flapping interface can cause
 	active int
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
+	hurry  *time.Timer // ends what has not come to a network
 }
 
 const maxTries = 3
@@ -32,6 +33,7 @@ const maxTries = 3
 // result is how one family on one interface ended.
 type result struct {
 	index    int
+	leased   bool // DHCP answered
 	won      bool
 	findings []finding // one for each finder that had a try
 }
@@ -43,13 +45,15 @@ type finding struct {
 	err     error
 }
 
-// patience is how long an interface may go on looking for a network after another one has led to servers in vain.
+// patience is how long an interface may go on looking for a network after another one has led to servers in vain, and for
+// one of the other IP version after DHCP has answered there in vain: its port forwards, so whoever is silent will stay so.
 const patience = 15 * time.Second
 
 // run starts and stops attempts as interfaces come and go, until one has succeeded or all have ended.
 func (r *round) run(ctx context.Context, cancel context.CancelFunc) error {
 	waiting, stop := context.WithCancelCause(ctx) // ends what has not come to a network
 	defer stop(nil)
+	defer r.stopTimers()
 	var hurry <-chan time.Time
 	r.findings = map[string][]finding{}
 	succeeded, active := false, r.startSystem(ctx)
@@ -68,7 +72,7 @@ func (r *round) run(ctx context.Context, cancel context.CancelFunc) error {
 		case res := <-r.results:
 			active--
 			if t := r.running[res.index]; t != nil {
-				t.active--
+				t.ended(res)
 			}
 			r.showLinks()
 			if res.won {
@@ -87,6 +91,22 @@ func (r *round) run(ctx context.Context, cancel context.CancelFunc) error {
 		return nil
 	}
 	return r.conclude()
+}
+
+// ended notes how one family ended, while the other may go on.
+func (t *tries) ended(res result) {
+	t.active--
+	if cancel := t.cancel; res.leased && cancel != nil && t.active > 0 {
+		t.hurry = time.AfterFunc(patience, func() { cancel(errPatience) })
+	}
+}
+
+func (r *round) stopTimers() {
+	for _, t := range r.running {
+		if t.hurry != nil {
+			t.hurry.Stop()
+		}
+	}
 }
 
 // startSystem has the finders look through the machine's own network when the agent has no interface to itself.
@@ -120,7 +140,7 @@ func (r *round) adjust(ctx, waiting context.Context, links []link.Link) (started
 			continue
 		}
 		drain(r.wake)
-		plugged, cancel := context.WithCancel(waiting)
+		plugged, cancel := context.WithCancelCause(waiting)
 		t.begun, t.cancel = t.begun+1, cancel
 		for _, f := range []family{ipv4, ipv6} {
 			t.active++
@@ -133,7 +153,7 @@ func (r *round) adjust(ctx, waiting context.Context, links []link.Link) (started
 	}
 	for index, t := range r.running {
 		if !usable[index] && t.cancel != nil {
-			t.cancel()
+			t.cancel(nil)
 			t.cancel = nil // the interface may be tried anew once these attempts have ended
 		}
 	}
