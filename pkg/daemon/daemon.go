@@ -9,6 +9,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -170,6 +171,7 @@ func (d *daemon) session(ctx context.Context, cfg *config.Config, plan leads) (o
 	facts := cfg.Facts()
 	device := state.Device{HWModel: facts.HWModel, OSName: facts.OSName, OSVersion: facts.OSVersion}
 	d.board.Update(func(s *state.Status) { s.Device = device })
+	d.warnAbout(cfg)
 	identity, err := d.openIdentity(ctx, cfg)
 	if err != nil {
 		return 0, err
@@ -188,6 +190,17 @@ func (d *daemon) session(ctx context.Context, cfg *config.Config, plan leads) (o
 		return a.Round(ctx, 1)
 	}
 	return a.Run(ctx)
+}
+
+// warnAbout tells what in a valid configuration keeps most devices from being provisioned.
+func (d *daemon) warnAbout(cfg *config.Config) {
+	if len(cfg.Anchors.Vouchers) > 0 {
+		return
+	}
+	text := "no trust anchor for vouchers is configured, so nothing that an owner signed can be believed; " +
+		"put the certificate of the maker's voucher service (MASA) into " + strings.Join(cfg.Trust.Vouchers, " or ")
+	d.Logger.Warn(text)
+	d.board.Update(func(s *state.Status) { s.Warnings = append(s.Warnings, state.Warning{Text: text, At: nowUTC()}) })
 }
 
 // end records how the session ended and returns the status that tells it.

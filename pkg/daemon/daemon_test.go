@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -146,6 +147,26 @@ func TestNothingIsForgottenInVain(t *testing.T) {
 
 // TestDisableInSession: a script of the session that runs can clear the flag without ending its own session (R5.2-03), and
 // only such a script.
+// TestWarnsOfMissingVoucherAnchors: a device without them asks the TPM and the network in vain, and should say so first.
+func TestWarnsOfMissingVoucherAnchors(t *testing.T) {
+	d := newDevice(t, func(*state.Record) {})
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { // once the TPM is asked
+		if conn, err := d.listener.Accept(); err == nil {
+			conn.Close()
+		}
+		cancel()
+	}()
+	s, err := daemon.Run(ctx, d.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := d.paths.Below("/etc/ztp/trust/vouchers")
+	if len(s.Warnings) != 1 || !strings.Contains(s.Warnings[0].Text, "voucher") || !strings.Contains(s.Warnings[0].Text, folder) {
+		t.Errorf("warnings %+v", s.Warnings)
+	}
+}
+
 func TestDisableInSession(t *testing.T) {
 	d := newDevice(t, func(r *state.Record) { r.Session = &state.Session{ID: "this", Started: time.Now()} })
 	lock, err := state.LockDaemon(d.paths.Runtime) // this process is the daemon, and a signal would end it
