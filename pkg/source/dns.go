@@ -66,6 +66,8 @@ func (d DNS) Find(ctx context.Context, u *Uplink, visit func(Lead) error) error 
 	}
 	var visits []error
 	var failures []string
+	answer := &reason.Error{Code: NoRecord, Msg: "no record for this device in DNS: ",
+		Fix: "add a TXT record below the serial number or an SRV record _sztp._tcp to the domain that DHCP or routers name"}
 	for _, q := range d.questions(u.Domains) {
 		leads, err := d.ask(ctx, asker, q)
 		if ctx.Err() != nil {
@@ -73,6 +75,10 @@ func (d DNS) Find(ctx context.Context, u *Uplink, visit func(Lead) error) error 
 		}
 		if err != nil {
 			failures = append(failures, fmt.Sprintf("%s: %v", q, err))
+		}
+		if errors.Is(err, errUseless) {
+			answer.Code, answer.Msg = BadRecord, "the records for this device in DNS hold nothing usable: "
+			answer.Fix = "a TXT record needs the key ci with conveyed information in CMS, an SRV record the name of a host and its port"
 		}
 		for _, l := range leads {
 			l.Interface, l.Network = u.Interface, u.Network
@@ -86,9 +92,12 @@ func (d DNS) Find(ctx context.Context, u *Uplink, visit func(Lead) error) error 
 	if len(visits) > 0 {
 		return errors.Join(visits...)
 	}
-	return &reason.Error{Code: NoRecord, Msg: "no record for this device in DNS: " + strings.Join(failures, "; "),
-		Fix: "add a TXT record below the serial number or an SRV record _sztp._tcp to the domain that DHCP or routers name"}
+	answer.Msg += strings.Join(failures, "; ")
+	return answer
 }
+
+// errUseless is why an answer leads nowhere.
+var errUseless = errors.New("nothing usable")
 
 // questions are all questions, in order.
 func (d DNS) questions(domains []string) []question {
@@ -149,7 +158,7 @@ func (d DNS) ask(ctx context.Context, asker Asker, q question) ([]Lead, error) {
 	if q.kind == dns.SRV {
 		servers := d.servers(records)
 		if len(servers) == 0 {
-			return nil, errors.New("no usable server")
+			return nil, fmt.Errorf("%w: no server", errUseless)
 		}
 		return []Lead{{Source: q.source(), Servers: servers}}, nil
 	}
@@ -158,7 +167,7 @@ func (d DNS) ask(ctx context.Context, asker Asker, q question) ([]Lead, error) {
 		leads = append(leads, Lead{Source: q.source(), Bundle: &b, Place: q.String()})
 	}
 	if len(leads) == 0 {
-		return nil, errors.New("no key ci")
+		return nil, fmt.Errorf("%w: no key ci", errUseless)
 	}
 	return leads, nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/xpu-sztp/ztp/artifacts"
+	"github.com/xpu-sztp/ztp/dhcp"
 	"github.com/xpu-sztp/ztp/pkg/dns"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/source"
@@ -100,6 +101,18 @@ func TestDNSOrder(t *testing.T) {
 	err = source.DNS{Serial: "SN2"}.Find(t.Context(), &source.Uplink{Network: &zone{}, Domains: []string{"lab.test"}}, visit)
 	if code, hint := reason.Of(err); code != source.NoRecord || hint == "" || !strings.Contains(err.Error(), "TXT SN2._sztp.lab.test.: none") {
 		t.Errorf("%q %q %v", code, hint, err)
+	}
+	for question, r := range map[string]dns.Record{"mdns:SN1._sztp.local. 16": text("foo=bar"), "mdns:_sztp._tcp.local. 33": service(t, 0, 0, 443, ".")} {
+		z := &zone{records: map[string][]dns.Record{question: {r}}}
+		err := source.DNS{Serial: "SN1"}.Find(t.Context(), &source.Uplink{Network: z}, visit)
+		if code, hint := reason.Of(err); code != source.BadRecord || hint == "" || !strings.Contains(err.Error(), "nothing usable: no ") {
+			t.Errorf("%s: %q %q %v", question, code, hint, err)
+		}
+	}
+	silent := &source.FindersError{Findings: []source.Finding{{Finder: "dhcp", Err: &reason.Error{Code: dhcp.NoAnswer}},
+		{Finder: "dns", Err: &reason.Error{Code: source.BadRecord, Fix: "mend it"}}}}
+	if code, hint := reason.Of(silent); code != source.BadRecord || hint != "mend it" {
+		t.Errorf("of a silent DHCP server and a bad record: %q %q", code, hint)
 	}
 	if err := (source.DNS{}).Find(t.Context(), &source.Uplink{Network: source.System{}}, visit); !errors.Is(err, source.ErrNothing) {
 		t.Error(err)

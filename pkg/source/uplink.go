@@ -48,6 +48,12 @@ func (e *FindersError) Error() string {
 	return "no bootstrap server was found by " + strings.Join(told, "; by ")
 }
 
+// Reason returns the code that tells most about all of them.
+func (e *FindersError) Reason() string { code, _ := mostTelling(e.Unwrap()); return string(code) }
+
+// Hint returns what to do about that.
+func (e *FindersError) Hint() string { _, fix := mostTelling(e.Unwrap()); return fix }
+
 // Unwrap returns the errors of all finders.
 func (e *FindersError) Unwrap() []error {
 	var errs []error
