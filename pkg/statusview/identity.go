@@ -41,7 +41,7 @@ func Identity(x *tpm.Examination, now time.Time) string {
 }
 
 // undecipherable is said of devices without a key that decrypts.
-const undecipherable = "data cannot be read: the key only signs, see identity.decrypt-key"
+const undecipherable = "data cannot be read: the identity key only signs and no other is at hand, see identity.decrypt-key"
 
 func (p *page) keyFacts(k *tpm.KeyFacts) {
 	template := ""

@@ -65,7 +65,7 @@ func TestEncryptedForSigningKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"whose identity key can only sign", "give the device a second key that decrypts",
-		"encrypted", "the key only signs, see identity.decrypt-key"} {
+		"encrypted", "the identity key only signs and no other is at hand, see identity.decrypt-key"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the status does not say %q:\n%s", want, out)
 		}
