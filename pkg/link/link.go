@@ -1,7 +1,8 @@
 // Package link knows the network interfaces: it follows them through netlink as they come, go and change, tells which of
-// them the agent may use and who else configures them, applies DHCP leases to those that nobody configures, and undoes
-// every change, also one left behind by a crash. A Network reaches hosts by way of one interface with the name servers that
-// were learned there; the system's own resolver configuration is never touched.
+// them the agent may use and who else configures them, and applies DHCP leases to those that nobody configures, with routes in
+// tables that draw nobody else's traffic. It undoes every change, also one left behind by a crash. A Network reaches hosts by
+// way of one interface with the name servers that were learned there, and neighbours by multicast DNS; the system's own
+// resolver configuration is never touched.
 package link
 
 import (
