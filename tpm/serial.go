@@ -4,7 +4,6 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -15,7 +14,7 @@ const maxSerial = 256
 
 // SerialNumber returns the device's serial number from the certificate's subject (IEEE 802.1AR, 8.6), with pattern as in
 // Options.SerialPattern. Errors are *Error.
-func SerialNumber(cert *x509.Certificate, pattern *regexp.Regexp) (string, error) {
+func SerialNumber(cert *x509.Certificate, pattern *SerialPattern) (string, error) {
 	const fix = "the maker must put the serial number into attribute serialNumber (2.5.4.5) of the certificate's " +
 		"subject; device.serial-pattern adapts to another form of it"
 	refuse := func(format string, args ...any) (string, error) {
@@ -49,13 +48,10 @@ func SerialNumber(cert *x509.Certificate, pattern *regexp.Regexp) (string, error
 }
 
 // extractSerial reduces a serialNumber attribute to the serial number itself.
-func extractSerial(value string, pattern *regexp.Regexp) (serial string, ok bool) {
+func extractSerial(value string, pattern *SerialPattern) (serial string, ok bool) {
 	if pattern != nil {
-		groups := pattern.FindStringSubmatch(value)
-		if groups == nil {
-			return "", false
-		}
-		return strings.TrimSpace(groups[min(1, len(groups)-1)]), true
+		serial, ok = pattern.Find(value)
+		return strings.TrimSpace(serial), ok
 	}
 	value = strings.TrimSpace(value)
 	if strings.HasPrefix(value, "PID:") {

@@ -9,7 +9,6 @@ import (
 	"crypto"
 	"crypto/ecdh"
 	"crypto/x509"
-	"regexp"
 	"strings"
 )
 
@@ -23,9 +22,9 @@ type Options struct {
 	// can. DecryptCertificate is where its certificate is, as Certificate.
 	DecryptKey         string
 	DecryptCertificate string
-	// SerialPattern extracts the serial number from the subject's serialNumber attribute (2.5.4.5) with its first
-	// capture group; nil takes the attribute whole, or the SN part of the form "PID:X SN:Y".
-	SerialPattern *regexp.Regexp
+	// SerialPattern finds the serial number in the subject's serialNumber attribute (2.5.4.5); nil takes the attribute whole,
+	// or the SN part of the form "PID:X SN:Y".
+	SerialPattern *SerialPattern
 	// SerialNumber, when not empty, must equal the serial number that was extracted.
 	SerialNumber string
 }

@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/xpu-sztp/ztp/tpm"
 )
 
 // checks judges the value of each key that not every value of its type is good for.
@@ -167,12 +168,8 @@ func serialPattern(pattern string) error {
 	if pattern == "" {
 		return nil
 	}
-	re, err := regexp.Compile(pattern)
-	if err != nil {
-		return err
-	}
-	if re.NumSubexp() != 1 {
-		return fmt.Errorf("%q has %d groups in parentheses; exactly one must match the serial number", pattern, re.NumSubexp())
+	if _, err := tpm.ParseSerialPattern(pattern); err != nil {
+		return fmt.Errorf("%q %w", pattern, err)
 	}
 	return nil
 }

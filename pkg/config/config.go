@@ -30,7 +30,7 @@ type Device struct {
 	OSName        string `toml:"os-name"`
 	OSVersion     string `toml:"os-version"`
 	SerialNumber  string `toml:"serial-number"`
-	SerialPattern string `toml:"serial-pattern"` // regular expression with one group, applied to subject serialNumber
+	SerialPattern string `toml:"serial-pattern"` // of subject serialNumber; see tpm.SerialPattern
 }
 
 // Identity says where the IDevID is; see tpm.Options.

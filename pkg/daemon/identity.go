@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"math/rand/v2"
-	"regexp"
 	"time"
 
 	"github.com/xpu-sztp/ztp/pkg/agent"
@@ -31,7 +30,7 @@ func IdentityOptions(cfg *config.Config) tpm.Options {
 		SerialNumber:       cfg.Device.SerialNumber,
 	}
 	if cfg.Device.SerialPattern != "" {
-		o.SerialPattern = regexp.MustCompile(cfg.Device.SerialPattern) // compiled once before, when it was read
+		o.SerialPattern, _ = tpm.ParseSerialPattern(cfg.Device.SerialPattern) // checked when it was read
 	}
 	return o
 }
