@@ -93,13 +93,8 @@ func idleCost(ctx context.Context, ztp, dir string) ([]figure, error) {
 func settle(ctx context.Context, d *device.Device) error {
 	limited, cancel := context.WithTimeout(ctx, settleLimit)
 	defer cancel()
-	for phase(d) != state.PhaseWaitingForLink {
-		if d.PID() == 0 {
-			return errors.New("the daemon ended")
-		}
-		if err := wait(limited, 20*time.Millisecond); err != nil {
-			return fmt.Errorf("the daemon does not wait for a link but is in phase %q", phase(d))
-		}
+	if err := awaitPhase(limited, d, state.PhaseWaitingForLink); err != nil {
+		return err
 	}
 	for {
 		before, err := switches(d.PID())
@@ -113,6 +108,19 @@ func settle(ctx context.Context, d *device.Device) error {
 			return err
 		}
 	}
+}
+
+// awaitPhase waits until the daemon's status has a phase.
+func awaitPhase(ctx context.Context, d *device.Device, want state.Phase) error {
+	for phase(d) != want {
+		if d.PID() == 0 {
+			return errors.New("the daemon ended")
+		}
+		if err := wait(ctx, 20*time.Millisecond); err != nil {
+			return fmt.Errorf("the daemon is in phase %q, not %q: %w", phase(d), want, err)
+		}
+	}
+	return nil
 }
 
 func phase(d *device.Device) state.Phase {

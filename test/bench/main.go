@@ -1,7 +1,8 @@
 // Command bench measures what the agent costs: size of the binaries, time and memory of `ztp status`, memory and wake-ups
-// of a daemon that waits for a link, time to validate signed data and to decode hostile input, and TPM signatures for each
-// bootstrap server. It prints a line `BENCH <name> <value> <unit>` for each figure, and fails when one is above its limit;
-// those that depend much on the speed of the machine have none. It is what `make bench` runs.
+// of a daemon that waits for a link, time from a carrier to the first packet to a bootstrap server, time to validate signed
+// data and to decode hostile input, and TPM signatures for each bootstrap server. It prints a line `BENCH <name> <value>
+// <unit>` for each figure, and fails when one is above its limit; those that depend much on the speed of the machine have
+// none. It is what `make bench` runs.
 package main
 
 import (
@@ -32,12 +33,15 @@ const noLimit = -1
 
 func main() {
 	bin := flag.String("bin", "bin", "folder of the binaries to measure")
+	stages := flag.Bool("stages", false, "measure only the way from carrier to request, and print its packets")
 	flag.Parse()
 	if !netlab.Inside() {
 		// The go command may have to fetch modules, for which there is no way out of the namespaces.
 		var r report
-		if err := r.show(hostileCost()); err != nil {
-			fail(fmt.Errorf("hostile input: %w", err))
+		if !*stages {
+			if err := r.show(hostileCost()); err != nil {
+				fail(fmt.Errorf("hostile input: %w", err))
+			}
 		}
 		status, err := netlab.Enter()
 		if err = errors.Join(err, r.verdict()); err != nil {
@@ -47,7 +51,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *bin); err != nil {
+	if err := run(ctx, *bin, *stages); err != nil {
 		stop()
 		fail(err)
 	}
@@ -59,7 +63,7 @@ func fail(err error) {
 }
 
 // run measures everything and reports each figure as soon as it is known.
-func run(ctx context.Context, bin string) error {
+func run(ctx context.Context, bin string, stages bool) error {
 	bin, err := filepath.Abs(bin)
 	if err != nil {
 		return err
@@ -74,13 +78,17 @@ func run(ctx context.Context, bin string) error {
 	}
 
 	var r report
+	ztp := filepath.Join(bin, "ztp")
+	if stages {
+		return errors.Join(r.show(carrierCost(ctx, ztp, filepath.Join(scratch, "carrier"), true)), r.verdict())
+	}
 	if err := r.show(sizes(bin)); err != nil {
 		return err
 	}
 	if err := r.show(verifyCost()); err != nil {
 		return fmt.Errorf("verify a bundle: %w", err)
 	}
-	device, signatures, err := provision(ctx, filepath.Join(bin, "ztp"), filepath.Join(scratch, "provisioned"))
+	device, signatures, err := provision(ctx, ztp, filepath.Join(scratch, "provisioned"))
 	if err != nil {
 		return fmt.Errorf("provision a device: %w", err)
 	}
@@ -88,8 +96,11 @@ func run(ctx context.Context, bin string) error {
 	if err := r.show(statusCost(ctx, device)); err != nil {
 		return fmt.Errorf("status: %w", err)
 	}
-	if err := r.show(idleCost(ctx, filepath.Join(bin, "ztp"), filepath.Join(scratch, "idle"))); err != nil {
+	if err := r.show(idleCost(ctx, ztp, filepath.Join(scratch, "idle"))); err != nil {
 		return fmt.Errorf("idle daemon: %w", err)
+	}
+	if err := r.show(carrierCost(ctx, ztp, filepath.Join(scratch, "carrier"), false)); err != nil {
+		return fmt.Errorf("carrier to request: %w", err)
 	}
 	if err := r.show([]figure{{"tpm-signatures-per-server", signatures, "signatures", 1}}, nil); err != nil {
 		return err
