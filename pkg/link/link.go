@@ -22,6 +22,7 @@ import (
 type Link struct {
 	Index     int
 	Name      string
+	Kind      string // "ethernet", or as `ip -d link` has it: "vlan", "bond", …
 	MAC       net.HardwareAddr
 	MTU       int
 	Up        bool   // administratively
@@ -96,7 +97,7 @@ func list() ([]Link, error) {
 	links := make([]Link, 0, len(raw))
 	for _, r := range raw {
 		a := r.Attrs()
-		l := Link{Index: a.Index, Name: a.Name, MAC: a.HardwareAddr, MTU: a.MTU,
+		l := Link{Index: a.Index, Name: a.Name, Kind: kind(r), MAC: a.HardwareAddr, MTU: a.MTU,
 			Up: a.Flags&net.FlagUp != 0, Carrier: a.RawFlags&unix.IFF_LOWER_UP != 0 && a.OperState != netlink.OperDormant,
 			Skip: unsuitable(r), Router: routers[a.Index]}
 		for _, addr := range addrs {
@@ -129,6 +130,18 @@ func address(a netlink.Addr) Address {
 		Tentative: a.Flags&unix.IFA_F_TENTATIVE != 0,
 		Duplicate: a.Flags&unix.IFA_F_DADFAILED != 0,
 		Permanent: a.Flags&unix.IFA_F_PERMANENT != 0,
+	}
+}
+
+// kind returns what the interface is, in the kernel's words except for real ones.
+func kind(l netlink.Link) string {
+	switch k := l.Type(); k {
+	case "device":
+		return "ethernet"
+	case "tuntap":
+		return "tun"
+	default:
+		return k
 	}
 }
 

@@ -47,7 +47,7 @@ type attempt struct {
 // without them, and again when they have.
 func (a *attempt) run(ctx, plugged context.Context) result {
 	defer a.cleanUp()
-	a.show(func(i *state.Interface) { i.State, i.Managed, i.Detail = "acquiring", a.link.Managed, "" })
+	a.begin()
 	connecting, cancel := context.WithTimeout(plugged, a.Timeout)
 	defer cancel()
 	first := a.once(ctx, plugged, connecting)
@@ -173,12 +173,12 @@ func (a *attempt) keep(ctx context.Context, lease *dhcp.Lease, applied *link.Lea
 		defer close(kept)
 		err := dhcp.Keep(ctx, a.client, lease, func(next *dhcp.Lease) error {
 			*lease = *next
-			a.show(func(i *state.Interface) { i.LeaseEnds = next.Ends() })
+			a.show(func(i *state.Interface) { showTimes(i, next) })
 			return applied.Extend(next)
 		})
 		if err != nil {
 			a.Logger.Warn("the lease is lost", "interface", a.link.Name, "error", err)
-			a.show(func(i *state.Interface) { i.State, i.Detail, i.Addresses = "unbound", err.Error(), nil })
+			a.show(func(i *state.Interface) { showEnd(i); i.Detail = err.Error() })
 			if err := applied.Remove(); err != nil {
 				a.Logger.Warn("the lease could not be removed from the interface", "interface", a.link.Name, "error", err)
 			}
@@ -210,10 +210,12 @@ func (a *attempt) connect(ctx context.Context) (*Uplink, *link.Lease, error) {
 		u.Lease = lease
 		n.DNS, n.Domains = lease.DNS, lease.Domains
 	}
-	if router := a.router(); u.IPv6 { // what DHCPv6 said comes first (RFC 8106 §5.3.1)
+	router := a.router()
+	if u.IPv6 { // what DHCPv6 said comes first (RFC 8106 §5.3.1)
 		n.DNS, n.Domains = union(n.DNS, router.DNS), union(n.Domains, router.Domains)
 	}
 	u.Network, u.Domains = n, n.Domains
+	a.showNetwork(n, router)
 	return u, applied, nil
 }
 
@@ -333,7 +335,8 @@ func (a *attempt) giveBack(lease *dhcp.Lease, applied *link.Lease) {
 		a.Logger.Warn("the lease could not be removed from the interface", "interface", a.link.Name, "error", err)
 	}
 	a.show(func(i *state.Interface) {
-		i.State, i.Addresses, i.RoutesRemoved, i.LeaseEnds = "unbound", nil, routes, time.Time{}
+		showEnd(i)
+		i.RoutesRemoved = routes
 		if i.Detail == "" {
 			i.Detail = "the lease was released"
 		}

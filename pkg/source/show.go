@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 	"sort"
+	"time"
 
 	"github.com/xpu-sztp/ztp/dhcp"
 	"github.com/xpu-sztp/ztp/pkg/link"
@@ -14,6 +15,12 @@ import (
 // maxShown bounds how many interfaces the status lists.
 const maxShown = 256
 
+// entry is the status of an interface without what attempts find out.
+func entry(l *link.Link, now, detail string) state.Interface {
+	return state.Interface{Name: l.Name, Index: l.Index, Kind: l.Kind, MAC: l.MAC.String(), MTU: l.MTU, State: now, Detail: detail,
+		Managed: l.Managed}
+}
+
 // showLinks lists the interfaces without a lease and forgets those that are gone.
 func (d *Networks) showLinks() {
 	d.Board.Update(func(s *state.Status) {
@@ -21,11 +28,14 @@ func (d *Networks) showLinks() {
 		var shown []state.Interface
 		for i := range links {
 			l := &links[i]
-			old := slices.DeleteFunc(slices.Clone(s.Interfaces), func(e state.Interface) bool { return e.Name != l.Name })
+			old := slices.DeleteFunc(slices.Clone(s.Interfaces), func(e state.Interface) bool { return e.Index != l.Index })
+			for i := range old {
+				old[i].Name, old[i].MAC, old[i].MTU = l.Name, l.MAC.String(), l.MTU
+			}
 			switch {
 			case l.Skip == "loopback":
 			case l.Skip != "":
-				shown = append(shown, state.Interface{Name: l.Name, State: "skipped", Detail: l.Skip})
+				shown = append(shown, entry(l, "skipped", l.Skip))
 			case !l.Carrier:
 				shown = append(shown, noCarrier(l, old)...)
 			default:
@@ -46,7 +56,11 @@ func noCarrier(l *link.Link, old []state.Interface) []state.Interface {
 	if len(held) > 0 {
 		return held
 	}
-	return []state.Interface{{Name: l.Name, State: "no-carrier", Managed: l.Managed}}
+	detail := ""
+	if !l.Up {
+		detail = "the interface is down"
+	}
+	return []state.Interface{entry(l, "no-carrier", detail)}
 }
 
 // show changes the entry of the attempt, which it makes when there is none.
@@ -54,17 +68,18 @@ func (a *attempt) show(change func(*state.Interface)) {
 	a.Board.Update(func(s *state.Status) {
 		// The list may be in use by a reader of the status as it was.
 		s.Interfaces = slices.DeleteFunc(slices.Clone(s.Interfaces), func(e state.Interface) bool {
-			return e.Name == a.link.Name && e.Family == ""
+			return e.Index == a.link.Index && e.Family == ""
 		})
 		i := slices.IndexFunc(s.Interfaces, func(e state.Interface) bool {
-			return e.Name == a.link.Name && e.Family == string(a.family)
+			return e.Index == a.link.Index && e.Family == string(a.family)
 		})
 		if i < 0 {
 			if len(s.Interfaces) >= maxShown {
 				return
 			}
-			s.Interfaces = append(s.Interfaces, state.Interface{Name: a.link.Name, Family: string(a.family)})
+			s.Interfaces = append(s.Interfaces, entry(&a.link, "", ""))
 			i = len(s.Interfaces) - 1
+			s.Interfaces[i].Family = string(a.family)
 		}
 		e := s.Interfaces[i]
 		change(&e)
@@ -76,22 +91,61 @@ func (a *attempt) show(change func(*state.Interface)) {
 	})
 }
 
+// begin empties the entry of the attempt: what was found out the last time is over.
+func (a *attempt) begin() {
+	a.show(func(i *state.Interface) {
+		*i = entry(&a.link, "acquiring", "")
+		i.Family = string(a.family)
+	})
+}
+
 // showLease shows what a server gave. Of an interface that somebody else configures, only what DHCP said is shown.
 func (a *attempt) showLease(lease *dhcp.Lease, applied *link.Lease) {
 	a.show(func(i *state.Interface) {
-		*i = state.Interface{Name: a.link.Name, Family: string(a.family), State: "bound", Managed: a.link.Managed,
-			LeaseEnds: lease.Ends(), RoutesAdded: applied.Routes()}
+		i.State, i.Detail, i.Method, i.RoutesAdded, i.Warnings = "bound", "", "inform", applied.Routes(), lease.Warnings
 		if lease.Server.IsValid() {
 			i.Server = lease.Server.String()
 		}
 		if lease.Address.IsValid() {
-			i.Addresses = []string{lease.Address.String()}
-		}
-		for _, a := range lease.DNS {
-			i.DNS = append(i.DNS, a.String())
+			i.Method, i.Addresses = "lease", []string{lease.Address.String()}
+			showTimes(i, lease)
 		}
 		for _, s := range lease.Servers {
 			i.Options = append(i.Options, s.String())
 		}
+		if lease.OptionError != nil {
+			i.OptionError = lease.OptionError.Error()
+		}
 	})
+}
+
+// showNetwork shows what both DHCP and routers said.
+func (a *attempt) showNetwork(n *link.Network, r link.Router) {
+	a.show(func(i *state.Interface) {
+		i.DNS, i.Domains = nil, n.Domains
+		for _, a := range n.DNS {
+			i.DNS = append(i.DNS, a.String())
+		}
+		if a.family == ipv6 {
+			i.Router = &state.Router{Heard: r.Heard, Managed: r.Managed, Other: r.Other}
+			if i.Method == "" && r.Heard {
+				i.Method = "routers"
+			}
+		}
+	})
+}
+
+// showTimes shows when a lease is to be extended, and for how long it is good.
+func showTimes(i *state.Interface, lease *dhcp.Lease) {
+	i.LeaseObtained, i.LeaseEnds = lease.Obtained.UTC(), lease.Ends()
+	i.LeaseRenew, i.LeaseRebind = time.Time{}, time.Time{}
+	if !i.LeaseEnds.IsZero() {
+		i.LeaseRenew, i.LeaseRebind = i.LeaseObtained.Add(lease.Renew), i.LeaseObtained.Add(lease.Rebind)
+	}
+}
+
+// showEnd takes away what was true of a lease as long as it was held.
+func showEnd(i *state.Interface) {
+	i.State, i.Addresses = "unbound", nil
+	i.LeaseObtained, i.LeaseRenew, i.LeaseRebind, i.LeaseEnds = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 }

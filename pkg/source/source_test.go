@@ -38,7 +38,9 @@ func TestDHCPv4WithKea(t *testing.T) {
 		}
 		e := r.board.entry(n.Device, "ipv4")
 		if e.State != "bound" || e.Server != "192.0.2.1" || len(e.Addresses) != 1 || len(e.Options) != 2 || len(e.RoutesAdded) != 2 ||
-			len(e.DNS) != 1 || time.Until(e.LeaseEnds) < 50*time.Minute {
+			len(e.DNS) != 1 || !slices.Equal(e.Domains, []string{"lab.test"}) || time.Until(e.LeaseEnds) < 50*time.Minute ||
+			e.LeaseEnds.Sub(e.LeaseObtained) != time.Hour || !e.LeaseRebind.After(e.LeaseRenew) || !e.LeaseRenew.After(e.LeaseObtained) ||
+			e.Method != "lease" || e.Kind != "veth" || e.MAC == "" || e.MTU != 1500 || e.Index == 0 {
 			t.Errorf("status %+v", e)
 		}
 		return reach(ctx, lead)
@@ -50,7 +52,7 @@ func TestDHCPv4WithKea(t *testing.T) {
 		t.Errorf("afterwards: %s", out)
 	}
 	log.Await(t, "DHCP4_RELEASE ")
-	if e := r.board.entry(n.Device, "ipv4"); e.State != "unbound" || len(e.RoutesRemoved) != 2 || e.Addresses != nil {
+	if e := r.board.entry(n.Device, "ipv4"); e.State != "unbound" || len(e.RoutesRemoved) != 2 || e.Addresses != nil || !e.LeaseObtained.IsZero() || !e.LeaseEnds.IsZero() {
 		t.Errorf("status %+v", e)
 	}
 }
@@ -277,6 +279,10 @@ func TestReasons(t *testing.T) {
 			if code != tt.code || hint == "" || !strings.Contains(err.Error(), tt.says) || !strings.Contains(err.Error(), n.Device) {
 				t.Errorf("code %q, hint %q, %v", code, hint, err)
 			}
+			e := r.board.entry(n.Device, "ipv4")
+			if e.State != "unbound" || (e.OptionError != "") != (tt.code == dhcp.BadOption) || (e.Server != "") != tt.serve {
+				t.Errorf("status %+v", e)
+			}
 		})
 	}
 }
@@ -289,6 +295,9 @@ func TestToleratedOption(t *testing.T) {
 	n.Kea4(t, c)
 	r := newRig(t, 10*time.Second, n)
 	err := discover(t, r, func(_ context.Context, lead source.Lead) error {
+		if e := r.board.entry(n.Device, "ipv4"); len(e.Warnings) != 2 || e.OptionError != "" {
+			t.Errorf("status %+v", e)
+		}
 		want := []artifacts.BootstrapServer{{Address: "192.0.2.1", Port: 8443}}
 		if diff := cmp.Diff(want, lead.Servers); diff != "" || len(lead.Warnings) != 2 || !strings.Contains(lead.Warnings[0], "plain text") {
 			t.Errorf("%s %q", diff, lead.Warnings)

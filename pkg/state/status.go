@@ -89,20 +89,41 @@ type Identity struct {
 	Warnings   []string `json:"warnings,omitempty"`
 }
 
-// Interface is one network interface and what the agent did with it.
+// Interface is one network interface, or one family on it, and what the agent did with it.
 type Interface struct {
-	Name          string    `json:"name"`
-	State         string    `json:"state"`             // "no-carrier", "acquiring", "bound", "unbound", "skipped"
-	Detail        string    `json:"detail,omitempty"`  // why it is skipped or unbound
-	Managed       string    `json:"managed,omitempty"` // who configured it, when not the agent
-	Family        string    `json:"family,omitempty"`  // "ipv4" or "ipv6"
+	Name    string `json:"name"`
+	Index   int    `json:"index,omitempty"`   // stays when the interface is renamed
+	Kind    string `json:"kind,omitempty"`    // "ethernet", or as `ip -d link` has it: "vlan", "bond", …
+	MAC     string `json:"mac,omitempty"`     // hardware address
+	MTU     int    `json:"mtu,omitempty"`     // octets
+	State   string `json:"state"`             // "no-carrier", "acquiring", "bound", "unbound", "skipped"
+	Detail  string `json:"detail,omitempty"`  // why it is skipped or unbound
+	Managed string `json:"managed,omitempty"` // who configured it, when not the agent
+	Family  string `json:"family,omitempty"`  // "ipv4" or "ipv6"
+	// Method is how it got on the network: "lease", "inform" where DHCP told everything but addresses, "routers" where it told
+	// nothing, "static".
+	Method        string    `json:"method,omitempty"`
 	Addresses     []string  `json:"addresses,omitempty"`
 	Server        string    `json:"server,omitempty"` // the DHCP server that answered
+	LeaseObtained time.Time `json:"lease_obtained,omitzero"`
+	LeaseRenew    time.Time `json:"lease_renew,omitzero"`  // when the server will be asked for more time (T1)
+	LeaseRebind   time.Time `json:"lease_rebind,omitzero"` // when any server will be (T2)
 	LeaseEnds     time.Time `json:"lease_ends,omitzero"`
-	Options       []string  `json:"options,omitempty"` // bootstrap servers offered by option 143 or 136
+	Options       []string  `json:"options,omitempty"`      // bootstrap servers offered by option 143 or 136
+	OptionError   string    `json:"option_error,omitempty"` // why that option, which was there, offers none
+	Warnings      []string  `json:"warnings,omitempty"`     // deviations in what the server sent
 	DNS           []string  `json:"dns,omitempty"`
+	Domains       []string  `json:"domains,omitempty"`
+	Router        *Router   `json:"router,omitempty"` // IPv6
 	RoutesAdded   []string  `json:"routes_added,omitempty"`
 	RoutesRemoved []string  `json:"routes_removed,omitempty"`
+}
+
+// Router is what IPv6 routers said on an interface (RFC 4861 §4.2).
+type Router struct {
+	Heard   bool `json:"heard"`
+	Managed bool `json:"managed"` // addresses come by DHCPv6
+	Other   bool `json:"other"`   // other configuration does
 }
 
 // Source is one attempt to find a lead.

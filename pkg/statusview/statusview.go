@@ -6,6 +6,7 @@ package statusview
 import (
 	"cmp"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -243,11 +244,13 @@ func bytes(n int64) string {
 	return fmt.Sprintf("%.1f %s", value, units[i])
 }
 
-func count(n int) string {
+func count(n int) string { return led("number ", number(n)) }
+
+func number(n int) string {
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf("number %d", n)
+	return strconv.Itoa(n)
 }
 
 // led puts lead before a value that is there.

@@ -30,9 +30,16 @@ func examples() map[string]*state.Status {
 		NotAfter: time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC), Algorithm: "ECDSA P-256",
 	}
 	eth0 := state.Interface{
-		Name: "eth0", State: "bound", Family: "ipv4", Addresses: []string{"192.0.2.5/24"}, Server: "192.0.2.1",
-		LeaseEnds: at(3000), Options: []string{"https://boot.example"}, DNS: []string{"192.0.2.1"},
-		RoutesAdded: []string{"default via 192.0.2.1"},
+		Name: "eth0", Index: 2, Kind: "ethernet", MAC: "02:00:00:00:00:01", MTU: 1500, State: "bound", Family: "ipv4", Method: "lease",
+		Addresses: []string{"192.0.2.5/24"}, Server: "192.0.2.1",
+		LeaseObtained: at(-600), LeaseRenew: at(1200), LeaseRebind: at(2550), LeaseEnds: at(3000),
+		Options: []string{"https://boot.example"}, Warnings: []string{"\"ftp://x\" does not begin with https://; ignored"},
+		DNS: []string{"192.0.2.1"}, Domains: []string{"site.example"}, RoutesAdded: []string{"default via 192.0.2.1"},
+	}
+	eth1 := state.Interface{
+		Name: "eth1", Index: 3, Kind: "vlan", MAC: "02:00:00:00:00:01", MTU: 1280, State: "unbound", Family: "ipv6", Method: "inform",
+		Managed: "systemd-networkd", Detail: "no route", Router: &state.Router{Heard: true, Other: true}, Server: "fe80::1",
+		OptionError: "the bootstrap server option (3 bytes) holds no usable server: the list ends in the middle of a length",
 	}
 	redirect := state.Server{
 		URL: "https://boot.example:443", Address: "192.0.2.9:443", Source: "dhcp4", Interface: "eth0", Trust: "provisional",
@@ -54,7 +61,7 @@ func examples() map[string]*state.Status {
 				Code: "voucher-serial-mismatch", Message: "the voucher is for serial number \"SN-9\", this device is \"SN-1234\"",
 				Hint: "ask the manufacturer for a voucher for SN-1234", At: at(-2),
 			},
-			Interfaces: []state.Interface{eth0, {Name: "eth1", State: "no-carrier"}, {Name: "eth2", State: "skipped", Detail: "excluded"}},
+			Interfaces: []state.Interface{eth0, eth1, {Name: "eth2", State: "no-carrier"}, {Name: "eth3", State: "skipped", Detail: "excluded"}},
 			Sources:    []state.Source{{Name: "dhcp", Tried: at(-40), Result: "voucher-serial-mismatch", Detail: "one lead"}},
 			Servers: []state.Server{redirect, {
 				URL: "https://owner.example:443", Address: "[2001:db8::1]:443", Source: "redirect", Trust: "provisional", Visited: at(-20),

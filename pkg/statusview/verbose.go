@@ -93,13 +93,24 @@ func (p *page) device(s *state.Status) {
 func (p *page) networkInterface(i *state.Interface) {
 	p.section("interface", words(i.Name, i.Family), func() {
 		p.fact("state", join(", ", i.State, i.Detail))
+		p.fact("kind", join(", ", i.Kind, i.MAC, led("MTU ", number(i.MTU))))
 		p.fact("managed by", i.Managed)
+		p.fact("configured", methodLine(i.Method))
 		p.fact("addresses", strings.Join(i.Addresses, " "))
+		p.fact("router", routerLine(i.Router))
 		p.fact("dhcp server", i.Server)
+		p.fact("obtained", p.moment(i.LeaseObtained))
+		p.fact("renewal", p.moment(i.LeaseRenew))
+		p.fact("rebinding", p.moment(i.LeaseRebind))
 		p.fact("lease ends", p.moment(i.LeaseEnds))
 		p.fact("dns", strings.Join(i.DNS, " "))
+		p.fact("domains", strings.Join(i.Domains, " "))
 		for _, o := range i.Options {
 			p.fact("option", o)
+		}
+		p.fact("option", led("REFUSED, ", i.OptionError))
+		for _, w := range i.Warnings {
+			p.fact("warning", w)
 		}
 		for _, r := range i.RoutesAdded {
 			p.fact("route added", r)
@@ -108,6 +119,34 @@ func (p *page) networkInterface(i *state.Interface) {
 			p.fact("removed", r)
 		}
 	})
+}
+
+func methodLine(method string) string {
+	switch method {
+	case "lease":
+		return "by a DHCP lease"
+	case "inform":
+		return "by somebody else or by routers; DHCP told the rest"
+	case "routers":
+		return "without DHCP"
+	case "static":
+		return "as the configuration says"
+	}
+	return method
+}
+
+func routerLine(r *state.Router) string {
+	switch {
+	case r == nil:
+		return ""
+	case !r.Heard:
+		return "none was heard"
+	case r.Managed:
+		return "says that addresses come by DHCPv6"
+	case r.Other:
+		return "says that addresses need no DHCPv6, other configuration does"
+	}
+	return "says that there is no DHCPv6"
 }
 
 func (p *page) source(s *state.Source) {
