@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// settle is how long a burst of changes may last before the interfaces are read again.
+// settle is how far apart the interfaces are read. The first change of a burst is seen at once, because a device waits for it.
 const settle = 20 * time.Millisecond
 
 // watcher keeps the list of interfaces current. It blocks in the kernel while nothing happens: no timer runs.
@@ -111,14 +111,10 @@ func notify(events chan<- struct{}) {
 
 func (w *watcher) refreshOn(events <-chan struct{}) {
 	for range events {
-		time.Sleep(settle)
-		select {
-		case <-events:
-		default:
-		}
 		if err := w.refresh(); err != nil {
 			w.log.Warn("cannot list network interfaces", "error", err)
 		}
+		time.Sleep(settle) // what happens meanwhile is one more event
 	}
 }
 
