@@ -253,7 +253,7 @@ func grant(b []byte) (*Lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m.lease(iaid6, false, nil, time.Now())
+	return m.lease(iaid6, netip.Addr{}, nil, time.Now())
 }
 
 func TestLeaseDetailsV6(t *testing.T) {

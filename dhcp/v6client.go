@@ -2,9 +2,9 @@ package dhcp
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -12,20 +12,26 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv6"
+	"github.com/insomniacslk/dhcp/iana"
 )
 
 const v6ServerPort = 547
+
+// startDelay6 spreads machines that hear one router advertisement. RFC 8415 §18.2.1 would have up to a second of it, which is
+// more than a device may take to its bootstrap server.
+const startDelay6 = 100 * time.Millisecond
 
 // allServers is All_DHCP_Relay_Agents_and_Servers (RFC 8415 §7.1).
 var allServers = net.ParseIP("ff02::1:2")
 
 // Timing of DHCPv6 (RFC 8415 §7.6), with fewer tries where giving up early serves a device that has other ways to try.
 var (
-	v6Solicit = retransmission{initial: time.Second, max: 30 * time.Second, jitter: 0.1, tries: 2}
-	v6Request = retransmission{initial: time.Second, max: 30 * time.Second, jitter: 0.1, tries: 4}
-	v6Inform  = retransmission{initial: time.Second, max: 30 * time.Second, jitter: 0.1}
-	v6Extend  = retransmission{initial: 10 * time.Second, max: 600 * time.Second, jitter: 0.1}
-	v6Release = retransmission{initial: time.Second, jitter: 0.1, tries: 1}
+	v6Solicit = retransmission{initial: time.Second, max: time.Hour, jitter: 0.1, tries: 2}
+	v6Request = retransmission{initial: time.Second, max: 30 * time.Second, jitter: 0.1, tries: 3}
+	v6Inform  = retransmission{initial: time.Second, max: time.Hour, jitter: 0.1}
+	v6Renew   = retransmission{initial: 10 * time.Second, max: 600 * time.Second, jitter: 0.1}
+	v6Decline = retransmission{initial: time.Second, jitter: 0.1, tries: 3}
+	v6Release = retransmission{initial: time.Second, jitter: 0.1, tries: 1} // a device that has moved on does not wait for it
 )
 
 // Client6 is a DHCPv6 client on one interface. One call at a time.
@@ -35,6 +41,8 @@ type Client6 struct {
 	Open   OpenV6       // makes sockets; required
 	Rand   *rand.Rand   // timing and transaction ids; nil is seeded at random
 	Logger *slog.Logger // nil discards
+
+	solMaxRT, infMaxRT time.Duration // what servers want instead of an hour, or 0 (RFC 8415 §18.2.9)
 }
 
 // OpenV6 makes a UDP socket from port 546 of the interface's link-local address, which must not be tentative. The zone of
@@ -49,6 +57,8 @@ type session struct {
 	conn net.PacketConn
 	in   <-chan datagram
 	to   net.Addr
+	// refusers are servers that advertised an address and did not grant it.
+	refusers [][]byte
 }
 
 func (c *Client6) session() (*session, error) {
@@ -71,17 +81,19 @@ func (c *Client6) Acquire(ctx context.Context) (*Lease, error) {
 		return nil, err
 	}
 	defer s.conn.Close()
-	if err := sleep(ctx, randomly(c.Rand, startDelay)); err != nil {
+	if err := sleep(ctx, randomly(c.Rand, startDelay6)); err != nil {
 		return nil, explain("DHCPv6", err, nil)
 	}
 	solicit, inform := v6Solicit, v6Inform
 	inform.tries = 1
 	var failure error
 	for {
+		solicit.max, inform.max = cmp.Or(c.solMaxRT, solicit.max), cmp.Or(c.infMaxRT, inform.max)
 		lease, err := s.acquire(ctx, solicit)
 		if err != nil && ctx.Err() == nil && !errors.Is(err, errSocket) {
 			if !errors.Is(err, errUnanswered) {
 				failure = err
+				logger(c.Logger).Debug("DHCPv6 gave no lease", "error", err)
 			}
 			lease, err = s.inform(ctx, inform)
 		}
@@ -96,72 +108,30 @@ func (c *Client6) Acquire(ctx context.Context) (*Lease, error) {
 	}
 }
 
-// acquire is one solicit, advertise, request, reply.
-func (s *session) acquire(ctx context.Context, r retransmission) (*Lease, error) {
-	advert, err := s.solicit(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	m := s.message(dhcpv6.MessageTypeRequest)
-	m.AddOption(serverID(advert.serverID))
-	m.AddOption(s.iana(advert))
-	return s.leased(ctx, m, v6Request)
-}
-
-// solicit collects advertisements for the first retransmission time (RFC 8415 §18.2.1) and returns the best: one with
-// bootstrap servers, then the one with the highest preference.
-func (s *session) solicit(ctx context.Context, r retransmission) (*Lease, error) {
-	var best *Lease
-	var bestPreference uint8
-	var unusable error
-	m := s.message(dhcpv6.MessageTypeSolicit)
-	m.AddOption(s.iana(nil))
-	accept := func(p datagram, elapsed time.Duration) verdict {
-		reply := s.reply(p, m)
-		if reply == nil || reply.kind != dhcpv6.MessageTypeAdvertise {
-			return verdict{}
-		}
-		wait := verdict{done: elapsed >= r.initial, settle: r.initial - elapsed}
-		lease, err := reply.lease(s.IAID, false, p.from, time.Now())
-		if err != nil {
-			unusable = err
-			return wait
-		}
-		preference := reply.preference
-		better := len(lease.Servers) > 0 && len(best.servers()) == 0 ||
-			(len(lease.Servers) > 0) == (len(best.servers()) > 0) && preference > bestPreference
-		if best == nil || better {
-			best, bestPreference = lease, preference
-		}
-		return verdict{done: wait.done || preference == 255, settle: wait.settle}
-	}
-	if err := s.exchange(ctx, m, r, accept); err != nil {
-		return nil, err
-	}
-	if best == nil {
-		return nil, unusable
-	}
-	return best, nil
-}
-
-func (l *Lease) servers() []Server {
-	if l == nil {
-		return nil
-	}
-	return l.Servers
-}
-
-// leased sends m until a reply grants or refuses the address.
-func (s *session) leased(ctx context.Context, m *dhcpv6.Message, r retransmission) (*Lease, error) {
+// leased sends m until a reply grants or refuses the address; held is the one to extend, if any. Of refusals to extend it only
+// two are final, and one of those may be overruled by another server (RFC 8415 §18.2.10.1). With errNoBinding comes a lease that
+// names the server.
+func (s *session) leased(ctx context.Context, m *dhcpv6.Message, r retransmission, held netip.Addr) (*Lease, error) {
 	var lease *Lease
 	var refused error
 	accept := func(p datagram, _ time.Duration) verdict {
 		reply := s.reply(p, m)
-		if reply == nil || reply.kind != dhcpv6.MessageTypeReply {
-			return verdict{}
+		if reply == nil || reply.kind != dhcpv6.MessageTypeReply || reply.status.code == iana.StatusUseMulticast {
+			return verdict{} // this client never uses unicast
 		}
-		lease, refused = reply.lease(s.IAID, false, p.from, time.Now())
-		return verdict{done: true}
+		got, err := reply.lease(s.IAID, held, p.from, time.Now())
+		if err != nil {
+			logger(s.Logger).Debug("DHCPv6 refused", "from", p.from, "error", err)
+		}
+		switch {
+		case err == nil, !held.IsValid(), errors.Is(err, errWithdrawn):
+			lease, refused = got, err
+			return verdict{done: true}
+		case errors.Is(err, errNoBinding):
+			lease, refused = got, err
+			return verdict{settle: offerWindow}
+		}
+		return verdict{}
 	}
 	if err := s.exchange(ctx, m, r, accept); err != nil {
 		return nil, err
@@ -176,10 +146,12 @@ func (c *Client6) Inform(ctx context.Context, _ netip.Addr) (*Lease, error) {
 		return nil, err
 	}
 	defer s.conn.Close()
-	if err := sleep(ctx, randomly(c.Rand, startDelay)); err != nil {
+	if err := sleep(ctx, randomly(c.Rand, startDelay6)); err != nil {
 		return nil, explain("DHCPv6", err, nil)
 	}
-	lease, err := s.inform(ctx, v6Inform)
+	r := v6Inform
+	r.max = cmp.Or(c.infMaxRT, r.max)
+	lease, err := s.inform(ctx, r)
 	if err != nil {
 		return nil, explain("DHCPv6", err, nil)
 	}
@@ -194,8 +166,9 @@ func (s *session) inform(ctx context.Context, r retransmission) (*Lease, error) 
 		if reply == nil || reply.kind != dhcpv6.MessageTypeReply {
 			return verdict{}
 		}
-		lease, err := reply.lease(s.IAID, true, p.from, time.Now())
+		lease, err := reply.configuration(p.from, time.Now())
 		if err != nil {
+			logger(s.Logger).Debug("DHCPv6 refused", "from", p.from, "error", err)
 			return verdict{}
 		}
 		if best == nil || len(best.Servers) == 0 && len(lease.Servers) > 0 {
@@ -209,71 +182,18 @@ func (s *session) inform(ctx context.Context, r retransmission) (*Lease, error) 
 	return best, nil
 }
 
-// Extend renews the lease with its server until T2, then rebinds it with any server until it runs out.
-func (c *Client6) Extend(ctx context.Context, lease *Lease) (*Lease, error) {
-	s, err := c.session()
-	if err != nil {
-		return nil, err
-	}
-	defer s.conn.Close()
-	ask := func(t dhcpv6.MessageType, until time.Duration) (*Lease, error) {
-		r := v6Extend
-		if r.duration = time.Until(lease.Obtained.Add(until)); r.duration <= 0 {
-			return nil, errUnanswered
-		}
-		m := s.message(t)
-		if t == dhcpv6.MessageTypeRenew {
-			m.AddOption(serverID(lease.serverID))
-		}
-		m.AddOption(s.iana(lease))
-		return s.leased(ctx, m, r)
-	}
-	next, err := ask(dhcpv6.MessageTypeRenew, lease.Rebind)
-	if errors.Is(err, errUnanswered) {
-		next, err = ask(dhcpv6.MessageTypeRebind, lease.Valid)
-	}
-	if err == nil && next.Address != lease.Address {
-		err = fmt.Errorf("the server replaced it by %v", next.Address)
-	}
-	if err != nil {
-		return nil, &Error{Code: NoLease, Msg: fmt.Sprintf("the lease of %v was not extended", lease.Address.Addr()), Err: err}
-	}
-	return next, nil
-}
-
-// Release gives the address back and waits for the answer for about a second.
-func (c *Client6) Release(lease *Lease) error { return c.giveUp(dhcpv6.MessageTypeRelease, lease) }
-
-// Decline tells the server that another host uses the address (RFC 8415 §18.2.8).
-func (c *Client6) Decline(lease *Lease) error { return c.giveUp(dhcpv6.MessageTypeDecline, lease) }
-
-func (c *Client6) giveUp(t dhcpv6.MessageType, lease *Lease) error {
-	if !lease.Address.IsValid() {
-		return nil
-	}
-	s, err := c.session()
-	if err != nil {
-		return err
-	}
-	defer s.conn.Close()
-	m := s.message(t)
-	m.Options.Del(dhcpv6.OptionORO)
-	m.AddOption(serverID(lease.serverID))
-	m.AddOption(s.iana(lease))
-	return s.exchange(context.Background(), m, v6Release, func(p datagram, _ time.Duration) verdict {
-		return verdict{done: s.reply(p, m) != nil}
-	})
-}
-
-// exchange fills in the elapsed time of each transmission of m.
 func (s *session) exchange(ctx context.Context, m *dhcpv6.Message, r retransmission,
 	accept func(datagram, time.Duration) verdict) error {
-	send := func(elapsed time.Duration) error {
-		m.UpdateOption(dhcpv6.OptElapsedTime(min(elapsed, 0xffff*10*time.Millisecond)))
-		_, err := s.conn.WriteTo(m.ToBytes(), s.to)
-		return err
-	}
+	send := func(elapsed time.Duration) error { return s.send(m, elapsed) }
 	return exchange(ctx, s.in, r, s.Rand, send, accept)
+}
+
+// send fills in the time since the first transmission of m.
+func (s *session) send(m *dhcpv6.Message, elapsed time.Duration) error {
+	m.UpdateOption(dhcpv6.OptElapsedTime(min(elapsed, 0xffff*10*time.Millisecond)))
+	_, err := s.conn.WriteTo(m.ToBytes(), s.to)
+	logger(s.Logger).Debug("DHCPv6 sent", "message", m.MessageType.String(), "elapsed", elapsed, "error", err)
+	return err
 }
 
 func (c *Client6) message(t dhcpv6.MessageType) *dhcpv6.Message {
@@ -282,8 +202,13 @@ func (c *Client6) message(t dhcpv6.MessageType) *dhcpv6.Message {
 	m.TransactionID = dhcpv6.TransactionID{byte(n >> 16), byte(n >> 8), byte(n)}
 	m.AddOption(&dhcpv6.OptionGeneric{OptionCode: dhcpv6.OptionClientID, OptionData: c.DUID})
 	m.AddOption(dhcpv6.OptElapsedTime(0))
-	m.AddOption(dhcpv6.OptRequestedOption(dhcpv6.OptionDNSRecursiveNameServer, dhcpv6.OptionDomainSearchList,
-		dhcpv6.OptionV6SZTPRedirect))
+	// RFC 8415 §21.7 demands the last ones. What an answer says is asked for anew in each round, and so needs no refreshing.
+	want := []dhcpv6.OptionCode{dhcpv6.OptionDNSRecursiveNameServer, dhcpv6.OptionDomainSearchList, dhcpv6.OptionV6SZTPRedirect,
+		dhcpv6.OptionSolMaxRT}
+	if t == dhcpv6.MessageTypeInformationRequest {
+		want = append(want[:3], dhcpv6.OptionInfMaxRT, dhcpv6.OptionInformationRefreshTime)
+	}
+	m.AddOption(dhcpv6.OptRequestedOption(want...))
 	return m
 }
 
@@ -300,8 +225,8 @@ func serverID(duid []byte) dhcpv6.Option {
 	return &dhcpv6.OptionGeneric{OptionCode: dhcpv6.OptionServerID, OptionData: duid}
 }
 
-// reply decodes p when it is a server's answer to request, or returns nil (RFC 8415 §16). An answer to a message with a
-// client identifier has the same.
+// reply decodes p when it is an answer to request of the server that it was for, or returns nil (RFC 8415 §16). An answer to a
+// message with a client identifier has the same. What servers say about how often they want to be asked counts from now on.
 func (s *session) reply(p datagram, request *dhcpv6.Message) *message6 {
 	if len(p.data) < 4 || !bytes.Equal(p.data[1:4], request.TransactionID[:]) {
 		return nil
@@ -311,8 +236,12 @@ func (s *session) reply(p datagram, request *dhcpv6.Message) *message6 {
 		logger(s.Logger).Debug("ignored a malformed DHCPv6 message", "from", p.from, "error", err)
 		return nil
 	}
-	if !bytes.Equal(m.clientID, s.DUID) {
+	asked := request.GetOneOption(dhcpv6.OptionServerID)
+	if !bytes.Equal(m.clientID, s.DUID) || asked != nil && !bytes.Equal(m.serverID, asked.ToBytes()) {
 		return nil
 	}
+	logger(s.Logger).Debug("DHCPv6 received", "message", m.kind.String(), "from", p.from, "preference", m.preference,
+		"rapid-commit", m.rapid, "bootstrap-servers", len(m.redirects) > 0)
+	s.solMaxRT, s.infMaxRT = cmp.Or(m.solMaxRT, s.solMaxRT), cmp.Or(m.infMaxRT, s.infMaxRT)
 	return m
 }

@@ -21,6 +21,8 @@ type message6 struct {
 	kind               dhcpv6.MessageType
 	clientID, serverID []byte
 	preference         uint8
+	rapid              bool // the server has committed the lease that was solicited
+	solMaxRT, infMaxRT time.Duration
 	status             status6
 	associations       []association
 	dns                []byte
@@ -40,6 +42,7 @@ type association struct {
 type leased6 struct {
 	address          netip.Addr
 	preferred, valid time.Duration
+	status           status6
 }
 
 // status6 is a status code option; the zero value is success.
@@ -54,6 +57,8 @@ func (s status6) err() error {
 		return nil
 	case iana.StatusNoAddrsAvail:
 		return errNoAddress
+	case iana.StatusNoBinding:
+		return errNoBinding
 	}
 	return fmt.Errorf("status %v (%.80q)", s.code, s.text)
 }
@@ -84,6 +89,12 @@ func parseV6(b []byte) (*message6, error) {
 				return false
 			}
 			m.preference = v[0]
+		case dhcpv6.OptionRapidCommit:
+			m.rapid = true
+		case dhcpv6.OptionSolMaxRT:
+			return maxRT(v, &m.solMaxRT)
+		case dhcpv6.OptionInfMaxRT:
+			return maxRT(v, &m.infMaxRT)
 		case dhcpv6.OptionStatusCode:
 			return m.status.parse(v)
 		case dhcpv6.OptionIANA:
@@ -139,7 +150,12 @@ func (m *message6) associate(v []byte) bool {
 				return false
 			}
 			if len(ia.addresses) < maxAssociations {
-				ia.addresses = append(ia.addresses, leased6{netip.AddrFrom16([16]byte(v)), seconds6(v[16:]), seconds6(v[20:])})
+				a := leased6{address: netip.AddrFrom16([16]byte(v)), preferred: seconds6(v[16:]), valid: seconds6(v[20:])}
+				err := options6(v[24:], func(code dhcpv6.OptionCode, v []byte) bool {
+					return code != dhcpv6.OptionStatusCode || a.status.parse(v)
+				})
+				ia.addresses = append(ia.addresses, a)
+				return err == nil
 			}
 		}
 		return true
@@ -150,11 +166,26 @@ func (m *message6) associate(v []byte) bool {
 
 func seconds6(b []byte) time.Duration { return time.Duration(binary.BigEndian.Uint32(b)) * time.Second }
 
-// errNoAddress says that a server has configuration but no address for this interface.
-var errNoAddress = errors.New("the server has no address for this interface")
+// maxRT reads SOL_MAX_RT or INF_MAX_RT into t; values that RFC 8415 §21.24 does not allow are passed over.
+func maxRT(v []byte, t *time.Duration) bool {
+	if len(v) != 4 {
+		return false
+	}
+	if d := seconds6(v); d >= time.Minute && d <= 24*time.Hour {
+		*t = d
+	}
+	return true
+}
 
-// lease reads the lease for iaid, or the configuration alone when inform is set, from an advertisement or reply.
-func (m *message6) lease(iaid [4]byte, inform bool, from net.Addr, now time.Time) (*Lease, error) {
+// What servers say about an address.
+var (
+	errNoAddress = errors.New("the server has no address for this interface")
+	errNoBinding = errors.New("the server does not know of this lease")
+	errWithdrawn = errors.New("the server took the address back")
+)
+
+// configuration reads what an advertisement or reply says besides addresses.
+func (m *message6) configuration(from net.Addr, now time.Time) (*Lease, error) {
 	l := &Lease{Obtained: now, DNS: v6Addresses(m.dns, maxDNS), Domains: domains6(m.domains), serverID: m.serverID}
 	if udp, ok := from.(*net.UDPAddr); ok {
 		l.Server = udp.AddrPort().Addr()
@@ -172,41 +203,70 @@ func (m *message6) lease(iaid [4]byte, inform bool, from net.Addr, now time.Time
 	if len(m.redirects) > 1 {
 		l.warn("the server sent option %d more than once; used the first", OptionV6Redirect)
 	}
-	if inform {
-		return l, nil
-	}
-	return l, l.takeAddress(m, iaid)
+	return l, nil
 }
 
-func (l *Lease) takeAddress(m *message6, iaid [4]byte) error {
+// lease reads the lease for iaid from an advertisement or reply: that of the address held, when that is valid.
+func (m *message6) lease(iaid [4]byte, held netip.Addr, from net.Addr, now time.Time) (*Lease, error) {
+	l, err := m.configuration(from, now)
+	if err != nil {
+		return nil, err
+	}
+	return l, l.takeAddress(m, iaid, held)
+}
+
+func (l *Lease) takeAddress(m *message6, iaid [4]byte, held netip.Addr) error {
+	failure := errNoAddress
 	for _, ia := range m.associations {
-		if ia.iaid != iaid {
+		if ia.iaid != iaid || ia.t1 > ia.t2 && ia.t2 > 0 { // as if the server had not sent it (RFC 8415 §21.4)
 			continue
 		}
 		if err := ia.status.err(); err != nil {
 			return err
 		}
 		for _, a := range ia.addresses {
-			if assignable(a.address) && !a.address.IsLinkLocalUnicast() && !a.address.Is4In6() && a.preferred <= a.valid {
-				return l.take(ia, a)
+			switch {
+			case held.IsValid() && a.address != held, !assignable(a.address), a.address.IsLinkLocalUnicast(), a.address.Is4In6(),
+				a.preferred > a.valid: // RFC 8415 §21.6
+			case a.status.err() != nil:
+				failure = a.status.err()
+			case a.valid == 0:
+				failure = errWithdrawn
+			case a.valid < minLease:
+				failure = fmt.Errorf("a lease of %v is too short to use", a.valid)
+			case a.preferred == 0 && !held.IsValid():
+				failure = errors.New("the leased address must not be used for anything new")
+			default:
+				l.take(ia, a)
+				return nil
 			}
 		}
 	}
-	return errNoAddress
+	return failure
 }
 
-func (l *Lease) take(ia association, a leased6) error {
+// take sets the address and its times. T1 and T2 are the client's to choose where they are 0, then as RFC 8415 §21.4 recommends,
+// or make no sense beside the lifetimes.
+func (l *Lease) take(ia association, a leased6) {
+	const never = infinite * time.Second
 	l.Address = netip.PrefixFrom(a.address, 128)
-	if a.valid == infinite*time.Second {
-		return nil
+	if a.valid == never {
+		return
 	}
-	if a.valid < minLease {
-		return fmt.Errorf("a lease of %v is too short to use", a.valid)
+	l.Valid, l.Preferred = a.valid, max(a.preferred, time.Second)
+	if ia.t1 == never { // the server does not want to hear of the lease again
+		l.Renew, l.Rebind = l.Valid, l.Valid
+		return
 	}
-	l.Valid, l.Preferred = a.valid, a.preferred
 	l.Renew, l.Rebind = ia.t1, ia.t2
-	l.boundTimes(ia.t1 > 0 && ia.t2 > 0)
-	return nil
+	if ia.t1 == 0 {
+		l.Renew = a.preferred / 2
+	}
+	if ia.t2 == 0 {
+		l.Rebind = max(a.preferred/5*4, l.Renew)
+	}
+	l.Rebind = min(l.Rebind, l.Valid/8*7)
+	l.boundTimes(true)
 }
 
 func v6Addresses(b []byte, limit int) []netip.Addr {
