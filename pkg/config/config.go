@@ -46,7 +46,7 @@ type Identity struct {
 // Discovery says where to look for bootstrap servers.
 type Discovery struct {
 	Sources   []string `toml:"sources"`    // in order: "dhcp", "dns", "well-known"
-	Include   []string `toml:"include"`    // interface globs
+	Include   []string `toml:"include"`    // interface globs; a name in full admits also what is skipped for its kind
 	Exclude   []string `toml:"exclude"`    // interface globs, stronger than include
 	WellKnown []string `toml:"well-known"` // "https://host[:port]"
 	Timeout   Duration `toml:"timeout"`    // for an address on one interface

@@ -28,6 +28,8 @@ type Link struct {
 	Up        bool   // administratively
 	Carrier   bool   // the other end is there
 	Skip      string // why the agent does not use it; empty when it may
+	hopeless  bool   // Skip holds also when the configuration names the interface
+	Life      int    // another one each time the interface becomes usable, or has another hardware address
 	Managed   string // who configures it: "systemd-networkd", "NetworkManager", "manual"; empty when nobody does
 	Addresses []Address
 	Router    Router
@@ -82,34 +84,52 @@ func (l *Link) Interface() *net.Interface {
 
 // list reads all interfaces from the kernel. Skip reflects their kind only.
 func list() ([]Link, error) {
-	raw, err := retryDump(netlink.LinkList)
-	if err != nil {
-		return nil, err
-	}
 	addrs, err := retryDump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, err
 	}
-	routers, err := listRouters()
+	messages, err := retryDump(dump)
 	if err != nil {
 		return nil, err
 	}
-	links := make([]Link, 0, len(raw))
-	for _, r := range raw {
-		a := r.Attrs()
-		l := Link{Index: a.Index, Name: a.Name, Kind: kind(r), MAC: a.HardwareAddr, MTU: a.MTU,
-			Up: a.Flags&net.FlagUp != 0, Carrier: a.RawFlags&unix.IFF_LOWER_UP != 0 && a.OperState != netlink.OperDormant,
-			Skip: unsuitable(r), Router: routers[a.Index]}
+	all := machine{}
+	links := make([]Link, 0, len(messages))
+	for _, m := range messages {
+		t, err := traitsOf(m)
+		if err != nil {
+			return nil, err
+		}
+		router, err := routerOf(m)
+		if err != nil {
+			return nil, err
+		}
+		all[t.Index] = t
+		l := Link{Index: t.Index, Name: t.Name, Kind: t.shown(), MAC: t.HardwareAddr, MTU: t.MTU, Router: router,
+			Up: t.Flags&net.FlagUp != 0, Carrier: t.RawFlags&unix.IFF_LOWER_UP != 0 && t.OperState != netlink.OperDormant}
 		for _, addr := range addrs {
-			if addr.LinkIndex == a.Index {
+			if addr.LinkIndex == t.Index {
 				l.Addresses = append(l.Addresses, address(addr))
 			}
 		}
 		links = append(links, l)
 	}
+	for i := range links {
+		links[i].Skip, links[i].hopeless = all.unsuitable(all[links[i].Index])
+	}
 	// Package slices would compile its sorting anew for this type, 28 KB.
 	sort.Slice(links, func(i, j int) bool { return links[i].Index < links[j].Index })
 	return links, nil
+}
+
+// extFilterSkipStats is RTEXT_FILTER_SKIP_STATS (include/uapi/linux/rtnetlink.h): counters are most of such a message.
+const extFilterSkipStats = 1 << 3
+
+// dump reads what the kernel knows of all interfaces, and IPv6 of each.
+func dump() ([][]byte, error) {
+	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
+	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
+	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(extFilterSkipStats)))
+	return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
 }
 
 // retryDump repeats a listing that the kernel interrupted because something changed meanwhile.
@@ -133,33 +153,13 @@ func address(a netlink.Addr) Address {
 	}
 }
 
-// kind returns what the interface is, in the kernel's words except for real ones.
-func kind(l netlink.Link) string {
-	switch k := l.Type(); k {
-	case "device":
-		return "ethernet"
-	case "tuntap":
-		return "tun"
-	default:
-		return k
+// skip returns why the agent leaves an interface alone, or "". An interface that include names, without a wildcard, is used
+// whatever its kind, if it can be.
+func skip(l *Link, include, exclude []string) string {
+	if l.Skip != "" && (l.hopeless || !slices.Contains(include, l.Name)) {
+		return l.Skip
 	}
-}
-
-// unsuitable returns why no bootstrap server is to be found on this kind of interface, or "". Virtual Ethernet, VLANs, bonds
-// and bridges are as good as a port.
-func unsuitable(l netlink.Link) string {
-	a := l.Attrs()
-	switch {
-	case a.Flags&net.FlagLoopback != 0:
-		return "loopback"
-	case a.MasterIndex != 0:
-		return "belongs to another interface (bridge, bond or VRF)"
-	case a.EncapType != "ether" || len(a.HardwareAddr) != 6:
-		return "not Ethernet"
-	case l.Type() == "dummy" || l.Type() == "ifb" || l.Type() == "tuntap" || l.Type() == "vxlan" || l.Type() == "geneve":
-		return "virtual (" + l.Type() + ")"
-	}
-	return ""
+	return filtered(l.Name, include, exclude)
 }
 
 // filtered returns why a name is not among the configured interfaces, or "". Patterns are those of path.Match; exclude is
@@ -188,45 +188,29 @@ const (
 // attrType takes the flags off a netlink attribute's type.
 const attrType = 0x3fff
 
-// listRouters reads what the kernel remembers of router advertisements, by interface index.
-func listRouters() (map[int]Router, error) {
-	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
-	req.AddData(nl.NewIfInfomsg(unix.AF_INET6))
-	messages, err := retryDump(func() ([][]byte, error) { return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK) })
-	if err != nil {
-		return nil, err
+// routerOf reads what the kernel remembers of router advertisements from a message of an RTM_GETLINK dump.
+func routerOf(message []byte) (Router, error) {
+	inet6, err := attribute(message[unix.SizeofIfInfomsg:], unix.IFLA_AF_SPEC, unix.AF_INET6, unix.IFLA_INET6_FLAGS)
+	if err != nil || len(inet6) != 4 {
+		return Router{}, err
 	}
-	routers := make(map[int]Router, len(messages))
-	for _, m := range messages {
-		info := nl.DeserializeIfInfomsg(m)
-		attrs, err := nl.ParseRouteAttr(m[info.Len():])
+	flags := nl.NativeEndian().Uint32(inet6)
+	return Router{Heard: flags&ifRAReceived != 0, Managed: flags&ifRAManaged != 0, Other: flags&ifRAOtherConf != 0}, nil
+}
+
+// attribute returns the value of an attribute inside others, or nil without it.
+func attribute(value []byte, path ...uint16) ([]byte, error) {
+	for _, t := range path {
+		attrs, err := nl.ParseRouteAttr(value)
 		if err != nil {
 			return nil, err
 		}
+		value = nil
 		for _, a := range attrs {
-			if a.Attr.Type&attrType != unix.IFLA_PROTINFO {
-				continue
+			if a.Attr.Type&attrType == t {
+				value = a.Value
 			}
-			flags, err := inet6Flags(a.Value)
-			if err != nil {
-				return nil, err
-			}
-			routers[int(info.Index)] = Router{Heard: flags&ifRAReceived != 0, Managed: flags&ifRAManaged != 0,
-				Other: flags&ifRAOtherConf != 0}
 		}
 	}
-	return routers, nil
-}
-
-func inet6Flags(protinfo []byte) (uint32, error) {
-	attrs, err := nl.ParseRouteAttr(protinfo)
-	if err != nil {
-		return 0, err
-	}
-	for _, a := range attrs {
-		if a.Attr.Type&attrType == unix.IFLA_INET6_FLAGS && len(a.Value) == 4 {
-			return nl.NativeEndian().Uint32(a.Value), nil
-		}
-	}
-	return 0, nil
+	return value, nil
 }

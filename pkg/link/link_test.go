@@ -84,20 +84,63 @@ func TestFollowsInterfaces(t *testing.T) {
 
 func TestSkips(t *testing.T) {
 	a, b, c := nettest.NewNetwork(t, nil), nettest.NewNetwork(t, nil), nettest.NewNetwork(t, nil)
-	a.Inside.Run(t, "ip", "link", "add", "br0", "type", "bridge")
-	t.Cleanup(func() { a.Inside.Run(t, "ip", "link", "del", "br0") })
+	add := func(name string, arg ...string) {
+		t.Helper()
+		a.Inside.Run(t, "ip", append([]string{"link", "add"}, arg...)...)
+		t.Cleanup(func() { a.Inside.Run(t, "ip", "link", "del", name) })
+	}
+	add("br0", "br0", "type", "bridge")
+	add("br1", "br1", "type", "bridge")
+	add("ifb9", "ifb9", "type", "ifb")
+	add("vxlan9", "vxlan9", "type", "vxlan", "id", "9", "dstport", "4789")
+	add("macvlan9", "link", c.Device, "name", "macvlan9", "type", "macvlan", "mode", "bridge")
 	a.Inside.Run(t, "ip", "link", "set", a.Device, "master", "br0")
-	s := open(t, link.Options{Include: []string{"dev*", "br*"}, Exclude: []string{b.Device}})
-	for name, want := range map[string]string{"lo": "loopback", a.Device: "belongs to another interface (bridge, bond or VRF)",
-		b.Device: "excluded by configuration", c.Device: "", "br0": ""} {
-		if l := await(t, s, name, func(*link.Link) bool { return true }); l.Skip != want {
-			t.Errorf("%s: %q, want %q", name, l.Skip, want)
+	for name, mode := range map[string]string{"tap9": "tap", "tap8": "tap", "tun9": "tun"} {
+		a.Inside.Run(t, "ip", "tuntap", "add", name, "mode", mode)
+		t.Cleanup(func() { a.Inside.Run(t, "ip", "tuntap", "del", name, "mode", mode) })
+	}
+	s := open(t, link.Options{Include: []string{"*", "tap8", "tun9"}, Exclude: []string{b.Device}})
+	for name, want := range map[string][2]string{"lo": {"ethernet", "loopback"}, a.Device: {"veth", "belongs to br0 (bridge)"},
+		b.Device: {"veth", "excluded by configuration"}, c.Device: {"veth", ""}, "br0": {"bridge", ""},
+		"br1": {"bridge", "bridge without a port that leads out"}, "ifb9": {"ifb", "virtual (ifb)"}, "vxlan9": {"vxlan", "virtual (vxlan)"},
+		"macvlan9": {"macvlan", "shares " + c.Device + ", which is looked at itself"}, "tap9": {"tun", "virtual (tun)"}, "tap8": {"tun", ""},
+		"tun9": {"tun", "not Ethernet"}} {
+		if l := await(t, s, name, func(*link.Link) bool { return true }); l.Kind != want[0] || l.Skip != want[1] {
+			t.Errorf("%s: %q %q, want %q", name, l.Kind, l.Skip, want)
 		}
 	}
+	a.Inside.Run(t, "ip", "link", "set", a.Device, "nomaster")
+	await(t, s, a.Device, func(l *link.Link) bool { return l.Skip == "" })
+	await(t, s, "br0", func(l *link.Link) bool { return l.Skip == "bridge without a port that leads out" }) // with its last port goes its address
 	s = open(t, link.Options{Include: []string{"eth*"}})
 	if l := await(t, s, c.Device, func(*link.Link) bool { return true }); l.Skip != "not included by configuration" {
 		t.Errorf("%q", l.Skip)
 	}
+}
+
+// TestMacvlanOfAContainer shares an interface that is not in sight.
+func TestMacvlanOfAContainer(t *testing.T) {
+	n, container := nettest.NewNetwork(t, nil), nettest.NewNamespace(t)
+	n.Inside.Run(t, "ip", "link", "add", "link", n.Device, "name", "macvlan8", "type", "macvlan", "mode", "bridge")
+	l, err := netlink.LinkByName("macvlan8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkSetNsFd(l, container.FD()); err != nil {
+		t.Fatal(err)
+	}
+	container.Do(t, func() error {
+		s, err := link.Open(link.Options{Record: filepath.Join(t.TempDir(), "network.json"), Run: t.TempDir()})
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		links, _ := s.Links() // what follows is read elsewhere
+		if i := slices.IndexFunc(links, func(l link.Link) bool { return l.Name == "macvlan8" }); i < 0 || links[i].Kind != "macvlan" || links[i].Skip != "" {
+			t.Errorf("%+v", links)
+		}
+		return nil
+	})
 }
 
 func TestManagedBySomebodyElse(t *testing.T) {

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -30,6 +31,7 @@ type watcher struct {
 	reading sync.Mutex // one refresh at a time, so that none stores what is older
 	mu      sync.Mutex
 	links   []Link
+	lives   int           // how many there have been
 	changed chan struct{} // closed and replaced at every change
 	socket  *nl.NetlinkSocket
 	inotify *os.File
@@ -159,15 +161,16 @@ func (w *watcher) refresh() error {
 	}
 	for i := range links {
 		l := &links[i]
-		if l.Skip == "" {
-			l.Skip = filtered(l.Name, w.include, w.exclude)
-		}
+		l.Skip = skip(l, w.include, w.exclude)
 		l.Managed = managedBy(l, w.run, w.ours)
 		l.Router.DNS, l.Router.Domains = w.advertised.of(l.Index, time.Now())
 	}
 	w.advertised.forget(func(index int) bool { return slices.ContainsFunc(links, func(l Link) bool { return l.Index == index }) })
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for i := range links {
+		w.live(&links[i])
+	}
 	if reflect.DeepEqual(links, w.links) {
 		return nil
 	}
@@ -175,6 +178,19 @@ func (w *watcher) refresh() error {
 	close(w.changed)
 	w.changed = make(chan struct{})
 	return nil
+}
+
+// live tells whether an interface goes on with its life. Who looks at the list now and then would not see it flap, nor that
+// another interface has got the index of one that is gone.
+func (w *watcher) live(l *Link) {
+	for _, before := range w.links {
+		if before.Index == l.Index && bytes.Equal(before.MAC, l.MAC) && (before.Usable() || !l.Usable()) {
+			l.Life = before.Life
+			return
+		}
+	}
+	w.lives++
+	l.Life = w.lives
 }
 
 func (w *watcher) snapshot() ([]Link, <-chan struct{}) {

@@ -31,6 +31,10 @@ type Networks struct {
 	wake  chan struct{}
 	stop  context.CancelFunc
 	watch sync.WaitGroup
+
+	mu    sync.Mutex
+	tried map[int]int // the latest life of each interface that a round has tried
+	told  map[int]int // and of which a wake was about
 }
 
 // NewNetworks begins to follow the interfaces and brings up those that are down and nobody's; Close ends that.
@@ -42,7 +46,7 @@ func NewNetworks(o NetworksOptions) *Networks {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	d := &Networks{NetworksOptions: o, wake: make(chan struct{}, 1), stop: stop}
+	d := &Networks{NetworksOptions: o, wake: make(chan struct{}, 1), stop: stop, tried: map[int]int{}}
 	d.watch.Go(func() { d.follow(ctx) })
 	return d
 }
@@ -58,8 +62,8 @@ func (d *Networks) Name() string {
 	return strings.Join(names, ", ")
 }
 
-// Wake returns a channel that says that an interface has become usable since the last Discover, so that a new round makes
-// sense before its time. An interface that flaps says so every wakeSpacing at most.
+// Wake returns a channel that says that an interface has become usable that no Discover has tried since, so that a new round
+// makes sense before its time. It says so every wakeSpacing at most, however an interface flaps.
 func (d *Networks) Wake() <-chan struct{} { return d.wake }
 
 // wakeSpacing keeps a faulty cable from making the agent hurry.
@@ -74,23 +78,13 @@ func (d *Networks) Close() error {
 
 // follow brings up interfaces as they appear, shows them, and says when one becomes usable.
 func (d *Networks) follow(ctx context.Context) {
-	known := map[int]bool{}
-	news := false
 	var spacing <-chan time.Time // runs only after an interface has become usable
 	for {
 		links, changed := d.System.Links()
 		d.System.Raise()
 		d.showLinks()
-		for _, l := range links {
-			news = news || l.Usable() && !known[l.Index]
-			known[l.Index] = l.Usable()
-		}
-		if news && spacing == nil {
-			news, spacing = false, time.After(wakeSpacing)
-			select {
-			case d.wake <- struct{}{}:
-			default:
-			}
+		if d.tell(links, spacing == nil) {
+			spacing = time.After(wakeSpacing)
 		}
 		select {
 		case <-ctx.Done():
@@ -100,6 +94,49 @@ func (d *Networks) follow(ctx context.Context) {
 			spacing = nil
 		}
 	}
+}
+
+// tell wakes whoever waits for it when an interface has become usable that was neither tried nor told of, if it may, which it
+// reports. With no such interface left a wake that nobody has received yet is taken back.
+func (d *Networks) tell(links []link.Link, may bool) (news bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	untried := false
+	told, tried := d.told, d.tried
+	d.told, d.tried = map[int]int{}, map[int]int{} // without interfaces that are gone
+	for _, l := range links {
+		d.told[l.Index], d.tried[l.Index] = told[l.Index], tried[l.Index]
+		if !l.Usable() || l.Life <= tried[l.Index] {
+			continue
+		}
+		untried = true
+		if may && l.Life > told[l.Index] {
+			d.told[l.Index], news = l.Life, true
+		}
+	}
+	if !untried {
+		drain(d.wake)
+	}
+	if news {
+		select {
+		case d.wake <- struct{}{}:
+		default:
+		}
+	}
+	return news
+}
+
+// trying notes that a round tries an interface: a wake about it would be for nothing.
+func (d *Networks) trying(l link.Link) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.tried[l.Index] = l.Life
+	for index, life := range d.told {
+		if life > d.tried[index] {
+			return
+		}
+	}
+	drain(d.wake)
 }
 
 // Discover tries both families on all usable interfaces at once, and those that become usable meanwhile. Visits happen one
@@ -125,7 +162,6 @@ const raising = time.Second
 
 // awaitLink blocks until an interface is usable. Once it has said so, no timer runs.
 func (d *Networks) awaitLink(ctx context.Context) error {
-	drain(d.wake)
 	quiet, cancel := context.WithTimeout(ctx, raising)
 	defer cancel()
 	if d.System.Await(quiet, func(links []link.Link) bool {

@@ -22,10 +22,11 @@ type round struct {
 
 // tries are what happens on one interface.
 type tries struct {
+	life   int // of the interface, when the latest began
 	begun  int // how often in this round; bounds what a flapping interface can cause
 	active int
-	cancel context.CancelCauseFunc
-	hurry  *time.Timer // ends what has not come to a network
+	cancel context.CancelCauseFunc // nil once the interface was lost
+	hurry  *time.Timer             // ends what has not come to a network
 }
 
 const maxTries = 3
@@ -122,40 +123,49 @@ func (r *round) startSystem(ctx context.Context) (started int) {
 	return 1
 }
 
-// adjust starts attempts on newly usable interfaces, ends those on interfaces that no longer are unless they have come to a
-// visit, and returns how many it started.
+// adjust ends attempts on interfaces that were lost, unless they have come to a visit, starts some on newly usable ones, and
+// returns how many it started.
 func (r *round) adjust(ctx, waiting context.Context, links []link.Link) (started int) {
-	usable := map[int]bool{}
+	lives := map[int]int{}
 	for _, l := range links {
-		if !l.Usable() {
-			continue
-		}
-		usable[l.Index] = true
-		t := r.running[l.Index]
-		if t == nil {
-			t = &tries{}
-			r.running[l.Index] = t
-		}
-		if t.active > 0 || t.begun == maxTries || t.begun > 0 && t.cancel != nil {
-			continue
-		}
-		drain(r.wake)
-		plugged, cancel := context.WithCancelCause(waiting)
-		t.begun, t.cancel = t.begun+1, cancel
-		for _, f := range []family{ipv4, ipv6} {
-			t.active++
-			started++
-			go func() {
-				a := &attempt{round: r, link: l, family: f}
-				r.results <- a.run(ctx, plugged)
-			}()
+		if l.Usable() {
+			lives[l.Index] = l.Life
 		}
 	}
 	for index, t := range r.running {
-		if !usable[index] && t.cancel != nil {
+		if lives[index] != t.life && t.cancel != nil {
 			t.cancel(nil)
 			t.cancel = nil // the interface may be tried anew once these attempts have ended
 		}
+	}
+	for _, l := range links {
+		if l.Usable() {
+			started += r.try(ctx, waiting, l)
+		}
+	}
+	return started
+}
+
+// try starts both families on an interface, unless it was tried in its present life or too often.
+func (r *round) try(ctx, waiting context.Context, l link.Link) (started int) {
+	t := r.running[l.Index]
+	if t == nil {
+		t = &tries{}
+		r.running[l.Index] = t
+	}
+	if t.active > 0 || t.cancel != nil || t.begun == maxTries {
+		return 0
+	}
+	r.trying(l)
+	plugged, cancel := context.WithCancelCause(waiting)
+	t.life, t.begun, t.cancel = l.Life, t.begun+1, cancel
+	for _, f := range []family{ipv4, ipv6} {
+		t.active++
+		started++
+		go func() {
+			a := &attempt{round: r, link: l, family: f}
+			r.results <- a.run(ctx, plugged)
+		}()
 	}
 	return started
 }
