@@ -72,10 +72,11 @@ func TestAddressInUse(t *testing.T) {
 		})
 		probes := 0
 		air := newWire(func(b []byte, _ time.Duration) [][]byte {
-			if string(b) != string(arpProbe(mac, netip.MustParseAddr("192.0.2.50"))) {
+			if string(b[14:18]) == string(b[24:28]) {
+				kinds = append(kinds, "announce")
+			} else if string(b) != string(arp(1, mac, "0.0.0.0", "192.0.2.50")) {
 				t.Errorf("sent %x", b)
-			}
-			if probes++; probes == 2 { // the first is lost
+			} else if probes++; probes == 2 { // the first is lost
 				return [][]byte{arp(2, neighbour, "192.0.2.50", "0.0.0.0")}
 			}
 			return nil
@@ -87,7 +88,7 @@ func TestAddressInUse(t *testing.T) {
 		if err != nil || lease.Address.Addr().String() != "192.0.2.50" {
 			t.Fatalf("%+v, %v", lease, err)
 		}
-		if got := strings.Join(kinds, " "); got != "discover decline discover" || probes != 4 {
+		if got := strings.Join(kinds, " "); got != "discover decline discover announce" || probes != 5 {
 			t.Errorf("%s, %d probes", got, probes)
 		}
 		if took := time.Since(begun); took < 10*time.Second || took > 22*time.Second {

@@ -76,7 +76,9 @@ func Keep(ctx context.Context, c Client, lease *Lease, changed func(*Lease) erro
 			<-ctx.Done()
 			return nil
 		}
-		timer := time.NewTimer(time.Until(lease.Obtained.Add(lease.Renew)))
+		// Machines that got their leases together must not all renew together (RFC 2131 §4.4.5).
+		late := randomly(nil, max(1, (lease.Rebind-lease.Renew)/10))
+		timer := time.NewTimer(time.Until(lease.Obtained.Add(lease.Renew + late)))
 		select {
 		case <-ctx.Done():
 			timer.Stop()

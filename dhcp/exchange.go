@@ -16,16 +16,21 @@ type retransmission struct {
 	jitter   float64       // part of each wait by which it varies, both ways
 	tries    int
 	duration time.Duration // of the whole exchange
+	// halving, when positive, replaces all that by half of what is left of duration, but no less than it says (RFC 2131 §4.4.5).
+	halving time.Duration
 }
 
-// wait returns the wait that follows prev; prev 0 is the first.
-func (r retransmission) wait(prev time.Duration, rnd *rand.Rand) time.Duration {
+// wait returns the wait that follows prev; prev 0 is the first. elapsed is how long the exchange takes already.
+func (r retransmission) wait(prev, elapsed time.Duration, rnd *rand.Rand) time.Duration {
 	next := r.initial
 	if prev > 0 {
 		next = 2 * prev
 	}
 	if r.max > 0 && next > r.max {
 		next = r.max
+	}
+	if r.halving > 0 {
+		next = max((r.duration-elapsed)/2, r.halving)
 	}
 	return next + time.Duration(r.jitter*(2*random(rnd).Float64()-1)*float64(next))
 }
@@ -106,7 +111,7 @@ func exchange(ctx context.Context, in <-chan datagram, r retransmission, rnd *ra
 			tries++
 			// A failed transmission (no route yet, queue full, carrier gone) is as good as a lost packet.
 			_ = send(time.Since(start))
-			wait = r.wait(wait, rnd)
+			wait = r.wait(wait, time.Since(start), rnd)
 			again.Reset(wait)
 		case p, ok := <-in:
 			if !ok {
@@ -144,6 +149,13 @@ func random(r *rand.Rand) *rand.Rand {
 	}
 	return r
 }
+
+const (
+	// startDelay spreads machines that are powered on together.
+	startDelay = 500 * time.Millisecond
+	// offerWindow is how long after a first answer without a bootstrap server option a better one may still come.
+	offerWindow = 700 * time.Millisecond
+)
 
 // randomly returns a time below limit.
 func randomly(r *rand.Rand, limit time.Duration) time.Duration {

@@ -240,7 +240,7 @@ func TestOfferPreference(t *testing.T) {
 				if err != nil || lease.Server.String() != tt.want {
 					t.Errorf("%+v, %v", lease, err)
 				}
-				if time.Since(w.begun) > startDelay+offerWindow {
+				if time.Since(w.begun) > 120*time.Millisecond {
 					t.Errorf("took %v", time.Since(w.begun))
 				}
 			})
@@ -437,6 +437,7 @@ func TestKeepV4(t *testing.T) {
 				defer cancel()
 				lease := &Lease{Address: netip.MustParsePrefix("192.0.2.50/24"), Server: netip.MustParseAddr("192.0.2.1"),
 					Obtained: time.Now(), Renew: 500 * time.Second, Rebind: 875 * time.Second, Valid: 1000 * time.Second}
+				fuzz := 38 * time.Second // a tenth of the time from T1 to T2
 				renewals := 0
 				err := Keep(ctx, client4(w), lease, func(*Lease) error { renewals++; return nil })
 				if tt.lost == 0 {
@@ -446,7 +447,7 @@ func TestKeepV4(t *testing.T) {
 					return
 				}
 				var e *Error
-				if !errors.As(err, &e) || e.Reason() != NoLease || time.Since(w.begun).Round(time.Second) != tt.lost {
+				if !errors.As(err, &e) || e.Reason() != NoLease || time.Since(w.begun) < tt.lost || time.Since(w.begun) > tt.lost+fuzz {
 					t.Errorf("after %v: %v", time.Since(w.begun), err)
 				}
 				if len(w.sent) > 10 {

@@ -1,7 +1,6 @@
 package dhcp
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -10,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -21,31 +21,29 @@ const (
 	v4ServerPort = 67
 )
 
-// Timing of DHCPv4. RFC 2131 §4.1 asks for randomised exponential back-off up to 64 s.
+// Timing of DHCPv4 (RFC 2131 §4.1). The first message is sent at once: of the one to ten seconds that RFC 2131 §4.4.1 would
+// have clients wait, a fabric whose machines get power together has more by itself, in firmware and link training, and whom
+// a server cannot answer comes again after a wait that differs from machine to machine.
 var (
-	v4Discover = retransmission{initial: 2 * time.Second, max: 64 * time.Second, jitter: 0.25}
-	v4Request  = retransmission{initial: 2 * time.Second, max: 64 * time.Second, jitter: 0.25, tries: 3}
+	v4Discover = retransmission{initial: 2 * time.Second, max: 64 * time.Second, jitter: 0.4}
+	v4Request  = retransmission{initial: 2 * time.Second, max: 64 * time.Second, jitter: 0.4, tries: 3}
 	v4Inform   = v4Discover
 )
 
-const (
-	// offerWindow is how long after a first offer without a bootstrap server option a better one may still come.
-	offerWindow = 700 * time.Millisecond
-	// startDelay spreads machines that are powered on together.
-	startDelay = 500 * time.Millisecond
-	// extendRetry is the shortest wait between attempts to extend a lease (RFC 2131 §4.4.5).
-	extendRetry = time.Minute
-)
+// extendRetry is the shortest wait between attempts to extend a lease (RFC 2131 §4.4.5).
+const extendRetry = time.Minute
 
 // Client4 is a DHCPv4 client on one interface. One call at a time.
 type Client4 struct {
-	MAC      net.HardwareAddr
-	ClientID []byte       // option 61
-	MTU      int          // of the interface; 0 is 1500
-	Open     OpenV4       // makes sockets; required
-	OpenARP  OpenARP      // to look whether another host uses a leased address; nil does not look
-	Rand     *rand.Rand   // timing and transaction ids; nil is seeded at random
-	Logger   *slog.Logger // nil discards
+	MAC         net.HardwareAddr
+	ClientID    []byte       // option 61
+	VendorClass string       // option 60, 1 to 255 octets; empty sends none
+	MTU         int          // of the interface; 0 is 1500
+	Open        OpenV4       // makes sockets; required
+	OpenARP     OpenARP      // to look whether another host uses a leased address; nil does not look
+	Servers     *Servers     // what came of earlier leases; nil knows nothing
+	Rand        *rand.Rand   // timing and transaction ids; nil is seeded at random
+	Logger      *slog.Logger // gets every message at level debug; nil discards
 }
 
 // OpenV4 makes the socket for DHCPv4 on one interface, from port 68. A raw socket works on an interface that has no address
@@ -55,258 +53,160 @@ type OpenV4 func(raw bool, local netip.Addr) (net.PacketConn, error)
 
 var _ Client = (*Client4)(nil)
 
-// requestedV4 is the parameter request list; classless routes come before the router option as RFC 3442 demands.
-var requestedV4 = []dhcpv4.OptionCode{dhcpv4.OptionSubnetMask, dhcpv4.OptionClasslessStaticRoute, dhcpv4.OptionRouter,
-	dhcpv4.OptionDomainNameServer, dhcpv4.OptionDomainName, dhcpv4.GenericOptionCode(OptionV4Redirect),
-	dhcpv4.OptionRenewTimeValue, dhcpv4.OptionRebindingTimeValue}
+// acquisition is one call of Acquire.
+type acquisition struct {
+	*Client4
+	conn    net.PacketConn
+	in      <-chan datagram
+	begun   time.Time
+	elapsed time.Duration      // as the latest DISCOVER told it
+	refused map[netip.Addr]int // how often the offers of a server came to nothing
+	failure error              // why, at the latest
+}
 
 // Acquire discovers servers, prefers an offer with bootstrap servers, and requests it. A refusal begins anew, and so does an
-// address that another host uses, which is declined.
+// address that another host uses, which is declined; servers whose offers came to nothing are then asked last.
 func (c *Client4) Acquire(ctx context.Context) (*Lease, error) {
 	conn, err := c.open(true, netip.Addr{})
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
-	in := receive(conn)
-	if err := sleep(ctx, randomly(c.Rand, startDelay)); err != nil {
-		return nil, c.explain(err, nil)
-	}
-	var failure error // the latest reason why an offer came to nothing
-	pause := time.Second
-	for {
-		xid := c.xid()
-		offer, err := c.discover(ctx, conn, in, xid)
-		if err != nil {
-			return nil, c.explain(err, failure)
-		}
-		lease, err := c.request(ctx, conn, in, xid, offer)
+	a := &acquisition{Client4: c, conn: conn, in: receive(conn), begun: time.Now(), refused: map[netip.Addr]int{}}
+	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
+		lease, err := a.once(ctx)
 		if err == nil {
-			other := c.holder(ctx, lease.Address.Addr())
-			if other == nil {
-				return lease, nil
-			}
-			c.decline(conn, lease)
-			err = &Error{Code: NoLease, Msg: fmt.Sprintf("another host (%v) uses the leased address %v", other, lease.Address.Addr())}
-			pause = max(pause, declined)
+			return lease, nil
 		}
 		if ctx.Err() != nil || errors.Is(err, errSocket) {
-			return nil, c.explain(err, failure)
+			return nil, c.explain(err, a.failure)
 		}
-		failure = err
-		logger(c.Logger).Warn("the DHCPv4 lease was not granted; starting over", "server", offer.lease.Server, "error", err)
-		if err := sleep(ctx, pause+randomly(c.Rand, pause)); err != nil {
-			return nil, c.explain(err, failure)
+		a.failure = err
+		logger(c.Logger).Warn("the DHCPv4 lease was not granted; starting over", "error", err)
+		wait := pause
+		if errors.Is(err, errInUse) {
+			wait = max(wait, declined)
 		}
-		pause = min(2*pause, time.Minute)
+		if err := sleep(ctx, wait+randomly(c.Rand, pause)); err != nil {
+			return nil, c.explain(err, a.failure)
+		}
 	}
 }
 
-// offer is a server's offer, and the lease it would be.
-type offer struct {
-	message *dhcpv4.DHCPv4
-	lease   *Lease
+// once goes from the first message to a lease that nobody else uses, or to the refusal of an offer.
+func (a *acquisition) once(ctx context.Context) (*Lease, error) {
+	xid := a.xid()
+	offered, err := a.discover(ctx, xid)
+	if err != nil {
+		return nil, err
+	}
+	lease, err := a.request(ctx, xid, offered)
+	if err == nil {
+		other := a.holder(ctx, lease.Address.Addr())
+		if other == nil {
+			return lease, nil
+		}
+		a.decline(a.conn, lease)
+		err = fmt.Errorf("%w: %v has the address %v", errInUse, other, lease.Address.Addr())
+	}
+	if len(a.refused) < maxRemembered {
+		a.refused[offered.Server]++
+	}
+	return nil, fmt.Errorf("the offer of %v by %v came to nothing: %w", offered.Address, offered.Server, err)
 }
 
-func (c *Client4) discover(ctx context.Context, conn net.PacketConn, in <-chan datagram, xid dhcpv4.TransactionID) (*offer, error) {
-	var best *offer
+// errInUse is why a lease was declined.
+var errInUse = errors.New("another host uses the address")
+
+// discover returns the best offer. Whoever offers bootstrap servers, and never disappointed, is taken at once.
+func (a *acquisition) discover(ctx context.Context, xid dhcpv4.TransactionID) (*Lease, error) {
+	var best *Lease
 	accept := func(p datagram, _ time.Duration) verdict {
-		m := c.reply(p, xid)
-		if m == nil || m.MessageType() != dhcpv4.MessageTypeOffer {
+		m := a.reply(p, xid, dhcpv4.MessageTypeOffer)
+		if m == nil {
 			return verdict{}
 		}
 		lease, err := leaseFromV4(m, false, time.Now())
 		if err != nil {
-			logger(c.Logger).Debug("ignored a DHCPv4 offer", "from", p.from, "error", err)
+			a.failure = fmt.Errorf("the offer of %v by %v cannot be used: %w", m.YourIPAddr, p.from, err)
+			logger(a.Logger).Debug("ignored a DHCPv4 offer", "error", a.failure)
 			return verdict{}
 		}
-		if best == nil || len(best.lease.Servers) == 0 && len(lease.Servers) > 0 {
-			best = &offer{m, lease}
+		flaws := a.flaws(lease)
+		if best == nil || slices.Compare(flaws, a.flaws(best)) < 0 {
+			best = lease
 		}
-		return verdict{done: len(lease.Servers) > 0, settle: offerWindow}
+		return verdict{done: slices.Max(flaws) == 0, settle: offersFor(flaws)}
 	}
-	send := func(elapsed time.Duration) error {
-		return c.broadcast(conn, c.message(dhcpv4.MessageTypeDiscover, xid, elapsed))
+	send := func(time.Duration) error {
+		a.elapsed = time.Since(a.begun)
+		return a.send(a.conn, a.message(dhcpv4.MessageTypeDiscover, xid, a.elapsed), v4Broadcast)
 	}
-	if err := exchange(ctx, in, v4Discover, c.Rand, send, accept); err != nil {
+	if err := exchange(ctx, a.in, v4Discover, a.Rand, send, accept); err != nil {
 		return nil, err
 	}
 	return best, nil
 }
 
-func (c *Client4) request(ctx context.Context, conn net.PacketConn, in <-chan datagram, xid dhcpv4.TransactionID, o *offer) (*Lease, error) {
-	send := func(elapsed time.Duration) error {
-		m := c.message(dhcpv4.MessageTypeRequest, xid, elapsed)
-		m.UpdateOption(dhcpv4.OptRequestedIPAddress(o.message.YourIPAddr))
-		m.UpdateOption(dhcpv4.OptServerIdentifier(o.lease.Server.AsSlice()))
-		return c.broadcast(conn, m)
+// flaws says what speaks against an offer, the weightiest first.
+func (a *acquisition) flaws(l *Lease) []int {
+	unhelpful := 0
+	if len(l.Servers) == 0 {
+		unhelpful = 1
 	}
-	return c.acknowledged(ctx, in, xid, v4Request, send)
+	return []int{a.refused[l.Server], unhelpful, a.Servers.fruitless(l.Server)}
 }
 
-// acknowledged runs an exchange that ends with a lease, or with the server's refusal.
+// offersFor is how long after a first offer with flaws a better one may come: a moment at first, so that a network without
+// bootstrap servers in DHCP costs no time, and up to some seconds once its servers have disappointed, because servers that
+// look whether an address is free before they offer it take that long.
+func offersFor(flaws []int) time.Duration {
+	const least, doublings = 120 * time.Millisecond, 5
+	return least << min(flaws[0]+flaws[2], doublings)
+}
+
+func (a *acquisition) request(ctx context.Context, xid dhcpv4.TransactionID, offered *Lease) (*Lease, error) {
+	send := func(time.Duration) error {
+		// The same seconds let relays choose the same servers (RFC 2131 §3.1).
+		m := a.message(dhcpv4.MessageTypeRequest, xid, a.elapsed)
+		m.UpdateOption(dhcpv4.OptRequestedIPAddress(offered.Address.Addr().AsSlice()))
+		m.UpdateOption(dhcpv4.OptServerIdentifier(offered.Server.AsSlice()))
+		return a.send(a.conn, m, v4Broadcast)
+	}
+	lease, err := a.acknowledged(ctx, a.in, xid, v4Request, send, func(m *dhcpv4.DHCPv4) bool {
+		return m.ServerIdentifier().Equal(offered.Server.AsSlice()) // only the server that was chosen may answer
+	})
+	if err == nil && lease.Address.Addr() != offered.Address.Addr() {
+		return nil, fmt.Errorf("%w: it acknowledged the address %v instead", errRefused, lease.Address.Addr())
+	}
+	return lease, err
+}
+
+// errRefused is what a server did that takes back its word.
+var errRefused = errors.New("the server refused the address")
+
+// acknowledged runs an exchange that ends with a lease, or with the refusal of a server. Answers that are not meant are
+// ignored.
 func (c *Client4) acknowledged(ctx context.Context, in <-chan datagram, xid dhcpv4.TransactionID, r retransmission,
-	send func(time.Duration) error) (*Lease, error) {
+	send func(time.Duration) error, meant func(*dhcpv4.DHCPv4) bool) (*Lease, error) {
 	var lease *Lease
 	var refused error
 	accept := func(p datagram, _ time.Duration) verdict {
-		m := c.reply(p, xid)
-		if m == nil {
+		m := c.reply(p, xid, dhcpv4.MessageTypeAck, dhcpv4.MessageTypeNak)
+		if m == nil || !meant(m) {
 			return verdict{}
 		}
-		switch m.MessageType() {
-		case dhcpv4.MessageTypeNak:
-			refused = &Error{Code: NoLease, Msg: fmt.Sprintf("the DHCPv4 server refused the address (%.80q)", m.Message())}
-			return verdict{done: true}
-		case dhcpv4.MessageTypeAck:
-			var err error
-			if lease, err = leaseFromV4(m, false, time.Now()); err != nil {
-				logger(c.Logger).Debug("ignored a DHCPv4 acknowledgement", "from", p.from, "error", err)
-				return verdict{}
-			}
-			return verdict{done: true}
+		if m.MessageType() == dhcpv4.MessageTypeNak {
+			refused = fmt.Errorf("%w (%.80q)", errRefused, m.Message())
+		} else if lease, refused = leaseFromV4(m, false, time.Now()); refused != nil {
+			refused = fmt.Errorf("%w: its acknowledgement cannot be used: %w", errRefused, refused)
 		}
-		return verdict{}
+		return verdict{done: true}
 	}
 	if err := exchange(ctx, in, r, c.Rand, send, accept); err != nil {
 		return nil, err
 	}
 	return lease, refused
-}
-
-// Inform asks for configuration for an interface that somebody else gave address to (RFC 2131 §4.4.3). Like an offer, an
-// answer without bootstrap servers is taken only when no better one follows.
-func (c *Client4) Inform(ctx context.Context, address netip.Addr) (*Lease, error) {
-	conn, err := c.open(true, address)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	if err := sleep(ctx, randomly(c.Rand, startDelay)); err != nil {
-		return nil, c.explain(err, nil)
-	}
-	xid := c.xid()
-	var best *Lease
-	send := func(elapsed time.Duration) error {
-		m := c.message(dhcpv4.MessageTypeInform, xid, elapsed)
-		m.ClientIPAddr = address.AsSlice()
-		return c.broadcast(conn, m)
-	}
-	accept := func(p datagram, _ time.Duration) verdict {
-		m := c.reply(p, xid)
-		if m == nil || m.MessageType() != dhcpv4.MessageTypeAck {
-			return verdict{}
-		}
-		lease, err := leaseFromV4(m, true, time.Now())
-		if err != nil {
-			return verdict{}
-		}
-		if best == nil || len(best.Servers) == 0 && len(lease.Servers) > 0 {
-			best = lease
-		}
-		return verdict{done: len(lease.Servers) > 0, settle: offerWindow}
-	}
-	if err := exchange(ctx, receive(conn), v4Inform, c.Rand, send, accept); err != nil {
-		return nil, c.explain(err, nil)
-	}
-	return best, nil
-}
-
-// Extend renews the lease with its server until T2, then asks any server until the lease runs out (RFC 2131 §4.4.5).
-func (c *Client4) Extend(ctx context.Context, lease *Lease) (*Lease, error) {
-	conn, err := c.open(false, lease.Address.Addr())
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	in := receive(conn)
-	xid := c.xid()
-	ask := func(to netip.Addr, until time.Duration) (*Lease, error) {
-		r := retransmission{initial: extendRetry, jitter: 0.1, duration: time.Until(lease.Obtained.Add(until))}
-		if r.duration <= 0 {
-			return nil, errUnanswered
-		}
-		r.initial = min(max(r.duration/2, extendRetry), r.duration)
-		send := func(elapsed time.Duration) error {
-			m := c.message(dhcpv4.MessageTypeRequest, xid, elapsed)
-			m.ClientIPAddr = lease.Address.Addr().AsSlice()
-			_, err := conn.WriteTo(m.ToBytes(), &net.UDPAddr{IP: to.AsSlice(), Port: v4ServerPort})
-			return err
-		}
-		return c.acknowledged(ctx, in, xid, r, send)
-	}
-	next, err := ask(lease.Server, lease.Rebind)
-	if errors.Is(err, errUnanswered) {
-		next, err = ask(netip.AddrFrom4([4]byte{255, 255, 255, 255}), lease.Valid)
-	}
-	if err == nil && next.Address != lease.Address {
-		err = &Error{Code: NoLease, Msg: fmt.Sprintf("the DHCPv4 server replaced the address %v by %v", lease.Address, next.Address)}
-	}
-	if err != nil {
-		return nil, &Error{Code: NoLease, Msg: fmt.Sprintf("the lease of %v was not extended", lease.Address), Err: err}
-	}
-	return next, nil
-}
-
-// Release gives the address back; the server does not answer (RFC 2131 §4.4.6). The interface must still have the address.
-func (c *Client4) Release(lease *Lease) error {
-	if !lease.Address.IsValid() {
-		return nil
-	}
-	conn, err := c.open(false, lease.Address.Addr())
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	m := c.message(dhcpv4.MessageTypeRelease, c.xid(), 0)
-	m.Options.Del(dhcpv4.OptionParameterRequestList)
-	m.Options.Del(dhcpv4.OptionMaximumDHCPMessageSize)
-	m.ClientIPAddr = lease.Address.Addr().AsSlice()
-	m.UpdateOption(dhcpv4.OptServerIdentifier(lease.Server.AsSlice()))
-	_, err = conn.WriteTo(m.ToBytes(), &net.UDPAddr{IP: lease.Server.AsSlice(), Port: v4ServerPort})
-	return err
-}
-
-func (c *Client4) message(t dhcpv4.MessageType, xid dhcpv4.TransactionID, elapsed time.Duration) *dhcpv4.DHCPv4 {
-	m := &dhcpv4.DHCPv4{
-		OpCode: dhcpv4.OpcodeBootRequest, HWType: 1, ClientHWAddr: c.MAC, TransactionID: xid,
-		NumSeconds:   uint16(min(elapsed/time.Second, 0xffff)),
-		ClientIPAddr: net.IPv4zero, YourIPAddr: net.IPv4zero, ServerIPAddr: net.IPv4zero, GatewayIPAddr: net.IPv4zero,
-		Options: make(dhcpv4.Options),
-	}
-	mtu := c.MTU
-	if mtu < 576 {
-		mtu = 1500
-	}
-	m.UpdateOption(dhcpv4.OptMessageType(t))
-	m.UpdateOption(dhcpv4.OptParameterRequestList(requestedV4...))
-	m.UpdateOption(dhcpv4.OptMaxMessageSize(uint16(min(mtu, 1500)))) // of the IP datagram
-	if len(c.ClientID) > 0 {
-		m.UpdateOption(dhcpv4.OptClientIdentifier(c.ClientID))
-	}
-	return m
-}
-
-func (c *Client4) broadcast(conn net.PacketConn, m *dhcpv4.DHCPv4) error {
-	_, err := conn.WriteTo(m.ToBytes(), &net.UDPAddr{IP: net.IPv4bcast, Port: v4ServerPort})
-	return err
-}
-
-// reply decodes p when it is a server's answer to this transaction of this client, or returns nil.
-func (c *Client4) reply(p datagram, xid dhcpv4.TransactionID) *dhcpv4.DHCPv4 {
-	// The transaction is compared first: most packets on a shared link are for others.
-	if len(p.data) < v4HeaderLength || !bytes.Equal(p.data[4:8], xid[:]) {
-		return nil
-	}
-	m, err := parseV4(p.data)
-	if err != nil {
-		logger(c.Logger).Debug("ignored a malformed DHCPv4 message", "from", p.from, "error", err)
-		return nil
-	}
-	if m.OpCode != dhcpv4.OpcodeBootReply || !bytes.Equal(m.ClientHWAddr, c.MAC) {
-		return nil
-	}
-	return m
 }
 
 func (c *Client4) open(raw bool, local netip.Addr) (net.PacketConn, error) {
@@ -331,7 +231,7 @@ func explain(protocol string, err, failure error) error {
 		return err
 	case failure != nil:
 		return &Error{Code: NoLease, Msg: "the " + protocol + " server granted no lease in time", Err: failure,
-			Fix: "look at the DHCP server's log for this interface's hardware address; its pool may be exhausted"}
+			Fix: "look at the DHCP server's log for this interface's hardware address: its pool may be exhausted; or look who else answers"}
 	case errors.Is(err, errSocket):
 		return socketError(protocol, err)
 	}

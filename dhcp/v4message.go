@@ -77,11 +77,30 @@ func leaseFromV4(m *dhcpv4.DHCPv4, inform bool, now time.Time) (*Lease, error) {
 		return nil, fmt.Errorf("%v cannot be an interface's address", m.YourIPAddr)
 	}
 	l.readPrefix(addr, m.Options.Get(dhcpv4.OptionSubnetMask))
+	if err := l.checkAddress(m); err != nil {
+		return nil, err
+	}
 	if err := l.readTimes(m); err != nil {
 		return nil, err
 	}
 	l.readRoutes(m)
 	return l, nil
+}
+
+// checkAddress refuses addresses that the message itself shows to be taken, or that are no host's in their subnet (RFC 1122
+// §3.2.1.3).
+func (l *Lease) checkAddress(m *dhcpv4.DHCPv4) error {
+	a := l.Address.Addr()
+	routers := v4Addresses(m.Options.Get(dhcpv4.OptionRouter), maxRoutes)
+	if a == l.Server || slices.Contains(routers, a) {
+		return fmt.Errorf("%v is the address of the server or the router", a)
+	}
+	hosts := uint32(1)<<(32-l.Address.Bits()) - 1 // the bits of the address that tell hosts apart
+	host := binary.BigEndian.Uint32(a.AsSlice()) & hosts
+	if l.Address.Bits() < 31 && (host == 0 || host == hosts) {
+		return fmt.Errorf("%v means the whole subnet, no host", l.Address)
+	}
+	return nil
 }
 
 func (l *Lease) warn(format string, args ...any) {
