@@ -19,9 +19,9 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 )
 
-// told is what RFC 2131, tables 4 and 5, rule about a message: its kind, ciaddr, options 50 and 54, and whether it asks for
+// ruled is what RFC 2131, tables 4 and 5, rule about a message: its kind, ciaddr, options 50 and 54, and whether it asks for
 // parameters (55, 57, 60).
-func told(t *testing.T, b []byte) string {
+func ruled(t *testing.T, b []byte) string {
 	t.Helper()
 	m, err := dhcpv4.FromBytes(b)
 	if err != nil {
@@ -75,7 +75,7 @@ func TestMessagesV4(t *testing.T) {
 		}
 		var story []string
 		for _, b := range w.sent {
-			if line := told(t, b); len(story) == 0 || story[len(story)-1] != line {
+			if line := ruled(t, b); len(story) == 0 || story[len(story)-1] != line {
 				story = append(story, line)
 			}
 		}
