@@ -52,6 +52,14 @@ func (v *visit) tryServers(ctx context.Context, servers []artifacts.BootstrapSer
 		if err := v.budget.check(); err != nil {
 			return errors.Join(append(errs, v.fail(StageObtain, err))...)
 		}
+		// DHCP and DNS often name the same server. One that is down costs minutes each time.
+		key := source.ServerKey{Host: artifacts.CanonicalHost(server.Address), Port: server.Port}
+		known := !trusted && len(v.hops) == 0 && v.lead.InVain != nil
+		if known && v.lead.InVain[key] != nil {
+			v.Log.Info("server was asked in vain before", "server", server.Address, "port", server.Port, "named-by", from)
+			errs = append(errs, v.lead.InVain[key])
+			continue
+		}
 		if !trusted {
 			server.Anchors = nil
 		}
@@ -59,6 +67,9 @@ func (v *visit) tryServers(ctx context.Context, servers []artifacts.BootstrapSer
 		var final finalError
 		if err == nil || errors.As(err, &final) || ctx.Err() != nil {
 			return err
+		}
+		if known {
+			v.lead.InVain[key] = err
 		}
 		errs = append(errs, err)
 	}

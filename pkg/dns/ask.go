@@ -63,9 +63,9 @@ func askUDP(ctx context.Context, dial Dial, q question, extended bool) (*message
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
 	buf := make([]byte, 4096)
+	id := transaction() // of all tries, so that what comes late still counts
 	var failure error
 	for range udpTries {
-		id := transaction()
 		if _, err := conn.Write(query(id, q, true, extended)); err != nil {
 			return nil, cmp.Or(ctx.Err(), err)
 		}
@@ -117,7 +117,7 @@ func askTCP(ctx context.Context, dial Dial, q question) (*message, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !m.replies(id, q) {
+	if !m.replies(id, q) || m.truncated() {
 		return nil, errMessage
 	}
 	return m, nil
@@ -181,19 +181,19 @@ func AskLink(ctx context.Context, conn Packets, name Name, t Type) ([]Record, er
 	q := question{name, t}
 	var found []Record
 	buf := make([]byte, 9000) // RFC 6762 §17
+	id := transaction()
 	for _, wait := range linkTries {
-		id := transaction()
 		if _, err := conn.WriteTo(query(id, q, false, false), conn.Group); err != nil {
 			return nil, err
 		}
 		conn.SetReadDeadline(time.Now().Add(wait))
 		for {
-			n, _, err := conn.ReadFrom(buf)
+			n, from, err := conn.ReadFrom(buf)
 			if err != nil {
 				break
 			}
 			m, err := parse(buf[:n])
-			if err != nil || !m.replies(id, q) {
+			if err != nil || !m.replies(id, q) || port(from) != port(conn.Group) { // RFC 6762 §6
 				continue
 			}
 			records, err := m.answer(q)
@@ -213,6 +213,14 @@ func AskLink(ctx context.Context, conn Packets, name Name, t Type) ([]Record, er
 		}
 	}
 	return nil, ErrNoAnswer
+}
+
+// port returns the port of a UDP address, or 0.
+func port(a net.Addr) int {
+	if udp, ok := a.(*net.UDPAddr); ok {
+		return udp.Port
+	}
+	return 0
 }
 
 // merge adds the records that are not there yet, within bounds.

@@ -13,6 +13,7 @@ type Type uint16
 const (
 	A     Type = 1
 	CNAME Type = 5
+	PTR   Type = 12
 	TXT   Type = 16
 	AAAA  Type = 28
 	SRV   Type = 33
@@ -25,7 +26,7 @@ type Record struct {
 	Name     Name
 	Type     Type
 	Addr     netip.Addr // A, AAAA
-	Target   Name       // CNAME, SRV
+	Target   Name       // CNAME, PTR, SRV
 	Strings  []string   // TXT: character strings of up to 255 octets each
 	Priority uint16     // SRV, RFC 2782
 	Weight   uint16
@@ -168,7 +169,7 @@ func (r *reader) record() (rec Record, known bool) {
 		rec.Addr, known = netip.AddrFromSlice(data.bytes(4))
 	case AAAA:
 		rec.Addr, known = netip.AddrFromSlice(data.bytes(16))
-	case CNAME:
+	case CNAME, PTR:
 		rec.Target, known = data.name(), true
 	case SRV:
 		rec.Priority, rec.Weight, rec.Port, known = data.uint16(), data.uint16(), data.uint16(), true

@@ -97,11 +97,13 @@ func (a *attempt) look(ctx, plugged context.Context, u *Uplink) result {
 	looking, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(plugged, cancel)()
+	inVain := map[ServerKey]error{}
 	told := a.family == "" // what is wrong with this network is told once, by the first finder; of the others the sources tell
 	for _, f := range a.Finders {
 		found := finding{finder: f.Name()}
 		var spent time.Duration
 		found.err = f.Find(looking, u, func(l Lead) error {
+			l.InVain = inVain
 			won, visited, err := a.visitLead(ctx, plugged, l, &spent)
 			res.won, found.visited = won, found.visited || visited
 			return err

@@ -15,8 +15,9 @@ import (
 )
 
 // DNS finds artifacts and bootstrap servers in the domain name system (RFC 8572 §4.2): first what is there for this very
-// device, in a TXT record below its serial number, then servers for any device, in SRV records; each by multicast DNS and
-// then by the network's name servers. Its leads are never trusted, with or without DNSSEC.
+// device, in a TXT record below its serial number, then servers for any device, in SRV records, or instances of the service as
+// DNS-SD has them (RFC 6763), which is how neighbours usually make services known; each by multicast DNS and then by the
+// network's name servers. Its leads are never trusted, with or without DNSSEC.
 type DNS struct {
 	Serial string         // of the device; a label of DNS, so one of more than 63 octets cannot be asked for
 	Random func() float64 // at least 0 and below 1; chooses among equal SRV records
@@ -35,7 +36,8 @@ type Asker interface {
 // Bounds of what one answer makes the agent do.
 const (
 	maxDomains   = 4
-	maxBundles   = 8
+	maxValues    = 4 // different ones of each artifact
+	maxInstances = 4
 	maxDNSServer = 32
 )
 
@@ -142,13 +144,16 @@ func (d DNS) ask(ctx context.Context, asker Asker, q question) ([]Lead, error) {
 	if err != nil {
 		return nil, err
 	}
-	ask := asker.Ask
+	var ask askFunc = asker.Ask
 	if q.domain == local {
 		ask = asker.AskLink
 	}
+	if q.kind == dns.SRV {
+		ask = services(ask)
+	}
 	records, err := ask(ctx, name, q.kind)
 	switch {
-	case errors.Is(err, dns.ErrNoSuchName), errors.Is(err, dns.ErrNoData), errors.Is(err, dns.ErrNoAnswer):
+	case errors.Is(err, dns.ErrNoSuchName), errors.Is(err, dns.ErrNoData), q.domain == local && errors.Is(err, dns.ErrNoAnswer):
 		return nil, errors.New("none")
 	case errors.Is(err, link.ErrNoNameServer):
 		return nil, errors.New("no name server")
@@ -170,6 +175,43 @@ func (d DNS) ask(ctx context.Context, asker Asker, q question) ([]Lead, error) {
 		return nil, fmt.Errorf("%w: no key ci", errUseless)
 	}
 	return leads, nil
+}
+
+type askFunc func(context.Context, dns.Name, dns.Type) ([]dns.Record, error)
+
+// services returns how to ask for the SRV records of a service. Where there are none, those of its instances count, whose names
+// are asked for at the same time.
+func services(ask askFunc) askFunc {
+	return func(ctx context.Context, service dns.Name, kind dns.Type) ([]dns.Record, error) {
+		browsing, stop := context.WithCancel(ctx)
+		found := make(chan []dns.Record)
+		go func() { found <- instances(browsing, ask, service) }()
+		records, err := ask(ctx, service, kind)
+		if err == nil {
+			stop()
+		}
+		others := <-found
+		stop()
+		if err != nil && len(others) > 0 {
+			return others, nil
+		}
+		return records, err
+	}
+}
+
+// instances returns the SRV records of the instances of a service (RFC 6763 §4).
+func instances(ctx context.Context, ask askFunc, service dns.Name) []dns.Record {
+	pointers, _ := ask(ctx, service, dns.PTR)
+	var all []dns.Record
+	for _, p := range pointers[:min(len(pointers), maxInstances)] {
+		labels := p.Target.Labels()
+		if own, err := service.Below(append(labels, "")[0]); err != nil || !own.Equal(p.Target) {
+			continue // somewhere else
+		}
+		records, _ := ask(ctx, p.Target, dns.SRV)
+		all = append(all, records...)
+	}
+	return all
 }
 
 // servers orders SRV records as RFC 2782 demands: lower priorities first, and among equals at random, by weight.
@@ -197,31 +239,54 @@ func (d DNS) servers(records []dns.Record) []artifacts.BootstrapServer {
 	return servers
 }
 
-// bundles reads TXT records. Each artifact may have a record of its own, so all records together make one bundle; where
-// neighbours contradict each other, each of the different values of ci is one.
+// value is what one key has, and in which record.
+type value struct {
+	bytes  []byte
+	record int
+}
+
+// bundles reads TXT records. Each artifact may have a record of its own, so any ci goes with any oc and any ov; what stands in
+// one record is tried first. Of neighbours that contradict each other one may well lie, which must not spoil what others say.
 func bundles(records []dns.Record) []artifacts.Bundle {
-	values := map[string][][]byte{}
-	for _, r := range records {
-		for key, value := range pairs(r.Strings) {
-			if !slices.ContainsFunc(values[key], func(v []byte) bool { return string(v) == string(value) }) {
-				values[key] = append(values[key], value)
+	values := map[string][]value{}
+	for i, r := range records {
+		for key, v := range pairs(r.Strings) {
+			known := slices.ContainsFunc(values[key], func(o value) bool { return string(o.bytes) == string(v) })
+			if !known && len(values[key]) < maxValues {
+				values[key] = append(values[key], value{v, i})
 			}
 		}
 	}
-	nth := func(key string, i int) []byte {
-		if len(values[key]) == 0 {
-			return nil
+	none := []value{{nil, -1}}
+	for _, key := range []string{"oc", "ov"} {
+		if values[key] == nil {
+			values[key] = none
 		}
-		return values[key][min(i, len(values[key])-1)]
 	}
-	var list []artifacts.Bundle
-	for i, ci := range values["ci"] {
-		if i == maxBundles {
-			break
+	var together, apart []artifacts.Bundle
+	for _, ci := range values["ci"] {
+		for i, oc := range values["oc"] {
+			for j, ov := range values["ov"] {
+				switch b := (artifacts.Bundle{ConveyedInformation: ci.bytes, OwnerCertificate: oc.bytes, OwnershipVoucher: ov.bytes}); {
+				case ci.record == oc.record && ci.record == ov.record:
+					together = append(together, b)
+				case i+j == 0 || !unsigned(ci.bytes):
+					apart = append(apart, b)
+				}
+			}
 		}
-		list = append(list, artifacts.Bundle{ConveyedInformation: ci, OwnerCertificate: nth("oc", i), OwnershipVoucher: nth("ov", i)})
 	}
-	return list
+	return append(together, apart...)
+}
+
+// conveyedInformation is what the content types of unsigned conveyed information have in common (RFC 8572 §3.1), in DER:
+// 1.2.840.113549.1.9.16.1, and 42 or 43.
+const conveyedInformation = "\x06\x0b\x2a\x86\x48\x86\xf7\x0d\x01\x09\x10\x01"
+
+// unsigned reports whether ci looks like conveyed information that comes without a signature, so that neither a certificate
+// nor a voucher matters.
+func unsigned(ci []byte) bool {
+	return strings.Contains(string(ci[:min(len(ci), 24)]), conveyedInformation)
 }
 
 // pairs reads the character strings of one record as key=value pairs (RFC 6763 §6); other keys than ci, oc and ov are

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,15 +24,21 @@ import (
 	"github.com/xpu-sztp/ztp/test/nettest"
 )
 
-// zone answers from memory, and remembers what it was asked. Names of neighbours begin with "mdns:".
+// zone answers from memory, and remembers what it was asked; what instances there are of a service is asked together with its
+// own records and left out. Names of neighbours begin with "mdns:".
 type zone struct {
 	records map[string][]dns.Record
+	mu      sync.Mutex
 	asked   []string
 }
 
 func (z *zone) answer(how string, n dns.Name, t dns.Type) ([]dns.Record, error) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
 	question := fmt.Sprintf("%s%s %d", how, n, t)
-	z.asked = append(z.asked, question)
+	if t != dns.PTR {
+		z.asked = append(z.asked, question)
+	}
 	if r := z.records[question]; r != nil {
 		return r, nil
 	}
@@ -130,6 +137,20 @@ func TestSerialAsLabel(t *testing.T) {
 	}
 }
 
+// redirectPrefix is how unsigned redirect information begins, in DER.
+const redirectPrefix = "\x30\x81\x82\x06\x0b\x2a\x86\x48\x86\xf7\x0d\x01\x09\x10\x01\x2b"
+
+func bundle(ci, oc, ov string) artifacts.Bundle {
+	b := artifacts.Bundle{ConveyedInformation: []byte(ci)}
+	if oc != "" {
+		b.OwnerCertificate = []byte(oc)
+	}
+	if ov != "" {
+		b.OwnershipVoucher = []byte(ov)
+	}
+	return b
+}
+
 func TestTXTArtifacts(t *testing.T) {
 	long := "0" + strings.Repeat("\x00=x", 200)
 	chunks := func(key, value string) (texts []string) {
@@ -154,6 +175,15 @@ func TestTXTArtifacts(t *testing.T) {
 		{"first-of-two", []dns.Record{text("ci=0c", "ci=0d")}, []artifacts.Bundle{{ConveyedInformation: []byte("0c")}}},
 		{"neighbours-contradict", []dns.Record{text("ci=0a"), text("ci=0b"), text("ci=0a")},
 			[]artifacts.Bundle{{ConveyedInformation: []byte("0a")}, {ConveyedInformation: []byte("0b")}}},
+		{"one-record-among-liars", []dns.Record{text("ov=0x"), text("oc=0y"), text("ci=0c", "oc=0d", "ov=0e"), text("ci=0z")}, []artifacts.Bundle{
+			bundle("0c", "0d", "0e"), bundle("0c", "0y", "0x"), bundle("0c", "0y", "0e"), bundle("0c", "0d", "0x"),
+			bundle("0z", "0y", "0x"), bundle("0z", "0y", "0e"), bundle("0z", "0d", "0x"), bundle("0z", "0d", "0e")}},
+		{"liar-has-one-artifact", []dns.Record{text("oc=0x"), text("ci=0c"), text("oc=0d"), text("ov=0e")},
+			[]artifacts.Bundle{bundle("0c", "0x", "0e"), bundle("0c", "0d", "0e")}},
+		{"unsigned-goes-with-any", []dns.Record{text("oc=0x"), text("oc=0y"), text("ci=" + redirectPrefix), text("ov=0z")},
+			[]artifacts.Bundle{bundle(redirectPrefix, "0x", "0z")}},
+		{"bounded", []dns.Record{text("ci=01"), text("ci=02"), text("ci=03"), text("ci=04"), text("ci=05")},
+			[]artifacts.Bundle{bundle("01", "", ""), bundle("02", "", ""), bundle("03", "", ""), bundle("04", "", "")}},
 		{"no-ci", []dns.Record{text("oc=0c", "ov=0v")}, nil},
 		{"no-value", []dns.Record{text("ci")}, nil},
 	}
@@ -189,6 +219,46 @@ func TestSRVOrder(t *testing.T) {
 		if strings.Join(got, " ") != want {
 			t.Errorf("%v: %q, want %q", random, got, want)
 		}
+	}
+}
+
+// TestServiceInstances finds servers that are known as instances of the service only, and no other services.
+func TestServiceInstances(t *testing.T) {
+	pointer := func(target ...string) dns.Record {
+		n, err := dns.NewName(target...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return dns.Record{Type: dns.PTR, Target: n}
+	}
+	service443 := func(host string) []dns.Record { return []dns.Record{service(t, 0, 0, 443, host)} }
+	for name, test := range map[string]struct {
+		records map[string][]dns.Record
+		want    string
+	}{
+		"one": {map[string][]dns.Record{"mdns:_sztp._tcp.local. 12": {pointer("Rack 7", "_sztp", "_tcp", "local")},
+			`mdns:Rack\0327._sztp._tcp.local. 33`: service443("bs.local")}, "[bs.local]"},
+		"records-of-its-own": {map[string][]dns.Record{"mdns:_sztp._tcp.local. 12": {pointer("a", "_sztp", "_tcp", "local")},
+			"mdns:a._sztp._tcp.local. 33": service443("bs.local"), "mdns:_sztp._tcp.local. 33": service443("own.local")}, "[own.local]"},
+		"elsewhere": {map[string][]dns.Record{"mdns:_sztp._tcp.local. 12": {pointer("a", "_ipp", "_tcp", "local"), pointer("a"), pointer(),
+			pointer("b", "a", "_sztp", "_tcp", "local")},
+			"mdns:a._ipp._tcp.local. 33": service443("bs.local"), "mdns:b.a._sztp._tcp.local. 33": service443("bs.local")}, "[]"},
+		"five": {map[string][]dns.Record{"_sztp._tcp.lab.test. 12": {pointer("a", "_sztp", "_tcp", "lab", "test"), pointer("b", "_sztp", "_tcp", "lab", "test"),
+			pointer("c", "_sztp", "_tcp", "lab", "test"), pointer("d", "_sztp", "_tcp", "lab", "test"), pointer("e", "_sztp", "_tcp", "lab", "test")},
+			"d._sztp._tcp.lab.test. 33": service443("fourth"), "e._sztp._tcp.lab.test. 33": service443("fifth")}, "[fourth]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			z, got := &zone{records: test.records}, []string{}
+			source.DNS{Random: rand.Float64}.Find(t.Context(), &source.Uplink{Network: z, Domains: []string{"lab.test"}}, func(l source.Lead) error {
+				for _, s := range l.Servers {
+					got = append(got, s.Address)
+				}
+				return nil
+			})
+			if fmt.Sprint(got) != test.want {
+				t.Errorf("found %v, want %v", got, test.want)
+			}
+		})
 	}
 }
 

@@ -24,6 +24,15 @@ type Lead struct {
 	Place    string            // where Bundle was found, for people
 	Network  Network           // how the servers are reached
 	Warnings []string          // tolerated deviations on the wire, for people
+	// InVain is shared by the leads of one network. The visitor fills in which servers of untrusted lists it has asked in vain, and
+	// what came of it; nil when leads are independent.
+	InVain map[ServerKey]error
+}
+
+// ServerKey is a server as an untrusted list names it.
+type ServerKey struct {
+	Host string // in its canonical spelling
+	Port uint16
 }
 
 // Network reaches hosts by way of the interface and name servers that a lead came with.
