@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -21,6 +22,47 @@ import (
 func (s *System) PrepareIPv6(l Link) (restore func()) {
 	conf := "net/ipv6/conf/" + l.Name + "/"
 	return s.sysctls(l, map[string]string{conf + "accept_ra": "2", conf + "ra_defrtr_metric": strconv.Itoa(leasedMetric)})
+}
+
+// hope lets the kernel use IPv6 addresses of an interface that nobody manages while it still looks whether another host has them
+// (optimistic duplicate address detection, RFC 4429), which otherwise takes one to two seconds for the link-local address and
+// as much again for the next. Other hosts cannot come to harm: they are told of the address only when it has proved to be
+// ours. It counts for addresses made from now on; machines that forward packets do not get it. Close ends it.
+func (s *System) hope(l Link) {
+	s.mu.Lock()
+	done := s.hopeful[l.Index]
+	s.hopeful[l.Index] = done || l.Skip == "" && l.Managed == ""
+	s.mu.Unlock()
+	if l.Skip != "" || l.Managed != "" || done {
+		return
+	}
+	conf := "net/ipv6/conf/" + l.Name + "/"
+	s.sysctls(l, map[string]string{conf + "optimistic_dad": "1", conf + "use_optimistic": "1"})
+}
+
+// AwaitUnique blocks until duplicate address detection is over for the leased address, or where that is invalid for all global
+// IPv6 addresses of the interface. Its error is ErrDuplicate when another host has the leased one, or has taken them all.
+func (s *System) AwaitUnique(ctx context.Context, l Link, leased netip.Addr) error {
+	optimistic, duplicate := false, false
+	err := s.AwaitLink(ctx, l.Index, func(l *Link) bool {
+		if duplicate = false; l == nil || !l.Up {
+			return true
+		}
+		pending, used := false, false
+		for _, a := range l.Addresses {
+			if leased.IsValid() && a.Addr() != leased || !a.Addr().Is6() || !a.Addr().IsGlobalUnicast() || a.Duplicate {
+				continue
+			}
+			pending, used = pending || a.Optimistic, true
+		}
+		duplicate = (optimistic || leased.IsValid()) && !used
+		optimistic = optimistic || pending
+		return !pending
+	})
+	if err == nil && duplicate {
+		return ErrDuplicate
+	}
+	return err
 }
 
 // PrepareIPv4 keeps strict reverse-path filtering from dropping answers on a machine with several uplinks. The returned
@@ -69,12 +111,16 @@ const (
 	solicitationSpacing = 4 * time.Second
 )
 
-// SolicitRouters asks for router advertisements until the kernel has heard one, ctx ends or nobody answers. The kernel does
-// so only when an interface comes up, which may be long ago.
+// SolicitRouters asks for router advertisements until one is heard, ctx ends or nobody answers. The kernel does so only when an
+// interface comes up, which may be long ago, and after duplicate address detection and a delay of up to a second. That delay is
+// for many hosts on one shared medium (RFC 4861 §6.3.7); devices that are powered on together still differ by more than a
+// solicitation takes.
 func (s *System) SolicitRouters(ctx context.Context, l Link) error {
-	heard := func(l *Link) bool { return l == nil || l.Router.Heard }
+	heard := func(l *Link) bool { return l == nil || l.Router.Recent }
 	for range solicitations {
-		if err := solicitRouters(l); err != nil {
+		if now := s.now(l); heard(&now) {
+			return nil
+		} else if err := solicitRouters(now); err != nil {
 			return err
 		}
 		wait, cancel := context.WithTimeout(ctx, solicitationSpacing)
@@ -85,6 +131,15 @@ func (s *System) SolicitRouters(ctx context.Context, l Link) error {
 		}
 	}
 	return nil
+}
+
+// now returns what is known of an interface by now.
+func (s *System) now(l Link) Link {
+	links, _ := s.Links()
+	if i := slices.IndexFunc(links, func(known Link) bool { return known.Index == l.Index }); i >= 0 {
+		return links[i]
+	}
+	return l
 }
 
 func solicitRouters(l Link) error {
@@ -107,7 +162,8 @@ func solicitRouters(l Link) error {
 	defer conn.Close()
 	message := make([]byte, 8, 16)
 	message[0] = 133 // router solicitation; the kernel fills in the checksum
-	if len(l.MAC) == 6 {
+	// No neighbour may learn where an address is that might be another host's (RFC 4429 §2.2).
+	if local := l.LinkLocal(); len(l.MAC) == 6 && !slices.ContainsFunc(l.Addresses, func(a Address) bool { return a.Addr() == local && a.Optimistic }) {
 		message = append(append(message, 1, 1), l.MAC...) // source link-layer address
 	}
 	_, err = conn.WriteTo(message, &net.IPAddr{IP: net.ParseIP("ff02::2"), Zone: l.Name})

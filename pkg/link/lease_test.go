@@ -171,7 +171,7 @@ func TestRecoversFromCrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	var changes []any
-	if err := json.Unmarshal(crashed, &changes); err != nil || len(changes) != 11 {
+	if err := json.Unmarshal(crashed, &changes); err != nil || len(changes) != 13 {
 		t.Fatalf("%d changes recorded, %v: %s", len(changes), err, crashed)
 	}
 	next := open(t, link.Options{Record: record, Include: []string{n.Device}})
@@ -181,8 +181,10 @@ func TestRecoversFromCrash(t *testing.T) {
 	if l := await(t, next, n.Device, func(*link.Link) bool { return true }); l.Up {
 		t.Error("the interface is still up")
 	}
-	if b, _ := os.ReadFile("/proc/sys/net/ipv6/conf/" + n.Device + "/accept_ra"); string(b) != "1\n" {
-		t.Errorf("accept_ra is %s", b)
+	for parameter, want := range map[string]string{"accept_ra": "1\n", "optimistic_dad": "0\n", "use_optimistic": "0\n"} {
+		if b, _ := os.ReadFile("/proc/sys/net/ipv6/conf/" + n.Device + "/" + parameter); string(b) != want {
+			t.Errorf("%s is %s", parameter, b)
+		}
 	}
 }
 

@@ -38,14 +38,18 @@ type Link struct {
 // Address is an address of an interface.
 type Address struct {
 	netip.Prefix
-	Tentative bool // duplicate address detection has not finished
-	Duplicate bool // duplicate address detection found another host
-	Permanent bool // it does not expire
+	Tentative bool // it must not be used before duplicate address detection has finished
+	// Optimistic: it may be used while duplicate address detection goes on (RFC 4429).
+	Optimistic bool
+	Duplicate  bool // duplicate address detection found another host
+	Permanent  bool // it does not expire
 }
 
-// Router is what the latest router advertisements said (RFC 4861 §4.2), as the kernel remembers it.
+// Router is what router advertisements said (RFC 4861 §4.2): those of all routers together since the agent listens, before
+// that the latest one, as the kernel remembers it.
 type Router struct {
 	Heard   bool
+	Recent  bool // the agent has heard it itself; otherwise DNS and Domains are not known
 	Managed bool // addresses come by DHCPv6
 	Other   bool // other configuration does
 	// What routers said about names since the agent runs (RFC 8106), without what has expired.
@@ -146,10 +150,11 @@ func address(a netlink.Addr) Address {
 	ip, _ := netip.AddrFromSlice(a.IP)
 	bits, _ := a.Mask.Size()
 	return Address{
-		Prefix:    netip.PrefixFrom(ip.Unmap(), bits),
-		Tentative: a.Flags&unix.IFA_F_TENTATIVE != 0,
-		Duplicate: a.Flags&unix.IFA_F_DADFAILED != 0,
-		Permanent: a.Flags&unix.IFA_F_PERMANENT != 0,
+		Prefix:     netip.PrefixFrom(ip.Unmap(), bits),
+		Tentative:  a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_OPTIMISTIC) == unix.IFA_F_TENTATIVE,
+		Optimistic: a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_OPTIMISTIC) == unix.IFA_F_TENTATIVE|unix.IFA_F_OPTIMISTIC,
+		Duplicate:  a.Flags&unix.IFA_F_DADFAILED != 0,
+		Permanent:  a.Flags&unix.IFA_F_PERMANENT != 0,
 	}
 }
 

@@ -33,6 +33,7 @@ type System struct {
 	log     *slog.Logger
 	mu      sync.Mutex
 	raised  map[int]bool // interfaces that were brought up or could not be
+	hopeful map[int]bool // interfaces that use addresses optimistically
 }
 
 // Open undoes what a crashed predecessor left behind and begins to follow the interfaces.
@@ -43,7 +44,7 @@ func Open(o Options) (*System, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &System{log: o.Logger, changes: changes{file: o.Record}, raised: map[int]bool{}}
+	s := &System{log: o.Logger, changes: changes{file: o.Record}, raised: map[int]bool{}, hopeful: map[int]bool{}}
 	if err := s.changes.load(); err != nil {
 		s.log.Warn("cannot read which network changes an earlier run left behind", "file", o.Record, "error", err)
 	}
@@ -81,6 +82,7 @@ func (s *System) AwaitLink(ctx context.Context, index int, cond func(*Link) bool
 func (s *System) Raise() {
 	links, _ := s.Links()
 	for _, l := range links {
+		s.hope(l)
 		s.mu.Lock()
 		tried := s.raised[l.Index]
 		s.mu.Unlock()
@@ -121,8 +123,9 @@ type Lease struct {
 	address netip.Prefix
 }
 
-// Apply gives the interface the leased address, and routes in a table of its own, and waits until duplicate address
-// detection is over. When it fails nothing is left applied.
+// Apply gives the interface the leased address, and routes in a table of its own, and waits until the address may be used: after
+// duplicate address detection, or at once where that is optimistic; then AwaitUnique tells how it ends. When it fails nothing is left
+// applied.
 func (s *System) Apply(ctx context.Context, l Link, lease *dhcp.Lease) (*Lease, error) {
 	a := &Lease{system: s, link: l, address: lease.Address}
 	err := a.apply(ctx, lease)
@@ -221,8 +224,11 @@ func netlinkAddr(lease *dhcp.Lease) *netlink.Addr {
 	if preferred == 0 || preferred > valid {
 		preferred = valid
 	}
-	n := ipNet(lease.Address)
-	return &netlink.Addr{IPNet: n, Flags: unix.IFA_F_NOPREFIXROUTE, ValidLft: seconds(valid), PreferedLft: seconds(preferred)}
+	n, flags := ipNet(lease.Address), unix.IFA_F_NOPREFIXROUTE
+	if lease.Address.Addr().Is6() {
+		flags |= unix.IFA_F_OPTIMISTIC // as RFC 4429 §3.1 allows for addresses from DHCPv6; the kernel does it where hope has told it to
+	}
+	return &netlink.Addr{IPNet: n, Flags: flags, ValidLft: seconds(valid), PreferedLft: seconds(preferred)}
 }
 
 // seconds stays below what the kernel takes for "for ever".

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -35,6 +36,7 @@ type watcher struct {
 	changed chan struct{} // closed and replaced at every change
 	socket  *nl.NetlinkSocket
 	inotify *os.File
+	routers net.PacketConn // may be nil
 	closed  bool
 	done    sync.WaitGroup
 }
@@ -53,12 +55,16 @@ func (w *watcher) start() error {
 	w.done.Go(func() { w.follow(events) })
 	w.done.Go(func() { w.refreshOn(events) })
 	w.watchManagers(events)
+	var err error
+	if w.routers, err = w.listenRouters(); err != nil {
+		w.log.Info("cannot listen to router advertisements; the kernel may, but forgets the name servers that they bring", "error", err)
+	}
 	return nil
 }
 
 func (w *watcher) subscribe() error {
 	s, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
-		unix.RTNLGRP_IPV6_IFINFO, unix.RTNLGRP_ND_USEROPT)
+		unix.RTNLGRP_IPV6_IFINFO)
 	if err != nil {
 		return err
 	}
@@ -73,20 +79,14 @@ func (w *watcher) subscribe() error {
 }
 
 // follow turns netlink messages into events. Their content does not matter, because everything is read again: that way an
-// overrun of the socket's buffer (ENOBUFS), which loses messages, does no harm. Only what routers say about names is in
-// messages alone; they say it again.
+// overrun of the socket's buffer (ENOBUFS), which loses messages, does no harm.
 func (w *watcher) follow(events chan<- struct{}) {
 	defer close(events)
 	for {
 		w.mu.Lock()
 		socket := w.socket
 		w.mu.Unlock()
-		messages, _, err := socket.Receive()
-		for _, m := range messages {
-			if m.Header.Type == unix.RTM_NEWNDUSEROPT {
-				w.advertised.message(m.Data, time.Now())
-			}
-		}
+		_, _, err := socket.Receive()
 		if errors.Is(err, os.ErrClosed) {
 			return
 		}
@@ -163,9 +163,13 @@ func (w *watcher) refresh() error {
 		l := &links[i]
 		l.Skip = skip(l, w.include, w.exclude)
 		l.Managed = managedBy(l, w.run, w.ours)
-		l.Router.DNS, l.Router.Domains = w.advertised.of(l.Index, time.Now())
 	}
-	w.advertised.forget(func(index int) bool { return slices.ContainsFunc(links, func(l Link) bool { return l.Index == index }) })
+	w.advertised.forget(func(index int) bool {
+		return slices.ContainsFunc(links, func(l Link) bool { return l.Index == index && l.Carrier })
+	})
+	for i := range links {
+		links[i].Router = w.advertised.of(links[i].Index, links[i].Router, time.Now())
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i := range links {
@@ -211,6 +215,9 @@ func (w *watcher) close() {
 	w.socket.Close()
 	if w.inotify != nil {
 		w.inotify.Close()
+	}
+	if w.routers != nil {
+		w.routers.Close()
 	}
 	w.mu.Unlock()
 	w.done.Wait()

@@ -22,38 +22,39 @@ const (
 	ipv6 family = "ipv6"
 )
 
-// Waits for what routers say, which may be nothing.
-const (
-	routerWait      = 2500 * time.Millisecond
-	routeWait       = 3 * time.Second
-	silentWait      = 10 * time.Second // for DHCPv6 where routers say nothing
-	unannouncedWait = 4 * time.Second  // for DHCPv6 where they say that there is none
-)
-
 // attempt is one family on one interface in one round.
 type attempt struct {
 	*round
-	link    link.Link
-	family  family // empty for the machine's own network
-	client  dhcp.Client
-	silent  bool     // no router has been heard
-	patient bool     // there is nothing else to do than to wait for one
-	undo    []func() // in order of what was done
+	link   link.Link
+	family family // empty for the machine's own network
+	client dhcp.Client
+	undo   []func() // in order of what was done
+
+	// Of IPv6 only.
+	way        way  // how DHCPv6 was asked last
+	unanswered bool // in vain
+	patient    bool // there is nothing else to do than to wait for it
+	duplicate  bool // another host has the leased address
 }
 
 // run gets on the network, has the finders look there, and leaves nothing behind. plugged ends with the interface's carrier
 // and concerns only what comes before a visit: a visit may outlast an interruption, which its own configuration of the
-// network can well cause. Where neither routers nor DHCPv6 servers speak up at once, the finders look at what there is
-// without them, and again when they have.
-func (a *attempt) run(ctx, plugged context.Context) result {
+// network can well cause. joining, which ends with it or sooner, is for coming to a network. Where neither routers nor DHCPv6 servers
+// speak up at once, the finders look at what there is without them, and again when they have.
+func (a *attempt) run(ctx, plugged, joining context.Context) result {
 	defer a.cleanUp()
 	a.begin()
-	connecting, cancel := context.WithTimeout(plugged, a.Timeout)
+	connecting, cancel := context.WithTimeout(joining, a.Timeout)
 	defer cancel()
 	first := a.once(ctx, plugged, connecting)
-	if first.won || !a.silent || connecting.Err() != nil {
+	if a.duplicate {
+		a.cleanUp() // declines the address; the server then has another
+		first = a.once(ctx, plugged, connecting)
+	}
+	if first.won || connecting.Err() != nil || !a.promising() {
 		return first
 	}
+	a.cleanUp()
 	a.patient = true
 	a.show(func(i *state.Interface) { i.State, i.Detail = "acquiring", "" })
 	second := a.once(ctx, plugged, connecting)
@@ -64,22 +65,36 @@ func (a *attempt) run(ctx, plugged context.Context) result {
 func (a *attempt) once(ctx, plugged, connecting context.Context) result {
 	uplink, applied, err := a.connect(connecting)
 	if err != nil {
-		if plugged.Err() != nil {
-			err = ended(ctx, plugged)
+		if cause := context.Cause(connecting); plugged.Err() != nil || errors.Is(cause, errPatience) {
+			err = ended(ctx, connecting)
 		}
-		code, _ := reason.Of(err)
-		a.Logger.Info("no network here", "interface", a.link.Name, "family", string(a.family), "reason", string(code))
-		a.show(func(i *state.Interface) { i.State, i.Detail = "unbound", err.Error() })
-		return a.failed(err)
+		return a.disconnected(err)
 	}
 	if uplink.Lease != nil {
 		a.showLease(uplink.Lease, applied)
 		stop := a.keep(ctx, uplink.Lease, applied)
 		defer stop() // the client must be idle when the lease is released
 	}
-	res := a.look(ctx, plugged, uplink)
+	looking, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if uplink.IPv6 && a.link.Managed == "" {
+		defer a.unique(looking, cancel, uplink)()
+	}
+	res := a.look(looking, plugged, uplink)
+	if cause := context.Cause(looking); !res.won && errors.Is(cause, link.ErrDuplicate) {
+		a.duplicate = uplink.Lease != nil && uplink.Lease.Address.IsValid()
+		return a.disconnected(cause)
+	}
 	res.leased = uplink.Lease != nil
 	return res
+}
+
+// disconnected shows why there is no network, or no more, and is the result of that.
+func (a *attempt) disconnected(err error) result {
+	code, _ := reason.Of(err)
+	a.Logger.Info("no network here", "interface", a.link.Name, "family", string(a.family), "reason", string(code))
+	a.show(func(i *state.Interface) { i.State, i.Detail = "unbound", err.Error() })
+	return a.failed(err)
 }
 
 // failed is the result of an attempt that came to no network.
@@ -212,24 +227,13 @@ func (a *attempt) connect(ctx context.Context) (*Uplink, *link.Lease, error) {
 		u.Lease = lease
 		n.DNS, n.Domains = lease.DNS, lease.Domains
 	}
-	router := a.router()
+	router := a.now().Router
 	if u.IPv6 { // what DHCPv6 said comes first (RFC 8106 §5.3.1)
 		n.DNS, n.Domains = union(n.DNS, router.DNS), union(n.Domains, router.Domains)
 	}
 	u.Network, u.Domains = n, n.Domains
 	a.showNetwork(n, router)
 	return u, applied, nil
-}
-
-// router returns what routers have said by now.
-func (a *attempt) router() link.Router {
-	links, _ := a.System.Links()
-	for _, l := range links {
-		if l.Index == a.link.Index {
-			return l.Router
-		}
-	}
-	return link.Router{}
 }
 
 // union returns a and what b has besides.
@@ -263,46 +267,6 @@ func (a *attempt) connect4(ctx context.Context) (*dhcp.Lease, *link.Lease, error
 	return a.acquire(ctx)
 }
 
-func (a *attempt) connect6(ctx context.Context) (*dhcp.Lease, *link.Lease, error) {
-	if link.IPv6Disabled(a.link) {
-		return nil, nil, &reason.Error{Code: NoAddress, Msg: "IPv6 is disabled on the interface"}
-	}
-	if a.link.Managed == "" {
-		a.undo = append(a.undo, a.System.PrepareIPv6(a.link))
-	}
-	local, err := a.linkLocal(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	a.client = &dhcp.Client6{DUID: dhcp.DUID(a.Serial, a.link.MAC), IAID: dhcp.IAID(a.link.Name),
-		Open: dhcp.SocketV6(a.link.Interface(), local), Logger: a.Logger.With("interface", a.link.Name)}
-	if a.link.Managed != "" {
-		return a.inform(ctx, netip.Addr{})
-	}
-	router := a.listen(ctx)
-	a.silent = !router.Heard
-	wait := a.Timeout
-	switch {
-	case a.silent && !a.patient:
-		wait = silentWait
-	case !a.silent && !router.Managed && !router.Other:
-		wait = unannouncedWait
-	}
-	asking, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	if a.silent || router.Managed {
-		lease, applied, err := a.acquire(asking)
-		if err != nil {
-			return nil, nil, &leaseless{err}
-		}
-		a.awaitRoute(ctx, lease.Address.IsValid())
-		return lease, applied, nil
-	}
-	lease, applied, err := a.inform(asking, netip.Addr{})
-	a.awaitRoute(ctx, false)
-	return lease, applied, err
-}
-
 // acquire gets a lease and applies it. An address that another host uses is declined, once.
 func (a *attempt) acquire(ctx context.Context) (*dhcp.Lease, *link.Lease, error) {
 	for tries := 1; ; tries++ {
@@ -327,15 +291,26 @@ func (a *attempt) acquire(ctx context.Context) (*dhcp.Lease, *link.Lease, error)
 	}
 }
 
-// giveBack releases the lease while the interface still has the address, then takes that away.
+// giveBack releases the lease and takes the address away: DHCPv4 needs it to be there, DHCPv6 that it is not in use (RFC 8415
+// §18.2.7). An address that another host has is declined.
 func (a *attempt) giveBack(lease *dhcp.Lease, applied *link.Lease) {
 	routes := applied.Routes()
-	if err := a.client.Release(lease); err != nil {
+	remove := func() {
+		if err := applied.Remove(); err != nil {
+			a.Logger.Warn("the lease could not be removed from the interface", "interface", a.link.Name, "error", err)
+		}
+	}
+	release := a.client.Release
+	if client6, ok := a.client.(*dhcp.Client6); ok {
+		remove()
+		if a.duplicate {
+			release = client6.Decline
+		}
+	}
+	if err := release(lease); err != nil {
 		a.Logger.Debug("the lease could not be released", "interface", a.link.Name, "error", err)
 	}
-	if err := applied.Remove(); err != nil {
-		a.Logger.Warn("the lease could not be removed from the interface", "interface", a.link.Name, "error", err)
-	}
+	remove()
 	a.show(func(i *state.Interface) {
 		showEnd(i)
 		i.RoutesRemoved = routes
@@ -369,58 +344,9 @@ func (a *attempt) foreignAddress(ctx context.Context) (found netip.Addr, err err
 	return found, nil
 }
 
-func (a *attempt) linkLocal(ctx context.Context) (found netip.Addr, err error) {
-	err = a.System.AwaitLink(ctx, a.link.Index, func(l *link.Link) bool {
-		if l != nil {
-			found = l.LinkLocal()
-		}
-		return found.IsValid()
-	})
-	if err != nil {
-		return found, &reason.Error{Code: NoAddress, Msg: "the interface has no link-local IPv6 address",
-			Fix: "look whether another host uses the same hardware address"}
-	}
-	return found, nil
-}
-
-// listen returns what routers advertise, asking them if need be. Silence is an answer too.
-func (a *attempt) listen(ctx context.Context) (heard link.Router) {
-	know := func(l *link.Link) bool {
-		if l != nil {
-			heard = l.Router
-		}
-		return heard.Heard
-	}
-	solicit, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := a.System.SolicitRouters(solicit, a.link); err != nil && solicit.Err() == nil {
-			a.Logger.Debug("cannot solicit routers", "interface", a.link.Name, "error", err)
-		}
-	}()
-	a.undo = append(a.undo, func() { cancel(); <-done }) // it goes on while there is no router
-	wait, stop := context.WithTimeout(ctx, routerWait)
-	defer stop()
-	_ = a.System.AwaitLink(wait, a.link.Index, know)
-	return heard
-}
-
-// awaitRoute waits a moment for an address, unless there is one, and for the default route that routers advertise. A
-// network without either may still reach a server on the link.
-func (a *attempt) awaitRoute(ctx context.Context, addressed bool) {
-	ctx, cancel := context.WithTimeout(ctx, routeWait)
-	defer cancel()
-	if !addressed {
-		_ = a.System.AwaitLink(ctx, a.link.Index, func(l *link.Link) bool { return l == nil || len(l.Global(true)) > 0 })
-	}
-	if _, err := a.System.AwaitDefaultRoute(ctx, a.link); err != nil {
-		a.Logger.Info("no IPv6 default route was advertised", "interface", a.link.Name)
-	}
-}
-
 func (a *attempt) cleanUp() {
 	for i := len(a.undo) - 1; i >= 0; i-- {
 		a.undo[i]()
 	}
+	a.undo, a.duplicate = nil, false
 }

@@ -19,6 +19,8 @@ const (
 	NoServer  reason.Code = "no-server"                  // a list of servers is empty
 	NoRecord  reason.Code = "no-dns-record"              // DNS has nothing for this device
 	BadRecord reason.Code = "bad-dns-record"             // DNS has records for it that hold nothing usable
+
+	DuplicateAddress reason.Code = "duplicate-address" // another host uses the address that the interface would have
 )
 
 var errNoLink = &reason.Error{Code: NoLink, Msg: "no network interface that the agent may use has a carrier",
@@ -53,7 +55,7 @@ func (e *attemptError) place() string {
 
 // telling orders codes by how much they help the person who looks for the fault: a network that works but lacks the option
 // tells more than a silent one.
-var telling = []reason.Code{NoServer, dhcp.BadOption, BadRecord, NoOption, NoRecord, dhcp.NoLease, dhcp.NoAnswer, NoAddress, LinkLost}
+var telling = []reason.Code{NoServer, dhcp.BadOption, BadRecord, NoOption, NoRecord, dhcp.NoLease, DuplicateAddress, dhcp.NoAnswer, NoAddress, LinkLost}
 
 // maxTold bounds how many interfaces one message names.
 const maxTold = 8

@@ -26,7 +26,8 @@ type tries struct {
 	begun  int // how often in this round; bounds what a flapping interface can cause
 	active int
 	cancel context.CancelCauseFunc // nil once the interface was lost
-	hurry  *time.Timer             // ends what has not come to a network
+	join   context.CancelCauseFunc // ends what has not come to a network
+	hurry  *time.Timer             // does so
 }
 
 const maxTries = 3
@@ -46,9 +47,12 @@ type finding struct {
 	err     error
 }
 
-// patience is how long an interface may go on looking for a network after another one has led to servers in vain, and for
-// one of the other IP version after DHCP has answered there in vain: its port forwards, so whoever is silent will stay so.
+// patience is how long interfaces may go on looking for a network after another one has led to servers in vain.
 const patience = 15 * time.Second
+
+// familyPatience is the same for one IP version after DHCP has answered for the other on the interface, in vain: its port
+// forwards, so whoever is silent will stay so.
+const familyPatience = 5 * time.Second
 
 // run starts and stops attempts as interfaces come and go, until one has succeeded or all have ended.
 func (r *round) run(ctx context.Context, cancel context.CancelFunc) error {
@@ -97,8 +101,8 @@ func (r *round) run(ctx context.Context, cancel context.CancelFunc) error {
 // ended notes how one family ended, while the other may go on.
 func (t *tries) ended(res result) {
 	t.active--
-	if cancel := t.cancel; res.leased && cancel != nil && t.active > 0 {
-		t.hurry = time.AfterFunc(patience, func() { cancel(errPatience) })
+	if join := t.join; res.leased && t.active > 0 {
+		t.hurry = time.AfterFunc(familyPatience, func() { join(errPatience) })
 	}
 }
 
@@ -158,13 +162,14 @@ func (r *round) try(ctx, waiting context.Context, l link.Link) (started int) {
 	}
 	r.trying(l)
 	plugged, cancel := context.WithCancelCause(waiting)
-	t.life, t.begun, t.cancel = l.Life, t.begun+1, cancel
+	joining, join := context.WithCancelCause(plugged)
+	t.life, t.begun, t.cancel, t.join = l.Life, t.begun+1, cancel, join
 	for _, f := range []family{ipv4, ipv6} {
 		t.active++
 		started++
 		go func() {
 			a := &attempt{round: r, link: l, family: f}
-			r.results <- a.run(ctx, plugged)
+			r.results <- a.run(ctx, plugged, joining)
 		}()
 	}
 	return started
