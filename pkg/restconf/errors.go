@@ -34,7 +34,7 @@ type explained = reason.Error
 type Error struct {
 	explained
 	Status     int           // HTTP status of the reply; 0 when there was none
-	RetryAfter time.Duration // how long the server asked to wait (RFC 9110 §10.2.3), at most a day; 0 when it did not
+	RetryAfter time.Duration // how long the server asked to wait with a 4xx or 5xx (RFC 9110 §10.2.3), at most a day; 0 when it did not
 	Replies    []ErrorReply  // the errors of the reply's body, when it had any
 }
 

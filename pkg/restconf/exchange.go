@@ -145,11 +145,18 @@ func (s *Session) explainExchange(ctx, limited context.Context, err error) error
 }
 
 // retryAfter reads Retry-After, in seconds or as a date, which is held against the server's own clock because the
-// device's may be wrong.
+// device's may be wrong. With a redirect by HTTP it is about that redirect, which is not followed.
 func (r *reply) retryAfter() time.Duration {
+	if r.status < 400 {
+		return 0
+	}
 	value := r.header.Get("Retry-After")
-	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+	seconds, err := strconv.ParseUint(value, 10, 31)
+	switch {
+	case err == nil:
 		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
+	case errors.Is(err, strconv.ErrRange): // digits alone
+		return maxRetryAfter
 	}
 	at, err := http.ParseTime(value)
 	if err != nil {
