@@ -10,7 +10,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
-	"time"
 
 	"github.com/xpu-sztp/ztp/artifacts"
 	"github.com/xpu-sztp/ztp/pkg/onboard"
@@ -65,7 +64,7 @@ type Device struct {
 	Presented                  string // the client certificate in words, for status
 }
 
-// Agent holds what the loop needs. All fields but Revocation and Wake are required.
+// Agent holds what the loop needs. All fields but Revocation, Wake and Ready are required.
 type Agent struct {
 	Device  Device
 	Policy  artifacts.Policy // by which data is judged; Clock and Nonce are filled in for each visit
@@ -80,15 +79,21 @@ type Agent struct {
 	Nonce      func() ([]byte, error) // 32 fresh random bytes (RFC 8572 §7.3)
 	Random     func() float64         // uniform in [0,1), spreads retries
 	Wake       <-chan struct{}        // a receive ends a back-off early, such as when a link came up; may be nil
-	Retry      Backoff
-	Board      Board
-	Log        *slog.Logger
+	// Ready blocks while no source could find anything, such as without any carrier, and tells whether it did; may be nil.
+	Ready func(context.Context) (waited bool, err error)
+	Retry Backoff
+	Board Board
+	Log   *slog.Logger
 }
 
 // Run repeats rounds until one ends in success, the flag is off, or ctx is cancelled (RFC 8572 §5.2). It returns how the
 // session ended; ErrDisabled; or the cause of the cancellation.
 func (a *Agent) Run(ctx context.Context) (onboard.Outcome, error) {
+	waits := a.Retry.Schedule(a.Random())
 	for attempt := 1; ; attempt++ {
+		if err := a.awaitNetwork(ctx, waits); err != nil {
+			return 0, err
+		}
 		enabled, err := a.Enabled()
 		if err != nil {
 			return 0, err
@@ -103,25 +108,8 @@ func (a *Agent) Run(ctx context.Context) (onboard.Outcome, error) {
 		if ctx.Err() != nil {
 			return 0, context.Cause(ctx)
 		}
-		if err := a.backOff(ctx, attempt, err); err != nil {
+		if err := a.backOff(ctx, waits, err); err != nil {
 			return 0, err
 		}
 	}
-}
-
-// backOff waits before the next round: a random time, longer with each failure, at least what a server asked for, and
-// shorter when the network changes.
-func (a *Agent) backOff(ctx context.Context, attempt int, cause error) error {
-	delay := a.Retry.Delay(attempt, retryAfter(cause), a.Random())
-	a.showBackOff(delay, cause)
-	timer := time.NewTimer(delay)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-a.Wake:
-		a.Log.Info("the network changed: trying again early")
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	return nil
 }

@@ -39,6 +39,7 @@ type Failure struct {
 // RoundError says why a round over all sources did not bootstrap the device. It is explained by its furthest failure.
 type RoundError struct {
 	Failures []Failure // in the order they happened; never empty
+	Wish     Wish      // what a server asked for; zero when none did
 }
 
 // Furthest returns the first among the failures of the furthest stage.

@@ -55,6 +55,9 @@ func (v *visit) onboard(ctx context.Context, got reply, evidence *artifacts.Serv
 	v.showOnboarding()
 	outcome, err := v.Onboarder.Execute(ctx, request)
 	if err != nil {
+		if got.session != nil { // it may be too busy to take a report
+			v.heed(v.server(), evidence.Valid(), err)
+		}
 		return finalError{v.fail(StageOnboard, err)}
 	}
 	v.outcome = outcome

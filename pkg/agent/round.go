@@ -15,6 +15,7 @@ import (
 type round struct {
 	*Agent
 	failures []Failure
+	wish     Wish // the farthest of the servers that failed
 	outcome  onboard.Outcome
 }
 
@@ -43,7 +44,7 @@ func (a *Agent) Round(ctx context.Context, attempt int) (onboard.Outcome, error)
 		r.fail(StageDiscover, &reason.Error{Code: CodeNoServer, Msg: "no source of bootstrap servers is configured",
 			Fix: "list at least one source under [discovery] sources"})
 	}
-	return 0, &RoundError{Failures: r.failures}
+	return 0, &RoundError{Failures: r.failures, Wish: r.wish}
 }
 
 // followLead processes one lead (RFC 8572 §5.3). A nil error means that the device was bootstrapped or is rebooting.

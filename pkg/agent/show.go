@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -27,7 +28,7 @@ const (
 func (a *Agent) showRound(attempt int) {
 	a.Board.Update(func(s *state.Status) {
 		s.Attempts = attempt
-		s.NextAttempt = time.Time{}
+		s.NextAttempt, s.NextBecause = time.Time{}, ""
 		s.Sources, s.Servers = nil, nil
 	})
 }
@@ -41,16 +42,27 @@ func (a *Agent) showPhase(p state.Phase) {
 	a.Board.Update(func(s *state.Status) { s.Phase = p })
 }
 
-// showBackOff says why nothing worked and when the next round begins.
-func (a *Agent) showBackOff(delay time.Duration, cause error) {
-	why := Explain(cause)
-	a.Log.Warn("nothing worked, waiting", "retry_in", delay.Round(time.Millisecond).String(), Attributes(why))
+// showBackOff says why nothing worked, when the next round begins, and whose wish that is.
+func (a *Agent) showBackOff(next time.Time, wish Wish, cause error) {
+	why, because := Explain(cause), ""
+	if wish.Server != "" {
+		because = fmt.Sprintf("%s asked to be left alone for %v", wish.Server, time.Until(wish.Until).Round(time.Second))
+	}
+	a.Log.Warn("nothing worked, waiting", "retry_in", untilInWords(next), "because", because, Attributes(why))
 	a.Board.Update(func(s *state.Status) {
 		s.Phase = state.PhaseBackingOff
-		s.NextAttempt = now().Add(delay)
+		s.NextAttempt, s.NextBecause = next.UTC(), because
 		s.Reason = why
 	})
 }
+
+// showEarly says that the next round begins before its time.
+func (a *Agent) showEarly(next time.Time) {
+	a.Log.Info("the network changed: trying again early", "retry_in", untilInWords(next))
+	a.Board.Update(func(s *state.Status) { s.NextAttempt, s.NextBecause = next.UTC(), "the network has changed" })
+}
+
+func untilInWords(t time.Time) string { return time.Until(t).Round(time.Millisecond).String() }
 
 // Explain makes an error plain for the status.
 func Explain(err error) *state.Reason {

@@ -133,12 +133,18 @@ func (v *visit) follow(server artifacts.BootstrapServer) (*visit, error) {
 
 // failHere is fail for what the server at the end of the path is the cause of.
 func (v *visit) failHere(stage Stage, err error) error {
-	if n := len(v.hops); n > 0 {
-		err = &serverError{"https://" + net.JoinHostPort(v.hops[n-1].host, strconv.Itoa(int(v.hops[n-1].port))), err}
+	if len(v.hops) > 0 {
+		err = &serverError{v.server(), err}
 	} else if v.lead.Bundle != nil && v.lead.Place != "" {
 		err = &serverError{v.lead.Place, err}
 	}
 	return v.fail(stage, err)
+}
+
+// server is the URL of the server at the end of the path.
+func (v *visit) server() string {
+	last := v.hops[len(v.hops)-1]
+	return "https://" + net.JoinHostPort(last.host, strconv.Itoa(int(last.port)))
 }
 
 // resolve returns the addresses of host in the order to try them, not more than maxAddresses.
@@ -208,6 +214,7 @@ func (v *visit) ask(ctx context.Context, server artifacts.BootstrapServer, addr 
 	}
 	output, err := session.GetBootstrappingData(ctx, input)
 	if err != nil {
+		v.heed("https://"+hostPort(server), session.Evidence().Valid(), err)
 		session.Close()
 		v.showVisitFailed(shown, addr, server.Port, err)
 		return reply{}, nil, v.failHere(StageObtain, err)

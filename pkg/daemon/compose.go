@@ -39,11 +39,7 @@ func (d *daemon) compose(ctx context.Context, cfg *config.Config, plan leads, id
 		}
 		return visitable{session}, nil
 	}
-	sources, wake, closeSources, err := d.sources(cfg, plan, id.SerialNumber)
-	if err != nil {
-		return nil, nil, err
-	}
-	return &agent.Agent{
+	a = &agent.Agent{
 		Device: agent.Device{
 			Device:  ArtifactsFor(id),
 			HWModel: device.HWModel, OSName: device.OSName, OSVersion: device.OSVersion,
@@ -57,7 +53,6 @@ func (d *daemon) compose(ctx context.Context, cfg *config.Config, plan leads, id
 			UncheckedRevocation: cfg.Trust.UncheckedRevocation,
 			Lenient:             cfg.Trust.Lenient,
 		},
-		Sources:    sources,
 		Connect:    connect,
 		Onboarder:  executor,
 		Revocation: d.statusFetcher(cfg),
@@ -65,11 +60,12 @@ func (d *daemon) compose(ctx context.Context, cfg *config.Config, plan leads, id
 		Clock:      clock,
 		Nonce:      nonce,
 		Random:     rand.Float64,
-		Wake:       wake,
 		Retry:      backoff(cfg),
 		Board:      d.board,
 		Log:        d.Logger,
-	}, closeSources, nil
+	}
+	closeAgent, err = d.sources(a, cfg, plan, id.SerialNumber)
+	return a, closeAgent, err
 }
 
 // ArtifactsFor is what artifacts are held against on the device with this identity, and what decrypts them.

@@ -209,7 +209,7 @@ func (d *daemon) end(ctx context.Context, outcome onboard.Outcome, err error) (*
 	now := nowUTC()
 	final := func(phase state.Phase, why *state.Reason) state.Status {
 		d.board.Update(func(s *state.Status) {
-			s.Phase, s.Reason, s.PID, s.NextAttempt = phase, why, 0, time.Time{}
+			s.Phase, s.Reason, s.PID, s.NextAttempt, s.NextBecause = phase, why, 0, time.Time{}, ""
 			if phase == state.PhaseDone {
 				s.Ended = now
 				s.Outcome = state.OutcomeFailed

@@ -41,24 +41,25 @@ func (d *daemon) openIdentity(ctx context.Context, cfg *config.Config) (*tpm.Ide
 	options := IdentityOptions(cfg)
 	retry := backoff(cfg)
 	retry.Max = min(retry.Max, maxIdentityWait)
+	waits := retry.Schedule(rand.Float64())
 	logged := ""
-	for attempt := 1; ; attempt++ {
+	for {
 		bounded, cancel := context.WithTimeout(ctx, identityTimeout)
 		identity, err := tpm.Open(bounded, options)
 		cancel()
 		if err == nil || d.Once || ctx.Err() != nil {
 			return identity, err
 		}
-		delay := retry.Delay(attempt, 0, rand.Float64())
+		next, _ := waits.Failed(time.Now(), time.Time{})
 		why := agent.Explain(err)
 		if why.Message != logged {
 			logged = why.Message
 			d.Logger.Error("no identity, trying again until there is one", agent.Attributes(why))
 		}
-		d.Logger.Debug("no identity, waiting", "reason", why.Code, "retry_in", delay.Round(time.Millisecond).String())
-		d.board.Update(func(s *state.Status) { s.Reason, s.NextAttempt = why, time.Now().UTC().Add(delay) })
+		d.Logger.Debug("no identity, waiting", "reason", why.Code, "retry_in", time.Until(next).Round(time.Millisecond).String())
+		d.board.Update(func(s *state.Status) { s.Reason, s.NextAttempt = why, next.UTC() })
 		select {
-		case <-time.After(delay):
+		case <-time.After(time.Until(next)):
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}

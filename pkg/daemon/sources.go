@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/xpu-sztp/ztp/artifacts"
+	"github.com/xpu-sztp/ztp/pkg/agent"
 	"github.com/xpu-sztp/ztp/pkg/config"
 	"github.com/xpu-sztp/ztp/pkg/link"
 	"github.com/xpu-sztp/ztp/pkg/reason"
@@ -41,11 +42,12 @@ func (d *daemon) prepare() (*config.Config, leads, error) {
 	return cfg, plan, err
 }
 
-// sources are where the session looks for leads, in the configured order. wake tells that the network changed; both end with
+// sources has the agent look for leads in the configured order, and hear of changes of the network. All of that ends with
 // done, which also undoes what was done to the network.
-func (d *daemon) sources(cfg *config.Config, plan leads, serial string) (list []source.Source, wake <-chan struct{}, done func(), err error) {
+func (d *daemon) sources(a *agent.Agent, cfg *config.Config, plan leads, serial string) (done func(), err error) {
 	if len(plan.named) > 0 {
-		return []source.Source{source.Static{Servers: plan.named, Trusted: d.Trusted}}, nil, func() {}, nil
+		a.Sources = []source.Source{source.Static{Servers: plan.named, Trusted: d.Trusted}}
+		return func() {}, nil
 	}
 	system, err := link.Open(link.Options{
 		Include: cfg.Discovery.Include,
@@ -55,7 +57,7 @@ func (d *daemon) sources(cfg *config.Config, plan leads, serial string) (list []
 		Logger:  d.Logger,
 	})
 	if err != nil {
-		return nil, nil, nil, &reason.Error{
+		return nil, &reason.Error{
 			Code: CodeNoNetwork,
 			Msg:  "the network interfaces cannot be watched",
 			Fix:  "run the daemon as root, on a kernel with netlink",
@@ -71,7 +73,8 @@ func (d *daemon) sources(cfg *config.Config, plan leads, serial string) (list []
 			d.Logger.Warn("cannot undo every change to the network", "error", err)
 		}
 	}
-	return []source.Source{networks}, networks.Wake(), closed, nil
+	a.Sources, a.Wake, a.Ready = []source.Source{networks}, networks.Wake(), networks.Ready
+	return closed, nil
 }
 
 // finders are where to look on each network, in the configured order.

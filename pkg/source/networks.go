@@ -139,6 +139,15 @@ func (d *Networks) trying(l link.Link) {
 	drain(d.wake)
 }
 
+// Ready blocks while there is no interface to look on, and tells whether it did.
+func (d *Networks) Ready(ctx context.Context) (waited bool, err error) {
+	links, _ := d.System.Links()
+	if usable, elsewhere := connected(links); usable || elsewhere {
+		return false, nil
+	}
+	return true, d.awaitLink(ctx)
+}
+
 // Discover tries both families on all usable interfaces at once, and those that become usable meanwhile. Visits happen one
 // after the other, each while the lease that led to it is held. Without any usable interface it waits for one, unless the
 // machine is connected by one that the agent does not use: then the finders look through the machine's own network. Its

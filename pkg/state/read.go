@@ -121,7 +121,7 @@ func markInterrupted(s *Status) {
 		Hint:    "it begins anew when it is started; `journalctl -u ztp` tells why it ended",
 		At:      s.Updated,
 	}
-	s.Phase, s.NextAttempt = PhaseNotStarted, time.Time{}
+	s.Phase, s.NextAttempt, s.NextBecause = PhaseNotStarted, time.Time{}, ""
 }
 
 func readStatus(path string) (*Status, error) {

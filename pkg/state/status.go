@@ -46,7 +46,8 @@ type Status struct {
 	Ended       time.Time   `json:"ended,omitzero"`
 	Attempts    int         `json:"attempts"` // rounds over all sources in this session
 	NextAttempt time.Time   `json:"next_attempt,omitzero"`
-	Reboots     int         `json:"reboots"` // asked for by the agent since the session began
+	NextBecause string      `json:"next_because,omitempty"` // why NextAttempt is not the agent's own choice; empty when it is
+	Reboots     int         `json:"reboots"`                // asked for by the agent since the session began
 	Device      Device      `json:"device"`
 	Identity    *Identity   `json:"identity,omitempty"`
 	Interfaces  []Interface `json:"interfaces,omitempty"`

@@ -64,7 +64,7 @@ func (p *page) summary(s *state.Status) {
 		p.fact("to do", r.Hint)
 	}
 	if s.Phase == state.PhaseBackingOff || s.Phase == state.PhaseStarting {
-		p.fact("next try", p.moment(s.NextAttempt))
+		p.fact("next try", join(", because ", p.moment(s.NextAttempt), s.NextBecause))
 	}
 	switch {
 	case s.Started.IsZero():

@@ -116,6 +116,14 @@ func examples() map[string]*state.Status {
 			Ended: at(-300), Attempts: 1, Updated: at(-300),
 			Steps: []state.Step{{Name: "pre-script", Result: "complete", Started: time.Unix(60, 0), Ended: at(-310)}},
 		},
+		"asked-to-wait": {
+			Schema: 1, Version: "1.0", PID: 77, Enabled: true, Phase: state.PhaseBackingOff, Started: at(-100), Attempts: 3,
+			NextAttempt: at(73), NextBecause: "https://boot.example:443 asked to be left alone for 1m0s", Updated: at(-1),
+			Reason: &state.Reason{
+				Code: "server-error", Message: "https://boot.example:443: the server failed (HTTP 503, come back in 1m0s)",
+				Hint: "look at the bootstrap server's log", At: at(-2),
+			},
+		},
 		"disabled": {Schema: 1, Version: "1.0", Phase: state.PhaseNotStarted},
 		"starting": {
 			Schema: 1, Version: "1.0", PID: 9, Enabled: true, Phase: state.PhaseStarting, NextAttempt: at(4), Started: at(-3),
