@@ -64,7 +64,7 @@ type Device struct {
 	Presented                  string // the client certificate in words, for status
 }
 
-// Agent holds what the loop needs. All fields but Revocation, Wake and Ready are required.
+// Agent holds what the loop needs. All fields but Revocation and Wake are required.
 type Agent struct {
 	Device  Device
 	Policy  artifacts.Policy // by which data is judged; Clock and Nonce are filled in for each visit
@@ -79,21 +79,18 @@ type Agent struct {
 	Nonce      func() ([]byte, error) // 32 fresh random bytes (RFC 8572 §7.3)
 	Random     func() float64         // uniform in [0,1), spreads retries
 	Wake       <-chan struct{}        // a receive ends a back-off early, such as when a link came up; may be nil
-	// Ready blocks while no source could find anything, such as without any carrier, and tells whether it did; may be nil.
-	Ready func(context.Context) (waited bool, err error)
-	Retry Backoff
-	Board Board
-	Log   *slog.Logger
+	Retry      Backoff
+	Board      Board
+	Log        *slog.Logger
+
+	waits *Schedule // of Run, whose rounds alone look at it
 }
 
 // Run repeats rounds until one ends in success, the flag is off, or ctx is cancelled (RFC 8572 §5.2). It returns how the
 // session ended; ErrDisabled; or the cause of the cancellation.
 func (a *Agent) Run(ctx context.Context) (onboard.Outcome, error) {
-	waits := a.Retry.Schedule(a.Random())
+	a.waits = a.Retry.Schedule(a.Random())
 	for attempt := 1; ; attempt++ {
-		if err := a.awaitNetwork(ctx, waits); err != nil {
-			return 0, err
-		}
 		enabled, err := a.Enabled()
 		if err != nil {
 			return 0, err
@@ -108,7 +105,7 @@ func (a *Agent) Run(ctx context.Context) (onboard.Outcome, error) {
 		if ctx.Err() != nil {
 			return 0, context.Cause(ctx)
 		}
-		if err := a.backOff(ctx, waits, err); err != nil {
+		if err := a.backOff(ctx, err); err != nil {
 			return 0, err
 		}
 	}

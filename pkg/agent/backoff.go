@@ -82,19 +82,28 @@ func (s *Schedule) Early(now time.Time) (at time.Time, ok bool) {
 		return s.next, false
 	}
 	s.early--
-	if at = now.Add(s.Spread()); at.After(s.next) {
+	if at = now.Add(s.spread()); at.After(s.next) {
 		at = s.next
 	}
 	return at, true
 }
 
-// Spread is how long to wait after a change of the network that many devices see at once, such as a switch that has
+// spread is how long to wait after a change of the network that many devices see at once, such as a switch that has
 // rebooted. A device that has failed once at most does not wait.
-func (s *Schedule) Spread() time.Duration {
+func (s *Schedule) spread() time.Duration {
 	if s.failures < 2 {
 		return 0
 	}
 	return time.Duration(s.phase * float64(s.window()) / spreadPart)
+}
+
+// Spread is for sources that wait for a carrier during a round: how long to wait once it is there, because it may be that of
+// many devices.
+func (a *Agent) Spread() time.Duration {
+	if a.waits == nil {
+		return 0
+	}
+	return a.waits.spread()
 }
 
 // maxRetryAfter bounds what an authenticated server may ask for; of any other, Backoff.Max does, so that a stranger cannot
@@ -124,13 +133,13 @@ func (r *round) heed(server string, trusted bool, err error) {
 
 // backOff waits for the next round: as the schedule and the servers that were asked want it, or for less when the network
 // changes.
-func (a *Agent) backOff(ctx context.Context, waits *Schedule, cause error) error {
+func (a *Agent) backOff(ctx context.Context, cause error) error {
 	var wish Wish
 	var failed *RoundError
 	if errors.As(cause, &failed) {
 		wish = failed.Wish
 	}
-	next, wished := waits.Failed(time.Now(), wish.Until)
+	next, wished := a.waits.Failed(time.Now(), wish.Until)
 	if !wished {
 		wish = Wish{}
 	}
@@ -143,29 +152,12 @@ func (a *Agent) backOff(ctx context.Context, waits *Schedule, cause error) error
 			return nil
 		case <-wake:
 			wake = nil
-			if early, ok := waits.Early(time.Now()); ok {
+			if early, ok := a.waits.Early(time.Now()); ok {
 				timer.Reset(time.Until(early))
 				a.showEarly(early)
 			}
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-	}
-}
-
-// awaitNetwork blocks while no source could find anything. Those who had to wait for the same switch do not go on in step.
-func (a *Agent) awaitNetwork(ctx context.Context, waits *Schedule) error {
-	if a.Ready == nil {
-		return nil
-	}
-	waited, err := a.Ready(ctx)
-	if err != nil || !waited || waits.Spread() == 0 {
-		return err
-	}
-	select {
-	case <-time.After(waits.Spread()):
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }

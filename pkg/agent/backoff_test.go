@@ -138,31 +138,26 @@ func TestFlappingLink(t *testing.T) {
 	})
 }
 
-// TestWaitingForCarrier: a device that has failed before does not go on in the instant when the carrier is there; one that
-// was just switched on does.
-func TestWaitingForCarrier(t *testing.T) {
+// TestSpread: a device that has failed more than once does not go on in the instant when the carrier is there.
+func TestSpread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, s := scriptedWorld(t, 4)
+		w, s := scriptedWorld(t, 0)
 		a := w.agent(s)
-		var asked int
-		a.Ready = func(context.Context) (bool, error) {
-			asked++
-			time.Sleep(time.Hour)
-			return true, nil
+		var spreads []time.Duration
+		a.Enabled = func() (bool, error) { // before each round
+			spreads = append(spreads, a.Spread())
+			return len(spreads) < 5, nil
 		}
-		if _, err := a.Run(t.Context()); err != nil {
+		if _, err := a.Run(t.Context()); !errors.Is(err, agent.ErrDisabled) {
 			t.Fatal(err)
 		}
-		second, hour := time.Second, time.Hour
-		want := []time.Duration{hour, 2*hour + 5*second, 3*hour + 5*second + 7500*time.Millisecond + second*15/40,
-			4*hour + 5*second + 7500*time.Millisecond + second*15/40 + 11250*time.Millisecond + 562500*time.Microsecond}
-		if !slices.Equal(s.rounds, want) || asked != 4 {
-			t.Errorf("rounds began at %v, want %v", s.rounds, want)
+		// One half of a twentieth of windows of 15, 22.5 and 33.75 s.
+		want := []time.Duration{0, 0, 375 * time.Millisecond, 562500 * time.Microsecond, 843750 * time.Microsecond}
+		if !slices.Equal(spreads, want) {
+			t.Errorf("%v, want %v", spreads, want)
 		}
-		stopped := errors.New("stopped")
-		a.Ready = func(context.Context) (bool, error) { return true, stopped }
-		if _, err := a.Run(t.Context()); !errors.Is(err, stopped) {
-			t.Errorf("got %v", err)
+		if got := new(agent.Agent).Spread(); got != 0 {
+			t.Errorf("%v without Run", got)
 		}
 	})
 }

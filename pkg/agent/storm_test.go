@@ -74,22 +74,25 @@ func (c *carrier) plug() <-chan struct{} {
 	return wake
 }
 
-// ready is agent.Agent.Ready.
-func (c *carrier) ready(ctx context.Context) (waited bool, err error) {
+// cable is the source of a device on a switch.
+type cable struct {
+	leads
+	*carrier
+	device *agent.Agent
+}
+
+// Discover waits for a carrier like source.Networks.
+func (c *cable) Discover(ctx context.Context, visit func(context.Context, source.Lead) error) error {
 	c.mu.Lock()
 	back := c.back
 	c.mu.Unlock()
 	select {
 	case <-back:
-		return false, nil
 	default:
+		<-back
+		time.Sleep(c.device.Spread())
 	}
-	select {
-	case <-back:
-		return true, nil
-	case <-ctx.Done():
-		return true, ctx.Err()
-	}
+	return c.leads.Discover(ctx, visit)
 }
 
 // run powers all devices on and returns when each has been served.
@@ -114,7 +117,7 @@ func (s *storm) run() {
 		a.Connect = func(context.Context, agent.Target) (agent.Session, error) { return &stormed{s, evidence, output}, nil }
 		a.Retry = agent.Backoff{Initial: 10 * time.Second, Max: 10 * time.Minute} // the defaults of [retry]
 		if s.carrier != nil {
-			a.Wake, a.Ready = s.carrier.plug(), s.carrier.ready
+			a.Wake, a.Sources = s.carrier.plug(), []source.Source{&cable{leads{lead}, s.carrier, a}}
 		}
 		phase, powered := random.Float64(), time.Duration(random.Float64()*float64(time.Second))
 		a.Random = func() float64 { return phase }

@@ -66,14 +66,14 @@ func (d *daemon) sources(a *agent.Agent, cfg *config.Config, plan leads, serial 
 	}
 	networks := source.NewNetworks(source.NetworksOptions{
 		System: system, Serial: serial, Timeout: time.Duration(cfg.Discovery.Timeout), Finders: finders(cfg, plan, serial),
-		Board: d.board, Logger: d.Logger,
+		Board: d.board, Logger: d.Logger, Spread: a.Spread,
 	})
 	closed := func() {
 		if err := networks.Close(); err != nil {
 			d.Logger.Warn("cannot undo every change to the network", "error", err)
 		}
 	}
-	a.Sources, a.Wake, a.Ready = []source.Source{networks}, networks.Wake(), networks.Ready
+	a.Sources, a.Wake = []source.Source{networks}, networks.Wake()
 	return closed, nil
 }
 

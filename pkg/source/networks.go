@@ -22,6 +22,8 @@ type NetworksOptions struct {
 	Finders []Finder      // where to look on each uplink, in order
 	Board   Board         // required
 	Logger  *slog.Logger  // nil discards
+	// Spread is how long to wait when a carrier was waited for and is there; nil is not at all.
+	Spread func() time.Duration
 }
 
 // Networks is the source of everything that is found through a network: it gets every interface that may be used onto its
@@ -139,15 +141,6 @@ func (d *Networks) trying(l link.Link) {
 	drain(d.wake)
 }
 
-// Ready blocks while there is no interface to look on, and tells whether it did.
-func (d *Networks) Ready(ctx context.Context) (waited bool, err error) {
-	links, _ := d.System.Links()
-	if usable, elsewhere := connected(links); usable || elsewhere {
-		return false, nil
-	}
-	return true, d.awaitLink(ctx)
-}
-
 // Discover tries both families on all usable interfaces at once, and those that become usable meanwhile. Visits happen one
 // after the other, each while the lease that led to it is held. Without any usable interface it waits for one, unless the
 // machine is connected by one that the agent does not use: then the finders look through the machine's own network. Its
@@ -201,8 +194,22 @@ func (d *Networks) awaitLink(ctx context.Context) error {
 	}
 	if waiting {
 		d.Board.Update(func(s *state.Status) { s.Phase, s.Reason = state.PhaseDiscovering, nil })
+		return d.spread(ctx)
 	}
 	return nil
+}
+
+// spread keeps devices apart that have waited for the same switch.
+func (d *Networks) spread(ctx context.Context) error {
+	if d.Spread == nil || d.Spread() == 0 {
+		return nil
+	}
+	select {
+	case <-time.After(d.Spread()):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 func drain(ch <-chan struct{}) {
