@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -120,14 +121,17 @@ func TestFlappingLink(t *testing.T) {
 		a.Wake = wake
 		day, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
 		defer cancel()
-		go func() {
-			for flap := time.NewTicker(10 * time.Second); day.Err() == nil; <-flap.C {
+		var flapping sync.WaitGroup
+		defer flapping.Wait()
+		flapping.Go(func() {
+			for day.Err() == nil {
 				select {
 				case wake <- struct{}{}:
 				default:
 				}
+				time.Sleep(10 * time.Second) // the bubble's clock, not the wall's
 			}
-		}()
+		})
 		if _, err := a.Run(day); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatal(err)
 		}
