@@ -2,9 +2,11 @@ package dhcp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"syscall"
 
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
@@ -18,7 +20,7 @@ func SocketsV4(ifi *net.Interface) OpenV4 {
 	return func(raw bool, local netip.Addr) (net.PacketConn, error) {
 		if !raw {
 			address := netip.AddrPortFrom(local, v4ClientPort).String()
-			return listen("udp4", address, ifi.Name)
+			return listen("udp4", address, ifi)
 		}
 		filter, err := bpf.Assemble(toClientPort)
 		if err != nil {
@@ -53,22 +55,20 @@ var toClientPort = []bpf.Instruction{
 // SocketV6 returns the socket of a real interface with the link-local address local.
 func SocketV6(ifi *net.Interface, local netip.Addr) OpenV6 {
 	return func() (net.PacketConn, error) {
-		return listen("udp6", netip.AddrPortFrom(local.WithZone(ifi.Name), 546).String(), ifi.Name)
+		return listen("udp6", netip.AddrPortFrom(local.WithZone(strconv.Itoa(ifi.Index)), 546).String(), ifi)
 	}
 }
 
 // listen binds a UDP socket to an interface as well as to an address. The address may be shared with another client of
 // the same family: transaction ids keep their answers apart.
-func listen(network, address, ifname string) (net.PacketConn, error) {
+func listen(network, address string, ifi *net.Interface) (net.PacketConn, error) {
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
 		controlErr := c.Control(func(fd uintptr) {
 			if err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 				return
 			}
-			if err = unix.BindToDevice(int(fd), ifname); err != nil {
-				err = fmt.Errorf("bind to interface %s: %w", ifname, err)
-			}
+			err = BindToInterface(int(fd), ifi)
 		})
 		if controlErr != nil {
 			return controlErr
@@ -76,4 +76,16 @@ func listen(network, address, ifname string) (net.PacketConn, error) {
 		return err
 	}}
 	return lc.ListenPacket(context.Background(), network, address)
+}
+
+// BindToInterface binds a socket to an interface whatever it is called by now. Linux before 5.0 knows it by its name only.
+func BindToInterface(fd int, ifi *net.Interface) error {
+	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX, ifi.Index)
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		err = unix.BindToDevice(fd, ifi.Name)
+	}
+	if err != nil {
+		return fmt.Errorf("bind to interface %s: %w", ifi.Name, err)
+	}
+	return nil
 }

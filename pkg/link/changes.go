@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,6 +31,7 @@ type change struct {
 	Priority  int          `json:"priority,omitempty"` // rule
 	Bound     bool         `json:"bound,omitempty"`    // rule: only for sockets bound to the interface
 	Key       string       `json:"key,omitempty"`      // sysctl: path below /proc/sys
+	MAC       string       `json:"mac,omitempty"`      // up: of the interface, whose index may be another's by now
 	Old       string       `json:"old,omitempty"`      // sysctl
 	New       string       `json:"new,omitempty"`      // sysctl
 }
@@ -151,15 +153,32 @@ func (cs *changes) load() error {
 	if err != nil {
 		return err
 	}
-	return json.Unmarshal(b, &cs.made)
+	err = json.Unmarshal(b, &cs.made)
+	cs.made = slices.DeleteFunc(cs.made, func(c change) bool { return !c.plausible() })
+	return err
+}
+
+// plausible reports whether c is something that the agent does. The record is as safe as the folder it is in, which may have
+// been anybody's before the agent's.
+func (c change) plausible() bool {
+	switch c.Kind {
+	case "up":
+		return true
+	case "address":
+		return c.Prefix.IsValid()
+	case "route":
+		return c.Prefix.IsValid() && c.Table == tableBase+c.Index
+	case "rule":
+		return c.Table == tableBase+c.Index
+	case "sysctl":
+		return strings.HasPrefix(c.Key, "net/") && filepath.IsLocal(c.Key)
+	}
+	return false
 }
 
 // revert undoes c. What is gone already, or belongs to somebody else by now, counts as undone.
 func (c change) revert() error {
-	switch c.Kind {
-	case "sysctl":
-		return c.revertSysctl()
-	case "rule": // outlives its interface
+	if c.Kind == "rule" { // outlives its interface
 		if err := netlink.RuleDel(c.rule()); !errors.Is(err, unix.ENOENT) {
 			return err
 		}
@@ -174,6 +193,8 @@ func (c change) revert() error {
 		return err
 	}
 	switch c.Kind {
+	case "sysctl":
+		err = c.revertSysctl(l.Attrs().Name)
 	case "up":
 		err = c.revertUp(l)
 	case "address":
@@ -196,7 +217,7 @@ func (c change) revertUp(l netlink.Link) error {
 	used := slices.ContainsFunc(addrs, func(a netlink.Addr) bool {
 		return a.Flags&unix.IFA_F_PERMANENT != 0 && a.IP.IsGlobalUnicast()
 	})
-	if used || l.Attrs().MasterIndex != 0 {
+	if used || l.Attrs().MasterIndex != 0 || l.Attrs().HardwareAddr.String() != c.MAC {
 		return nil
 	}
 	return netlink.LinkSetDown(l)
@@ -237,12 +258,13 @@ func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
-func (c change) revertSysctl() error {
-	now, err := readSysctl(c.Key)
+func (c change) revertSysctl(name string) error {
+	key := path.Join(path.Dir(path.Dir(c.Key)), name, path.Base(c.Key)) // what it is called by now
+	now, err := readSysctl(key)
 	if err != nil || now != c.New {
-		return nil // the interface is gone, or somebody else has changed it since
+		return nil // somebody else has changed it since
 	}
-	return os.WriteFile("/proc/sys/"+c.Key, []byte(c.Old), 0o644)
+	return os.WriteFile("/proc/sys/"+key, []byte(c.Old), 0o644)
 }
 
 func readSysctl(key string) (string, error) {

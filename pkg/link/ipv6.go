@@ -14,6 +14,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/xpu-sztp/ztp/dhcp"
 )
 
 // PrepareIPv6 lets the kernel follow router advertisements on an interface that nobody manages, also where the machine
@@ -146,7 +148,7 @@ func solicitRouters(l Link) error {
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
 		controlErr := c.Control(func(fd uintptr) {
-			if err = unix.BindToDevice(int(fd), l.Name); err == nil {
+			if err = dhcp.BindToInterface(int(fd), l.Interface()); err == nil {
 				err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, 255)
 			}
 		})
@@ -166,7 +168,7 @@ func solicitRouters(l Link) error {
 	if local := l.LinkLocal(); len(l.MAC) == 6 && !slices.ContainsFunc(l.Addresses, func(a Address) bool { return a.Addr() == local && a.Optimistic }) {
 		message = append(append(message, 1, 1), l.MAC...) // source link-layer address
 	}
-	_, err = conn.WriteTo(message, &net.IPAddr{IP: net.ParseIP("ff02::2"), Zone: l.Name})
+	_, err = conn.WriteTo(message, &net.IPAddr{IP: net.ParseIP("ff02::2"), Zone: strconv.Itoa(l.Index)})
 	return err
 }
 

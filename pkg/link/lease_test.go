@@ -198,16 +198,7 @@ func TestTwoNetworksWithOneAddress(t *testing.T) {
 		var listener net.Listener
 		n.Servers.Do(t, func() (err error) { listener, err = net.Listen("tcp", "192.0.2.1:80"); return err })
 		defer listener.Close()
-		go func() {
-			for {
-				c, err := listener.Accept()
-				if err != nil {
-					return
-				}
-				fmt.Fprint(c, greeting)
-				c.Close()
-			}
-		}()
+		go greet(listener, greeting)
 		log := n.Dnsmasq(t, "address=/bs.example.test/192.0.2.1", "address=/host.lab.test/192.0.2.1", "address=/self.test/127.0.0.1", "local=/test/")
 		l := await(t, s, n.Device, usable)
 		if err := os.WriteFile("/proc/sys/net/ipv4/conf/"+n.Device+"/rp_filter", []byte("1"), 0o644); err != nil {
@@ -219,7 +210,7 @@ func TestTwoNetworksWithOneAddress(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer applied.Remove()
-		network := &link.Network{Interface: n.Device, DNS: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Domains: []string{"lab.test"}, Prefer: "ip4"}
+		network := &link.Network{Interface: n.Device, Index: l.Index, DNS: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Domains: []string{"lab.test"}, Prefer: "ip4"}
 		for host, want := range map[string]string{"bs.example.test": "[192.0.2.1]", "host": "[192.0.2.1]", "192.0.2.9": "[192.0.2.9]", "self.test": "[]"} {
 			addrs, err := network.LookupNetIP(t.Context(), "ip", host)
 			if err != nil || fmt.Sprint(addrs) != want {
@@ -239,6 +230,18 @@ func TestTwoNetworksWithOneAddress(t *testing.T) {
 		if conn.Close(); string(buf[:k]) != greeting {
 			t.Errorf("reached %q, want %q", buf[:k], greeting)
 		}
+	}
+}
+
+// greet says the same to whoever connects.
+func greet(l net.Listener, greeting string) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		fmt.Fprint(c, greeting)
+		c.Close()
 	}
 }
 

@@ -301,7 +301,7 @@ func TestDialLinkLocal(t *testing.T) {
 	n := nettest.NewNetwork(t, nil)
 	n.Up(t)
 	s := open(t, link.Options{})
-	await(t, s, n.Device, func(l *link.Link) bool { return l.LinkLocal().IsValid() })
+	l := await(t, s, n.Device, func(l *link.Link) bool { return l.LinkLocal().IsValid() })
 	var listener net.Listener
 	var server netip.Addr
 	n.Servers.Do(t, func() (err error) {
@@ -322,7 +322,7 @@ func TestDialLinkLocal(t *testing.T) {
 		return err
 	})
 	defer listener.Close()
-	network := &link.Network{Interface: n.Device}
+	network := &link.Network{Interface: n.Device, Index: l.Index}
 	conn, err := network.DialContext(t.Context(), "tcp", netip.AddrPortFrom(server, uint16(listener.Addr().(*net.TCPAddr).Port)).String())
 	if err != nil {
 		t.Fatal(err)

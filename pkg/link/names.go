@@ -88,7 +88,7 @@ func (n *Network) askOne(ctx context.Context, server netip.Addr, limit time.Dura
 func (n *Network) AskLink(ctx context.Context, name dns.Name, t dns.Type) ([]dns.Record, error) {
 	network, group := "udp4", "224.0.0.251:5353"
 	if n.Prefer == "ip6" {
-		network, group = "udp6", "[ff02::fb%"+n.Interface+"]:5353"
+		network, group = "udp6", "[ff02::fb%"+n.zone()+"]:5353"
 	}
 	to, err := net.ResolveUDPAddr(network, group)
 	if err != nil {

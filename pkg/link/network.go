@@ -3,13 +3,15 @@ package link
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/xpu-sztp/ztp/dhcp"
 )
 
 // Network reaches hosts by way of one interface, with the name servers that were learned there. Its sockets are bound to
@@ -17,6 +19,7 @@ import (
 // source.Network.
 type Network struct {
 	Interface string
+	Index     int          // of the interface, which may have been renamed since
 	DNS       []netip.Addr // the first six are asked; empty means the system's resolver
 	Domains   []string     // tried for names without a dot
 	// Prefer is the family ("ip4" or "ip6") whose addresses come first.
@@ -29,7 +32,7 @@ type Network struct {
 // DialContext connects to address by way of the interface. IPv6 link-local addresses get its zone.
 func (n *Network) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	if ap, err := netip.ParseAddrPort(address); err == nil && ap.Addr().IsLinkLocalUnicast() && ap.Addr().Is6() && ap.Addr().Zone() == "" {
-		address = netip.AddrPortFrom(ap.Addr().WithZone(n.Interface), ap.Port()).String()
+		address = netip.AddrPortFrom(ap.Addr().WithZone(n.zone()), ap.Port()).String()
 	}
 	d := net.Dialer{Control: n.bind}
 	return d.DialContext(ctx, network, address)
@@ -42,15 +45,16 @@ func (n *Network) bind(_, _ string, c syscall.RawConn) error {
 		return nil
 	}
 	var err error
-	if controlErr := c.Control(func(fd uintptr) { err = unix.BindToDevice(int(fd), n.Interface) }); controlErr != nil {
+	ifi := &net.Interface{Index: n.Index, Name: n.Interface}
+	if controlErr := c.Control(func(fd uintptr) { err = dhcp.BindToInterface(int(fd), ifi) }); controlErr != nil {
 		return controlErr
 	}
 	if errors.Is(err, unix.EPERM) {
 		n.unbound.Store(true)
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("bind to interface %s: %w", n.Interface, err)
-	}
-	return nil
+	return err
 }
+
+// zone is the interface in an IPv6 address.
+func (n *Network) zone() string { return strconv.Itoa(n.Index) }

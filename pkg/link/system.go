@@ -34,6 +34,8 @@ type System struct {
 	mu      sync.Mutex
 	raised  map[int]bool // interfaces that were brought up or could not be
 	hopeful map[int]bool // interfaces that use addresses optimistically
+	leases  []*Lease     // those that are applied
+	naming  sync.Mutex   // so that no older list of names comes last
 }
 
 // Open undoes what a crashed predecessor left behind and begins to follow the interfaces.
@@ -47,11 +49,15 @@ func Open(o Options) (*System, error) {
 	s := &System{log: o.Logger, changes: changes{file: o.Record}, raised: map[int]bool{}, hopeful: map[int]bool{}}
 	if err := s.changes.load(); err != nil {
 		s.log.Warn("cannot read which network changes an earlier run left behind", "file", o.Record, "error", err)
+		if err := sweep(); err != nil {
+			s.log.Warn("cannot undo network changes of an earlier run", "error", err)
+		}
 	}
 	if err := s.changes.undoAll(); err != nil {
 		s.log.Warn("cannot undo network changes of an earlier run", "error", err)
 	}
-	s.watcher = watcher{include: o.Include, exclude: o.Exclude, run: o.Run, ours: s.changes.hasAddress, log: o.Logger}
+	s.watcher = watcher{include: o.Include, exclude: o.Exclude, run: o.Run, ours: s.changes.hasAddress,
+		news: s.followNames, log: o.Logger}
 	if err := s.watcher.start(); err != nil {
 		return nil, fmt.Errorf("follow network interfaces: %w", err)
 	}
@@ -92,7 +98,7 @@ func (s *System) Raise() {
 		s.mu.Lock()
 		s.raised[l.Index] = true
 		s.mu.Unlock()
-		c := change{Kind: "up", Index: l.Index, Interface: l.Name}
+		c := change{Kind: "up", Index: l.Index, Interface: l.Name, MAC: l.MAC.String()}
 		err := s.changes.do(c, func() error {
 			return netlink.LinkSetUp(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: l.Index}})
 		})
@@ -119,19 +125,26 @@ const infiniteLease = 7 * 24 * time.Hour
 type Lease struct {
 	system  *System
 	link    Link
-	made    []change
 	address netip.Prefix
+
+	mu   sync.Mutex
+	made []change
+	name string // of the interface now
 }
 
 // Apply gives the interface the leased address, and routes in a table of its own, and waits until the address may be used: after
 // duplicate address detection, or at once where that is optimistic; then AwaitUnique tells how it ends. When it fails nothing is left
 // applied.
 func (s *System) Apply(ctx context.Context, l Link, lease *dhcp.Lease) (*Lease, error) {
-	a := &Lease{system: s, link: l, address: lease.Address}
+	a := &Lease{system: s, link: l, name: l.Name, address: lease.Address}
 	err := a.apply(ctx, lease)
 	if err != nil {
 		return nil, errors.Join(err, a.Remove())
 	}
+	s.mu.Lock()
+	s.leases = append(s.leases, a)
+	s.mu.Unlock()
+	s.followNames()
 	return a, nil
 }
 
@@ -156,6 +169,8 @@ func (a *Lease) do(c change, apply func() error) error {
 		return nil
 	}
 	if err == nil {
+		a.mu.Lock()
+		defer a.mu.Unlock()
 		a.made = append(a.made, c)
 	}
 	return err
@@ -194,6 +209,8 @@ func (a *Lease) awaitAddress(ctx context.Context) error {
 
 // Extend prolongs the life of the address as a renewed lease says.
 func (a *Lease) Extend(lease *dhcp.Lease) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if len(a.made) == 0 || !lease.Address.IsValid() {
 		return nil
 	}
@@ -202,6 +219,14 @@ func (a *Lease) Extend(lease *dhcp.Lease) error {
 
 // Remove undoes everything. It may be called more than once.
 func (a *Lease) Remove() error {
+	if a.system == nil { // nothing was applied
+		return nil
+	}
+	a.system.mu.Lock()
+	a.system.leases = slices.DeleteFunc(a.system.leases, func(other *Lease) bool { return other == a })
+	a.system.mu.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	var errs []error
 	for _, c := range slices.Backward(a.made) {
 		errs = append(errs, a.system.changes.undo(c))

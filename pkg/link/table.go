@@ -18,6 +18,7 @@ import (
 // that a DHCP server says can draw traffic from routes that somebody else has configured.
 const (
 	tableBase    = 143_000_000 // plus the index of the interface
+	tables       = 1_000_000   // how many there may be
 	ruleFirst    = 143         // before the main table
 	ruleLast     = 32_800      // after the main and the default table
 	leasedMetric = 4096        // weak also on kernels that have one table for everything
@@ -111,11 +112,80 @@ func (c change) rule() *netlink.Rule {
 
 // Routes returns the routes that were added, as `ip route` writes them.
 func (a *Lease) Routes() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	var routes []string
 	for _, c := range a.made {
 		if c.Kind == "route" {
+			c.Interface = a.name
 			routes = append(routes, c.String())
 		}
 	}
 	return routes
+}
+
+// sweep takes away rules and routes that an earlier process left, without its record. Addresses end by themselves.
+func sweep() error {
+	left := func(table int) bool { return table > tableBase && table < tableBase+tables }
+	rules, err := retryDump(func() ([]netlink.Rule, error) { return netlink.RuleList(netlink.FAMILY_V4) })
+	errs := []error{err}
+	for _, r := range rules {
+		if left(r.Table) {
+			errs = append(errs, netlink.RuleDel(&r))
+		}
+	}
+	routes, err := retryDump(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	})
+	errs = append(errs, err)
+	for _, r := range routes {
+		if left(r.Table) {
+			errs = append(errs, netlink.RouteDel(&r))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// followNames has rules name their interfaces as those are called now: the kernel looks for the name, and stops finding it
+// when udev renames an interface.
+func (s *System) followNames() {
+	s.naming.Lock()
+	defer s.naming.Unlock()
+	links, _ := s.Links()
+	s.mu.Lock()
+	leases := slices.Clone(s.leases)
+	s.mu.Unlock()
+	for _, a := range leases {
+		i := slices.IndexFunc(links, func(l Link) bool { return l.Index == a.link.Index })
+		if i < 0 {
+			continue
+		}
+		if err := a.rename(links[i].Name); err != nil {
+			s.log.Warn("cannot move a rule to the new name of its interface", "interface", links[i].Name, "error", err)
+		}
+	}
+}
+
+func (a *Lease) rename(name string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.name == name {
+		return nil
+	}
+	a.name = name
+	for i, old := range a.made {
+		if !old.Bound {
+			continue
+		}
+		c := old
+		c.Interface = name
+		if err := a.system.changes.do(c, func() error { return netlink.RuleAdd(c.rule()) }); err != nil {
+			return err
+		}
+		a.made[i] = c
+		if err := a.system.changes.undo(old); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -26,13 +26,14 @@ type watcher struct {
 	include, exclude []string
 	run              string
 	ours             func(index int, a netip.Addr) bool
+	news             func() // called with every new list, before those who wait are told
 	log              *slog.Logger
 	advertised       advertised
 
 	reading sync.Mutex // one refresh at a time, so that none stores what is older
+	lives   int        // how many interfaces have had; guarded by reading
 	mu      sync.Mutex
 	links   []Link
-	lives   int           // how many there have been
 	changed chan struct{} // closed and replaced at every change
 	socket  *nl.NetlinkSocket
 	inotify *os.File
@@ -170,15 +171,19 @@ func (w *watcher) refresh() error {
 	for i := range links {
 		links[i].Router = w.advertised.of(links[i].Index, links[i].Router, time.Now())
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
+	before, _ := w.snapshot()
 	for i := range links {
-		w.live(&links[i])
+		w.live(&links[i], before)
 	}
-	if reflect.DeepEqual(links, w.links) {
+	if reflect.DeepEqual(links, before) {
 		return nil
 	}
+	w.mu.Lock()
 	w.links = links
+	w.mu.Unlock()
+	w.news()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	close(w.changed)
 	w.changed = make(chan struct{})
 	return nil
@@ -186,8 +191,8 @@ func (w *watcher) refresh() error {
 
 // live tells whether an interface goes on with its life. Who looks at the list now and then would not see it flap, nor that
 // another interface has got the index of one that is gone.
-func (w *watcher) live(l *Link) {
-	for _, before := range w.links {
+func (w *watcher) live(l *Link, links []Link) {
+	for _, before := range links {
 		if before.Index == l.Index && bytes.Equal(before.MAC, l.MAC) && (before.Usable() || !l.Usable()) {
 			l.Life = before.Life
 			return

@@ -216,7 +216,7 @@ func (a *attempt) connect(ctx context.Context) (*Uplink, *link.Lease, error) {
 		return nil, nil, err
 	}
 	u := &Uplink{Interface: a.link.Name, IPv6: a.family == ipv6}
-	n := &link.Network{Interface: a.link.Name, Prefer: "ip4"}
+	n := &link.Network{Interface: a.link.Name, Index: a.link.Index, Prefer: "ip4"}
 	if u.IPv6 {
 		n.Prefer = "ip6"
 	}
