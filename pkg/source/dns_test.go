@@ -2,7 +2,6 @@ package source_test
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -259,37 +258,6 @@ func TestServiceInstances(t *testing.T) {
 				t.Errorf("found %v, want %v", got, test.want)
 			}
 		})
-	}
-}
-
-// TestDNSWithDnsmasq finds a large TXT record, which comes by TCP, and servers by SRV records.
-func TestDNSWithDnsmasq(t *testing.T) {
-	ci := "0" + strings.Repeat("\x00=x", 1000)
-	var rdata []byte
-	for value := "ci=" + ci; value != ""; {
-		n := min(len(value), 255)
-		rdata = append(append(rdata, byte(n)), value[:n]...)
-		value = value[n:]
-	}
-	n := nettest.NewNetwork(t, nil, "192.0.2.1/24")
-	log := n.Dnsmasq(t, "dhcp-range=192.0.2.50,192.0.2.60,1h", "domain=lab.test", "local=/test/", "address=/bs.lab.test/192.0.2.1",
-		"dns-rr=SN1._sztp.lab.test,16,"+hex.EncodeToString(rdata), "srv-host=_sztp._tcp.lab.test,bs.lab.test,8443")
-	serve(t, n, "192.0.2.1:8443")
-	r := newRig(t, 20*time.Second, n)
-	r.Finders = []source.Finder{source.DNS{Serial: "SN1", Random: rand.Float64}}
-	var seen []string
-	err := discover(t, r, func(ctx context.Context, l source.Lead) error {
-		seen = append(seen, l.Source)
-		if l.Bundle != nil {
-			if string(l.Bundle.ConveyedInformation) != ci {
-				t.Errorf("%d octets", len(l.Bundle.ConveyedInformation))
-			}
-			return errors.New("in vain")
-		}
-		return reach(ctx, l)
-	})
-	if err != nil || !slices.Equal(seen, []string{"dns", "dns"}) {
-		t.Errorf("%v, %q\n%s", err, seen, log)
 	}
 }
 
