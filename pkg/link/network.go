@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/xpu-sztp/ztp/dhcp"
@@ -34,8 +35,29 @@ func (n *Network) DialContext(ctx context.Context, network, address string) (net
 	if ap, err := netip.ParseAddrPort(address); err == nil && ap.Addr().IsLinkLocalUnicast() && ap.Addr().Is6() && ap.Addr().Zone() == "" {
 		address = netip.AddrPortFrom(ap.Addr().WithZone(n.zone()), ap.Port()).String()
 	}
+	if ap, err := netip.ParseAddrPort(address); err == nil {
+		n.approach(ap.Addr())
+	}
 	d := net.Dialer{Control: n.bind}
 	return d.DialContext(ctx, network, address)
+}
+
+// approach has the kernel begin to look for a neighbour before anything is sent to it. As long as nobody knows whether another
+// host has our IPv6 address, the kernel may not ask for the link-layer addresses of others, and what is sent to them waits for a
+// second or two; unless it has been looking for them already, for then it sends by way of the default router (RFC 4429 §3.3).
+func (n *Network) approach(to netip.Addr) {
+	if !to.Is6() || !to.IsGlobalUnicast() {
+		return
+	}
+	l, err := net.InterfaceByName(n.Interface)
+	if err != nil {
+		return
+	}
+	routes, err := netlink.RouteGetWithOptions(to.AsSlice(), &netlink.RouteGetOptions{OifIndex: l.Index})
+	if err != nil || len(routes) == 0 || routes[0].Gw != nil {
+		return
+	}
+	_ = netlink.NeighAdd(&netlink.Neigh{LinkIndex: l.Index, IP: to.AsSlice(), Flags: netlink.NTF_USE}) // known neighbours stay as they are
 }
 
 // bind ties a socket to the interface, unless the system refuses that to this process; it then uses the routing table like
