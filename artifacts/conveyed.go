@@ -270,7 +270,7 @@ func isURI(s string) bool {
 		return false
 	}
 	u, err := url.Parse(s)
-	return err == nil && u.Scheme != "" && (u.Host != "" || u.Path != "")
+	return err == nil && u.Scheme != "" && (u.Host != "" || u.Path != "" || u.Scheme == "file" && u.Opaque != "")
 }
 
 // isHost reports whether s is an IP address or a host name (the type host of RFC 6991).

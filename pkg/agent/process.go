@@ -5,6 +5,7 @@ import (
 
 	"github.com/xpu-sztp/ztp/artifacts"
 	"github.com/xpu-sztp/ztp/pkg/onboard"
+	"github.com/xpu-sztp/ztp/pkg/source"
 )
 
 // process judges bootstrapping data and acts on it: a redirect leads to more servers, onboarding information is executed
@@ -24,6 +25,9 @@ func (v *visit) process(ctx context.Context, got reply) error {
 	if conveyed.Redirect != nil {
 		if got.session != nil {
 			got.session.Close()
+		}
+		if offline, ok := v.lead.Network.(*source.Offline); ok {
+			return offline.Fail() // no failure of this visit: another one follows on each network
 		}
 		return v.tryServers(ctx, conveyed.Redirect.Servers, conveyed.Redirect.Trusted, "redirect")
 	}
@@ -51,6 +55,9 @@ func (v *visit) onboard(ctx context.Context, got reply, evidence *artifacts.Serv
 	request := onboard.Request{Info: conveyed.Onboarding, Warnings: conveyed.Warnings, Network: v.lead.Network}
 	if evidence.Valid() {
 		request.Reporter, request.Level = got.session, got.output.Level
+	}
+	if got.session == nil { // a server must not make the device read files
+		request.Files = v.lead.Files
 	}
 	v.showOnboarding()
 	outcome, err := v.Onboarder.Execute(ctx, request)

@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -24,6 +26,7 @@ type round struct {
 func (a *Agent) Round(ctx context.Context, attempt int) (onboard.Outcome, error) {
 	r := &round{Agent: a}
 	r.showRound(attempt)
+	var nothing error // of a source with no place to look
 	for _, s := range a.Sources {
 		known := len(r.failures)
 		r.showPhase(state.PhaseDiscovering)
@@ -35,10 +38,17 @@ func (a *Agent) Round(ctx context.Context, attempt int) (onboard.Outcome, error)
 		if ctx.Err() != nil {
 			return 0, context.Cause(ctx)
 		}
-		if len(r.failures) == known {
+		switch {
+		case len(r.failures) > known:
+		case errors.Is(err, source.ErrNothing):
+			nothing = cmp.Or(nothing, err)
+		default:
 			r.fail(StageDiscover, err)
 		}
 		r.showFindings(s.Name(), err)
+	}
+	if len(r.failures) == 0 && nothing != nil {
+		r.fail(StageDiscover, nothing)
 	}
 	if len(r.failures) == 0 {
 		r.fail(StageDiscover, &reason.Error{Code: CodeNoServer, Msg: "no source of bootstrap servers is configured",
@@ -56,6 +66,7 @@ func (r *round) followLead(ctx context.Context, lead source.Lead) error {
 	v := &visit{round: r, lead: lead, ends: time.Now().Add(leadTime), shown: -1}
 	var err error
 	if lead.Bundle != nil {
+		v.showPlace()
 		err = v.process(ctx, reply{bundle: *lead.Bundle})
 	} else {
 		err = v.tryServers(ctx, lead.Servers, lead.Trusted, lead.Source)

@@ -141,6 +141,16 @@ func (v *visit) showVisit(server artifacts.BootstrapServer, from string, err err
 	return place
 }
 
+// showPlace adds to the round's list that the lead carries data itself.
+func (v *visit) showPlace() {
+	v.Board.Update(func(s *state.Status) {
+		if len(s.Servers) < maxServers {
+			s.Servers = append(s.Servers, state.Server{URL: v.lead.Place, Source: v.lead.Source, Interface: v.lead.Interface, Visited: now()})
+			v.shown = len(s.Servers) - 1
+		}
+	})
+}
+
 func (v *visit) showConnected(place int, addr netip.Addr, port uint16, session Session) {
 	v.updateServer(place, func(s *state.Server) {
 		s.Address = net.JoinHostPort(addr.String(), strconv.Itoa(int(port)))

@@ -174,11 +174,11 @@ func (v *visit) resolve(ctx context.Context, host string) ([]netip.Addr, error) 
 	return addresses, nil
 }
 
-// ownAddress reports whether the network that the lead came from could only name addr to have the device talk to itself,
-// where other programs may take a connection for that of a local user, or to nobody. Servers that a person named, or that
-// were found without the network's help, may be anywhere.
+// ownAddress reports whether the network or the storage that the lead came from could only name addr to have the device talk
+// to itself, where other programs may take a connection for that of a local user, or to nobody. Servers that a person named,
+// or that were configured, may be anywhere.
 func (v *visit) ownAddress(addr netip.Addr) bool {
-	return v.lead.Interface != "" && noServer(addr)
+	return (v.lead.Interface != "" || v.lead.Bundle != nil) && noServer(addr)
 }
 
 // noServer reports whether addr is the device itself, or nobody.

@@ -45,7 +45,7 @@ type Identity struct {
 
 // Discovery says where to look for bootstrap servers.
 type Discovery struct {
-	Sources   []string `toml:"sources"`    // in order: "dhcp", "dns", "well-known"
+	Sources   []string `toml:"sources"`    // in order: "removable-storage", "dhcp", "dns", "well-known"
 	Include   []string `toml:"include"`    // interface globs; a name in full admits also what is skipped for its kind
 	Exclude   []string `toml:"exclude"`    // interface globs, stronger than include
 	WellKnown []string `toml:"well-known"` // "https://host[:port]"

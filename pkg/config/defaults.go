@@ -8,7 +8,7 @@ func Default() Config {
 	return Config{
 		Identity: Identity{TPM: "/dev/tpmrm0", Key: "0x81020000", Certificate: "auto", DecryptCertificate: "auto"},
 		Discovery: Discovery{
-			Sources:   []string{"dhcp", "dns", "well-known"},
+			Sources:   []string{"removable-storage", "dhcp", "dns", "well-known"},
 			Include:   []string{"*"},
 			Exclude:   []string{},
 			WellKnown: []string{},

@@ -78,7 +78,7 @@ func TestShippedFileEqualsDefaults(t *testing.T) {
 
 // TestLocalSourcesComeFirst: who is near is asked before who is far away (RFC 8572 §9.7).
 func TestLocalSourcesComeFirst(t *testing.T) {
-	if diff := cmp.Diff([]string{"dhcp", "dns", "well-known"}, config.Default().Discovery.Sources); diff != "" {
+	if diff := cmp.Diff([]string{"removable-storage", "dhcp", "dns", "well-known"}, config.Default().Discovery.Sources); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -229,7 +229,7 @@ func TestInvalid(t *testing.T) {
 		"url user":            {"[discovery]\nwell-known = [\"https://u:p@a\"]\n", "2: discovery.well-known", "not of the form"},
 		"url port":            {"[discovery]\nwell-known = [\"https://a:70000\"]\n", "2: discovery.well-known", "port out of range"},
 		"url without anchor":  {"[discovery]\nwell-known = [\"https://a\"]\n", "2: discovery.well-known", "no trust anchor"},
-		"source":              {"[discovery]\nsources = [\"dhcp\", \"usb\"]\n", "2: discovery.sources", "none of dhcp, dns, well-known"},
+		"source":              {"[discovery]\nsources = [\"dhcp\", \"usb\"]\n", "2: discovery.sources", "none of removable-storage, dhcp, dns, well-known"},
 		"source twice":        {"[discovery]\nsources = [\"dhcp\", \"dhcp\"]\n", "2: discovery.sources", "twice"},
 		"no source":           {"[discovery]\nsources = []\n", "2: discovery.sources", "is empty"},
 		"assertion":           {"[trust]\nassertions = [\"hearsay\"]\n", "2: trust.assertions", "none of verified"},

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	mathrand "math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/xpu-sztp/ztp/artifacts"
@@ -10,6 +11,7 @@ import (
 	"github.com/xpu-sztp/ztp/pkg/link"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/source"
+	"github.com/xpu-sztp/ztp/pkg/storage"
 )
 
 // leads is where the session looks besides DHCP.
@@ -64,23 +66,55 @@ func (d *daemon) sources(a *agent.Agent, cfg *config.Config, plan leads, serial 
 			Err:  err,
 		}
 	}
+	sticks, stopSticks := d.storage(cfg, serial)
 	networks := source.NewNetworks(source.NetworksOptions{
-		System: system, Serial: serial, Timeout: time.Duration(cfg.Discovery.Timeout), Finders: finders(cfg, plan, serial),
+		System: system, Serial: serial, Timeout: time.Duration(cfg.Discovery.Timeout), Finders: finders(cfg, plan, serial, sticks),
 		Board: d.board, Logger: d.Logger, Spread: a.Spread,
 	})
 	closed := func() {
+		stopSticks()
 		if err := networks.Close(); err != nil {
 			d.Logger.Warn("cannot undo every change to the network", "error", err)
 		}
 	}
-	a.Sources, a.Wake = []source.Source{networks}, networks.Wake()
+	a.Sources, a.Wake = inOrder(cfg, networks, sticks), networks.Wake()
 	return closed, nil
 }
 
+// storage is the source of removable storage, or nil when it is not wanted, and how to stop following what is plugged in.
+func (d *daemon) storage(cfg *config.Config, serial string) (s *source.Storage, stop func()) {
+	if !slices.Contains(cfg.Discovery.Sources, removableStorage) {
+		return nil, func() {}
+	}
+	devices := storage.System{Sys: d.paths.Below("/sys"), Dev: d.paths.Below("/dev")}
+	s = source.NewStorage(source.StorageOptions{Devices: devices, Serial: serial, Logger: d.Logger})
+	stop, err := storage.Watch(s.Changed, d.Logger)
+	if err != nil {
+		d.Logger.Warn("cannot see when storage is plugged in; it is looked at in each round only", "error", err)
+		return s, func() {}
+	}
+	return s, stop
+}
+
+const removableStorage = "removable-storage"
+
+// inOrder puts storage before all networks when it is configured to come first, and after them otherwise.
+func inOrder(cfg *config.Config, networks *source.Networks, sticks *source.Storage) []source.Source {
+	switch {
+	case sticks == nil:
+		return []source.Source{networks}
+	case cfg.Discovery.Sources[0] == removableStorage:
+		return []source.Source{sticks, sticks.Beside(networks)}
+	}
+	return []source.Source{sticks.Beside(networks), sticks}
+}
+
 // finders are where to look on each network, in the configured order.
-func finders(cfg *config.Config, plan leads, serial string) (list []source.Finder) {
+func finders(cfg *config.Config, plan leads, serial string, sticks *source.Storage) (list []source.Finder) {
 	for _, name := range cfg.Discovery.Sources {
 		switch {
+		case name == removableStorage:
+			list = append(list, sticks)
 		case name == "dns":
 			list = append(list, source.DNS{Serial: serial, Random: mathrand.Float64})
 		case name == "dhcp":

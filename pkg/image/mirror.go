@@ -215,12 +215,20 @@ func parseContentRange(value string) (start, total int64, ok bool) {
 	return start, total, true
 }
 
-// readFile fetches the image from removable storage.
+// readFile fetches the image from removable storage, whose root is what both "file:images/os.img" and "file:///images/os.img"
+// begin at.
 func (f *fetch) readFile(ctx context.Context, u *url.URL) error {
 	unreadable := func(err error) error {
 		return fail(CodeUnreachable, "the image cannot be read from removable storage", "check the path in the onboarding information", err)
 	}
-	file, err := f.request.Files.Open(strings.TrimPrefix(u.Path, "/"))
+	path, err := url.PathUnescape(u.Opaque)
+	if u.Opaque == "" {
+		path = strings.TrimPrefix(u.Path, "/")
+	}
+	if err != nil {
+		return unreadable(err)
+	}
+	file, err := f.request.Files.Open(path)
 	if err != nil {
 		return unreadable(err)
 	}
@@ -241,6 +249,7 @@ func (f *fetch) readFile(ctx context.Context, u *url.URL) error {
 	err = f.receive(watched, cancel, contextReader{watched, file})
 	var b *broken
 	if errors.As(err, &b) { // storage that fails once fails again
+		b.why.Fix = "leave the storage plugged in until the image is installed, or use another stick"
 		return b.why
 	}
 	return err

@@ -153,6 +153,7 @@ func (s *session) fetchRequest(failed *int) image.Request {
 		URIs:    s.boot.URIs,
 		SHA256:  s.boot.SHA256,
 		Network: s.network,
+		Files:   s.files,
 		MaxSize: int64(s.Image.MaxSize),
 		Timeout: time.Duration(s.Image.Timeout),
 		Logger:  s.Logger,

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"time"
 
@@ -64,6 +65,7 @@ type Request struct {
 	Reporter Reporter       // nil when the server is not trusted: nothing is ever reported then (RFC 8572 §5.6)
 	Level    progress.Level // of the reports, as the server asked
 	Network  image.Network  // how images are reached
+	Files    fs.FS          // what file URIs of images name; nil when they name nothing
 }
 
 // Outcome is how an execution ended well.
@@ -134,11 +136,12 @@ type session struct {
 	reports
 	id      string // of state.Session
 	network image.Network
+	files   fs.FS
 }
 
 func (e *Executor) execute(ctx context.Context, r Request, p plan) (Outcome, error) {
 	e.Board.Update(func(s *state.Status) { s.Downloads, s.Image, s.Steps, s.Reports = nil, nil, nil, nil })
-	s := &session{Executor: e, plan: p, reports: e.reports(r.Reporter, r.Level), network: r.Network}
+	s := &session{Executor: e, plan: p, reports: e.reports(r.Reporter, r.Level), network: r.Network, files: r.Files}
 	outcome, err := s.run(ctx, r.Warnings)
 	if err == nil {
 		return outcome, nil

@@ -100,7 +100,7 @@ func (a *attempt) disconnected(err error) result {
 // failed is the result of an attempt that came to no network.
 func (a *attempt) failed(err error) result {
 	res := result{index: a.link.Index}
-	for _, f := range a.Finders {
+	for _, f := range a.active() {
 		res.findings = append(res.findings, finding{finder: f.Name(), err: &attemptError{a.link.Name, a.family, err}})
 	}
 	return res
@@ -114,7 +114,7 @@ func (a *attempt) look(ctx, plugged context.Context, u *Uplink) result {
 	defer context.AfterFunc(plugged, cancel)()
 	inVain := map[ServerKey]error{}
 	told := a.family == "" // what is wrong with this network is told once, by the first finder; of the others the sources tell
-	for _, f := range a.Finders {
+	for _, f := range a.active() {
 		found := finding{finder: f.Name()}
 		var spent time.Duration
 		found.err = f.Find(looking, u, func(l Lead) error {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/xpu-sztp/ztp/dhcp"
 	"github.com/xpu-sztp/ztp/pkg/reason"
+	"github.com/xpu-sztp/ztp/pkg/storage"
 )
 
 // Reason codes of this package. Those of package dhcp appear as well.
@@ -21,10 +22,17 @@ const (
 	BadRecord reason.Code = "bad-dns-record"             // DNS has records for it that hold nothing usable
 
 	DuplicateAddress reason.Code = "duplicate-address" // another host uses the address that the interface would have
+
+	NoStorage    reason.Code = "no-removable-storage" // none is plugged in
+	NoData       reason.Code = "storage-no-data"      // removable storage has no data for this device
+	SlowStorage  reason.Code = "storage-timeout"      // removable storage cannot be read in time
+	NeedsNetwork reason.Code = "needs-network"        // data from removable storage can only be followed on a network
 )
 
 var errNoLink = &reason.Error{Code: NoLink, Msg: "no network interface that the agent may use has a carrier",
 	Fix: "plug a cable in, or look at [discovery] include and exclude in the configuration"}
+
+var errOffline = passing{&reason.Error{Code: NeedsNetwork, Msg: "this takes a network, and is tried again on each that there is"}}
 
 // Why an attempt is over before its visit: with its round, or with its interface.
 var (
@@ -109,4 +117,31 @@ func mostTelling(failures []error) (reason.Code, string) {
 		}
 	}
 	return reason.Of(errors.Join(failures...))
+}
+
+// passing says why a place held nothing that was meant for this device, which is nobody's fault: errors.Is finds ErrNothing.
+type passing struct{ error }
+
+func (p passing) Unwrap() error        { return p.error }
+func (p passing) Is(target error) bool { return target == ErrNothing }
+
+// explainStorage makes one error of why removable storage led to no success: of what was meant for this device, if anything
+// was.
+func explainStorage(failures []error) error {
+	var meant, others []error
+	for _, f := range failures {
+		code, _ := reason.Of(f)
+		if errors.Is(f, ErrNothing) || code == storage.CodeInUse || code == storage.CodeFileSystem {
+			others = append(others, f)
+		} else {
+			meant = append(meant, f)
+		}
+	}
+	switch {
+	case len(meant) > 0:
+		return errors.Join(meant...)
+	case len(others) > 0:
+		return passing{errors.Join(others...)}
+	}
+	return passing{&reason.Error{Code: NoStorage, Msg: "no removable storage is plugged in"}}
 }

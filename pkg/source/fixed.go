@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"sync/atomic"
 
 	"github.com/xpu-sztp/ztp/artifacts"
 	"github.com/xpu-sztp/ztp/pkg/reason"
@@ -22,6 +23,27 @@ func (System) LookupNetIP(ctx context.Context, network, host string) ([]netip.Ad
 // DialContext connects by the system's routes.
 func (System) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	return new(net.Dialer).DialContext(ctx, network, address)
+}
+
+// Offline is no network, for data that may need none.
+type Offline struct{ asked atomic.Bool }
+
+var _ Network = (*Offline)(nil)
+
+// Fail returns why nothing can be reached. The source of the data learns that a network was needed.
+func (o *Offline) Fail() error {
+	o.asked.Store(true)
+	return errOffline
+}
+
+// LookupNetIP is part of Network.
+func (o *Offline) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
+	return nil, o.Fail()
+}
+
+// DialContext is part of Network.
+func (o *Offline) DialContext(context.Context, string, string) (net.Conn, error) {
+	return nil, o.Fail()
 }
 
 // Static is servers that a person named, reached by the system's network.

@@ -178,7 +178,7 @@ func (r *round) try(ctx, waiting context.Context, l link.Link) (started int) {
 // conclude says what each finder came to. Where servers were visited, what the visitor said is all that matters.
 func (r *round) conclude() error {
 	e := &FindersError{}
-	for _, f := range r.Finders {
+	for _, f := range r.active() {
 		var visits, failures []error
 		for _, found := range r.findings[f.Name()] {
 			if found.visited {

@@ -6,6 +6,7 @@ package source
 
 import (
 	"context"
+	"io/fs"
 	"net"
 	"net/netip"
 
@@ -22,6 +23,7 @@ type Lead struct {
 	Trusted  bool
 	Bundle   *artifacts.Bundle // set instead of Servers by sources that carry artifacts
 	Place    string            // where Bundle was found, for people
+	Files    fs.FS             // what file URIs of onboarding information in Bundle name; nil when they name nothing
 	Network  Network           // how the servers are reached
 	Warnings []string          // tolerated deviations on the wire, for people
 	// InVain is shared by the leads of one network. The visitor fills in which servers of untrusted lists it has asked in vain, and

@@ -135,13 +135,14 @@ type Source struct {
 	Detail string    `json:"detail,omitempty"`
 }
 
-// Server is one visit to a bootstrap server, with the verdicts of both directions of trust.
+// Server is one visit to a bootstrap server, with the verdicts of both directions of trust, or to a place with data that no
+// server sent.
 type Server struct {
-	URL         string    `json:"url"`
+	URL         string    `json:"url"`               // or the place, such as "sda1: sztp/SN1"
 	Address     string    `json:"address,omitempty"` // the IP address and port that answered
 	Source      string    `json:"source"`            // "dhcp4", "redirect", …
 	Interface   string    `json:"interface,omitempty"`
-	Trust       string    `json:"trust"`                 // "authenticated" or "provisional"; empty until one or the other is known
+	Trust       string    `json:"trust"`                 // "authenticated" or "provisional"; empty until one or the other is known, and for places
 	Certificate string    `json:"certificate,omitempty"` // the server's, subject and issuer
 	Presented   string    `json:"presented,omitempty"`   // the identity the device presented
 	Visited     time.Time `json:"visited"`

@@ -14,7 +14,7 @@ import (
 // from what stands alone to what ties everything together. Sub-packages belong to their parent's layer.
 var layers = [][]string{
 	{"artifacts", "dhcp", "tpm", "pkg/reason", "pkg/progress", "pkg/dns"},
-	{"systemd", "pkg/config", "pkg/image", "pkg/inspect", "pkg/link", "pkg/revocation", "pkg/slot", "pkg/state", "pkg/statusview"},
+	{"systemd", "pkg/config", "pkg/image", "pkg/inspect", "pkg/link", "pkg/revocation", "pkg/slot", "pkg/state", "pkg/statusview", "pkg/storage"},
 	{"pkg/onboard", "pkg/restconf", "pkg/source"},
 	{"pkg/agent"},
 	{"pkg/daemon"},

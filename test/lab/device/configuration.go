@@ -13,7 +13,7 @@ func (d *Device) configure(context.Context) error {
 	}
 	toml := "[identity]\n" + identity + `
 [discovery]
-sources = ["dhcp", "dns", "well-known"]
+sources = ["removable-storage", "dhcp", "dns", "well-known"]
 include = ["eth*"]
 
 [image]

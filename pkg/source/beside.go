@@ -1,0 +1,155 @@
+package source
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/xpu-sztp/ztp/pkg/reason"
+	"github.com/xpu-sztp/ztp/pkg/state"
+)
+
+// Beside returns the source of networks, during which what is plugged in gets its turn at once, unless a visit is under way:
+// networks may have to be waited for without end. s must be one of the finders of networks.
+func (s *Storage) Beside(networks *Networks) Source {
+	b := &beside{networks, s, make(chan struct{}, 1)}
+	s.attend(b.roundMakesSense)
+	return b
+}
+
+type beside struct {
+	*Networks
+	storage *Storage
+	turn    chan struct{} // full during a visit
+}
+
+// maxRestarts bounds how often something that is plugged in can make one round of the networks begin anew.
+const maxRestarts = 3
+
+// Discover is that of the networks.
+func (b *beside) Discover(ctx context.Context, visit func(context.Context, Lead) error) error {
+	if len(b.active()) == 0 {
+		return passing{&reason.Error{Code: NoServer, Msg: "nothing has led to a server on a network"}}
+	}
+	b.storage.attend(nil)
+	defer b.storage.attend(b.roundMakesSense)
+	if !b.isConnected() && len(b.storage.unseen()) > 0 { // storage comes after the networks, which may never come
+		notify(b.storage.arrived)
+	}
+	for restarts := 0; ; restarts++ {
+		again, err := b.discover(ctx, visit, restarts < maxRestarts)
+		if !again || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// discover makes one round of the networks. again says that it was cut short because something that was plugged in leads to
+// servers, for which the networks have to be tried that were done with already.
+func (b *beside) discover(ctx context.Context, visit func(context.Context, Lead) error, mayRestart bool) (again bool, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- b.Networks.Discover(ctx, func(ctx context.Context, l Lead) error { return b.inTurn(ctx, l, visit) })
+	}()
+	var turn chan<- struct{} // nil while nothing was plugged in
+	for {
+		select {
+		case err := <-ended:
+			return false, err
+		case <-b.storage.arrived:
+			turn = b.turn
+		case turn <- struct{}{}:
+			turn = nil
+			won, leads := b.visitArrivals(ctx, visit)
+			again := leads && mayRestart
+			if won || again {
+				cancel(errOver)
+			}
+			<-b.turn
+			switch {
+			case won:
+				<-ended
+				return false, nil
+			case again:
+				return true, <-ended
+			}
+		}
+	}
+}
+
+// inTurn makes a visit for the networks when no other is under way.
+func (b *beside) inTurn(ctx context.Context, l Lead, visit func(context.Context, Lead) error) error {
+	select {
+	case b.turn <- struct{}{}:
+		defer func() { <-b.turn }()
+	case <-ctx.Done():
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return visit(ctx, l)
+}
+
+// visitArrivals visits what was plugged in. leads says that some of it needs a network.
+func (b *beside) visitArrivals(ctx context.Context, visit func(context.Context, Lead) error) (won, leads bool) {
+	disks := b.storage.unseen()
+	if len(disks) == 0 {
+		return false, false
+	}
+	before := len(b.storage.needNetwork())
+	err := b.storage.visitAll(ctx, disks, visit)
+	if err == nil || ctx.Err() != nil {
+		return err == nil, false
+	}
+	code, _ := reason.Of(err)
+	tried := state.Source{Name: b.storage.Name(), Tried: time.Now().UTC(), Result: string(code), Detail: strings.ReplaceAll(err.Error(), "\n", "; ")}
+	b.Board.Update(func(s *state.Status) {
+		s.Sources = replaced(s.Sources, tried)
+		if !b.isConnected() { // decided here, so that whoever finds a connection has the last word
+			s.Phase = state.PhaseWaitingForLink
+		}
+	})
+	return false, len(b.storage.needNetwork()) > before
+}
+
+// replaced returns list with e instead of what there is of that name. The list may be in use by a reader of the status.
+func replaced(list []state.Source, e state.Source) (next []state.Source) {
+	for _, old := range list {
+		if old.Name != e.Name {
+			next = append(next, old)
+		}
+	}
+	return append(next, e)
+}
+
+// isConnected reports whether networks need not be waited for.
+func (b *beside) isConnected() bool {
+	links, _ := b.System.Links()
+	usable, elsewhere := connected(links)
+	return usable || elsewhere
+}
+
+// roundMakesSense ends a back-off.
+func (b *beside) roundMakesSense() { notify(b.wake) }
+
+// attend tells whom to tell of arrivals; nil is whoever takes them from the channel.
+func (s *Storage) attend(wake func()) {
+	s.mu.Lock()
+	s.wake = wake
+	s.mu.Unlock()
+	if wake != nil && len(s.arrived) > 0 {
+		wake()
+	}
+}
+
+// active are the finders that have something to look for.
+func (d *Networks) active() (list []Finder) {
+	for _, f := range d.Finders {
+		if s, ok := f.(*Storage); !ok || len(s.needNetwork()) > 0 {
+			list = append(list, f)
+		}
+	}
+	return list
+}
