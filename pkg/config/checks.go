@@ -34,7 +34,9 @@ var checks = map[string]func(*Config) error{
 	},
 	"identity.decrypt-certificate": func(c *Config) error { return certificate(c.Identity.DecryptCertificate) },
 
-	"discovery.sources":    func(c *Config) error { return someOf(c.Discovery.Sources, "removable-storage", "dhcp", "dns", "well-known") },
+	"discovery.sources": func(c *Config) error {
+		return someOf(c.Discovery.Sources, "removable-storage", "dhcp", "dns", "well-known")
+	},
 	"discovery.include":    func(c *Config) error { return interfaceGlobs(c.Discovery.Include) },
 	"discovery.exclude":    func(c *Config) error { return interfaceGlobs(c.Discovery.Exclude) },
 	"discovery.well-known": func(c *Config) error { return each(c.Discovery.WellKnown, serverURL) },

@@ -317,6 +317,12 @@ func TestRemovableStorage(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(stick, "os.bin"), b, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Mkdir(filepath.Join(stick, "sub"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(filepath.Join(stick, "os.bin"), filepath.Join(stick, "sub/os.bin")); err != nil {
+		t.Fatal(err)
+	}
 	outside := filepath.Join(t.TempDir(), "outside")
 	if err := os.WriteFile(outside, b, 0o600); err != nil {
 		t.Fatal(err)
@@ -334,6 +340,12 @@ func TestRemovableStorage(t *testing.T) {
 		code reason.Code
 	}{
 		{"file:///os.bin", ""},
+		{"file:os.bin", ""},
+		{"file:os%2Ebin", ""},
+		{"file:sub/os.bin", ""},
+		{"file:../" + filepath.Base(stick) + "/os.bin", image.CodeUnreachable},
+		{"file:%zz", image.CodeUnreachable},
+		{"file:link", image.CodeUnreachable},
 		{"file:///missing", image.CodeUnreachable},
 		{"file:///", image.CodeUnreachable},
 		{"file:///../" + filepath.Base(stick) + "/os.bin", image.CodeUnreachable},

@@ -152,7 +152,7 @@ var errNoFile = errors.New("no regular file")
 // Open opens a regular file by its path below the root. No symbolic link is followed, not even to a place on the volume. The
 // error is fs.ErrNotExist when there is no such file.
 func (v *Volume) Open(path string) (*os.File, error) {
-	fd, err := v.openat(path, unix.O_RDONLY)
+	fd, err := v.openat(path, unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +181,7 @@ func (v *Volume) openat(path string, flags uint64) (fd int, err error) {
 		return -1, refused(path, unix.EXDEV)
 	}
 	how := unix.OpenHow{
-		Flags:   flags | unix.O_CLOEXEC | unix.O_NOFOLLOW | unix.O_NONBLOCK,
+		Flags:   flags | unix.O_CLOEXEC | unix.O_NOFOLLOW,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
 	}
 	fd, err = unix.Openat2(v.root, path, &how)

@@ -1,0 +1,102 @@
+package storage_test
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/xpu-sztp/ztp/pkg/storage"
+	"github.com/xpu-sztp/ztp/test/sticks"
+)
+
+// TestExternal decides by what /sys says, and nothing else.
+func TestExternal(t *testing.T) {
+	const pci = "/devices/pci0000:00/0000:00:14.0/"
+	medium := storage.Partition{Sectors: 1000}
+	for name, test := range map[string]struct {
+		disk storage.Disk
+		want bool
+	}{
+		"stick":                    {storage.Disk{Partition: medium, Removable: true, Path: pci + "usb1/1-2/1-2:1.0/host6/target6:0:0/6:0:0:0/block/sda"}, true},
+		"disk in a USB enclosure":  {storage.Disk{Partition: medium, Path: pci + "usb2/2-1/2-1:1.0/host7/target7:0:0/7:0:0:0/block/sdb"}, true},
+		"empty card reader":        {storage.Disk{Removable: true, Path: pci + "usb1/1-2/block/sda"}, false},
+		"virtual medium":           {storage.Disk{Partition: medium, Removable: true, Path: pci + "usb1/1-3/block/sr0"}, true},
+		"optical drive":            {storage.Disk{Partition: medium, Removable: true, Path: pci + "ata3/host2/block/sr0"}, true},
+		"SD card":                  {storage.Disk{Partition: medium, Card: "SD", Path: "/devices/platform/mmc0/mmc0:aaaa/block/mmcblk0"}, true},
+		"soldered eMMC":            {storage.Disk{Partition: medium, Card: "MMC", Path: "/devices/platform/mmc0/mmc0:0001/block/mmcblk0"}, false},
+		"NVMe":                     {storage.Disk{Partition: medium, Path: pci + "nvme/nvme0/nvme0n1"}, false},
+		"SATA":                     {storage.Disk{Partition: medium, Path: pci + "ata1/host0/block/sda"}, false},
+		"loop device":              {storage.Disk{Partition: medium, Path: "/devices/virtual/block/loop0"}, false},
+		"folder that resembles it": {storage.Disk{Partition: medium, Path: "/devices/usbhost/usb/usbx1/block/sda"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := test.disk.External(); got != test.want {
+				t.Errorf("External() = %t", got)
+			}
+		})
+	}
+}
+
+// TestDisks reads a tree as the kernel lays it out: links into /sys/devices, partitions as folders below the disk.
+func TestDisks(t *testing.T) {
+	root := t.TempDir()
+	const usb, soldered = "devices/pci0000:00/usb1/1-2/block/sda", "devices/platform/mmc0/mmc0:0001/block/mmcblk0"
+	sticks.Write(t, root, map[string][]byte{
+		usb + "/removable": []byte("1\n"), usb + "/size": []byte("2000\n"), usb + "/dev": []byte("8:0\n"), usb + "/diskseq": []byte("9\n"),
+		usb + "/device/type":    []byte("0\n"),
+		usb + "/sda1/partition": []byte("1\n"), usb + "/sda1/size": []byte("1800\n"), usb + "/sda1/dev": []byte("8:1\n"),
+		usb + "/queue/size": []byte("5\n"),
+		soldered + "/size":  []byte("9000\n"), soldered + "/removable": []byte("0\n"), soldered + "/device/type": []byte("MMC\n"),
+	})
+	link := func(to string) {
+		name := filepath.Join(root, "block", filepath.Base(to))
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink("../"+to, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link(usb)
+	link(soldered)
+	want := []*storage.Disk{{
+		Partition: storage.Partition{Name: "sda", Device: "8:0", Sectors: 2000}, Path: "/" + usb, Removable: true, Sequence: "9",
+		Partitions: []storage.Partition{{Name: "sda1", Device: "8:1", Sectors: 1800}},
+	}}
+	machine := storage.System{Sys: root}
+	if diff := cmp.Diff(want, machine.Disks()); diff != "" {
+		t.Error(diff)
+	}
+	before := want[0].Key()
+	sticks.Write(t, root, map[string][]byte{usb + "/diskseq": []byte("10\n")})
+	if after := machine.Disks()[0].Key(); after == before {
+		t.Error("another medium has the same key")
+	}
+}
+
+func TestNoSys(t *testing.T) {
+	machine := storage.System{Sys: filepath.Join(t.TempDir(), "missing")}
+	if got := machine.Disks(); got != nil {
+		t.Errorf("found %v", got)
+	}
+}
+
+// TestManyDisks: a hub full of them is no reason to read all day.
+func TestManyDisks(t *testing.T) {
+	root := t.TempDir()
+	for i := range 40 {
+		disk := "block/sd" + strconv.Itoa(i)
+		files := map[string][]byte{disk + "/removable": []byte("1"), disk + "/size": []byte("8")}
+		for p := range 40 {
+			files[disk+"/p"+strconv.Itoa(p)+"/partition"] = []byte("1")
+		}
+		sticks.Write(t, root, files)
+	}
+	disks := storage.System{Sys: root}.Disks()
+	if len(disks) != 16 || len(disks[0].Partitions) != 16 {
+		t.Errorf("%d disks with %d partitions", len(disks), len(disks[0].Partitions))
+	}
+}
