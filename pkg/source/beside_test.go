@@ -105,6 +105,16 @@ func TestStickWhileWaiting(t *testing.T) { // other tests' interfaces would be a
 	}
 }
 
+// TestStickAfterNetworks: where networks come first but there is none, the stick that was there all along does not wait.
+func TestStickAfterNetworks(t *testing.T) { // other tests' interfaces would be a connection
+	d := newDesk(t)
+	d.insert(t, "sda", stickWith("good"))
+	if err := d.beside.Discover(t.Context(), d.visit); err != nil {
+		t.Error(err)
+	}
+	d.next(t)
+}
+
 // TestStickDuringBackOff: nobody discovers anything, and the source says that a round makes sense.
 func TestStickDuringBackOff(t *testing.T) {
 	t.Parallel()

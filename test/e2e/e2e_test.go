@@ -46,6 +46,22 @@ func newLab(t *testing.T, o lab.Options) *lab.Lab {
 // newDevice builds a device. Unless the lab is on loopback the device has a namespace of its own with its cable plugged in.
 func newDevice(t *testing.T, l *lab.Lab, o device.Options) *device.Device {
 	t.Helper()
+	d := unconnected(t, l, o)
+	if l.Family != lab.Loopback {
+		cable, err := l.Connect(d.Namespace, "eth0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.PlugIn(cable); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return d
+}
+
+// unconnected builds a device without any network interface, unless the lab is on loopback.
+func unconnected(t *testing.T, l *lab.Lab, o device.Options) *device.Device {
+	t.Helper()
 	var err error
 	// A unix socket's path must be short, which t.TempDir is not.
 	if o.Dir, err = os.MkdirTemp("", "e2e-"); err != nil {
@@ -64,15 +80,6 @@ func newDevice(t *testing.T, l *lab.Lab, o device.Options) *device.Device {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.Close() })
-	if l.Family != lab.Loopback {
-		cable, err := l.Connect(o.Namespace, "eth0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := l.PlugIn(cable); err != nil {
-			t.Fatal(err)
-		}
-	}
 	return d
 }
 
@@ -109,6 +116,18 @@ mv "$trail.new" "$trail"
 // wantProvisioned checks everything a device must be after a complete bootstrap.
 func wantProvisioned(t *testing.T, l *lab.Lab, d *device.Device) {
 	t.Helper()
+	wantOnDevice(t, d)
+	if v := append(l.Bootstrap.Violations(), l.Redirect.Violations()...); len(v) > 0 {
+		t.Errorf("the device broke RFC 8572: %s", v)
+	}
+	if reports := reports(l); len(reports) == 0 || reports[len(reports)-1] != "bootstrap-complete" {
+		t.Errorf("reports were %v", reports)
+	}
+}
+
+// wantOnDevice checks what a complete bootstrap with an image leaves on the device.
+func wantOnDevice(t *testing.T, d *device.Device) {
+	t.Helper()
 	if s := status(t, d); s.ExitCode() != state.ExitProvisioned {
 		t.Errorf("status is %+v", s)
 	}
@@ -117,12 +136,6 @@ func wantProvisioned(t *testing.T, l *lab.Lab, d *device.Device) {
 		if diff := cmp.Diff(want, string(got)); diff != "" || err != nil {
 			t.Errorf("%s: %v\n%s", file, err, diff)
 		}
-	}
-	if v := append(l.Bootstrap.Violations(), l.Redirect.Violations()...); len(v) > 0 {
-		t.Errorf("the device broke RFC 8572: %s", v)
-	}
-	if reports := reports(l); len(reports) == 0 || reports[len(reports)-1] != "bootstrap-complete" {
-		t.Errorf("reports were %v", reports)
 	}
 }
 
