@@ -64,7 +64,7 @@ type Device struct {
 	Presented                  string // the client certificate in words, for status
 }
 
-// Agent holds what the loop needs. All fields but Revocation and Wake are required.
+// Agent holds what the loop needs. All fields but Revocation, Wake, Plugged and Local are required.
 type Agent struct {
 	Device  Device
 	Policy  artifacts.Policy // by which data is judged; Clock and Nonce are filled in for each visit
@@ -79,9 +79,12 @@ type Agent struct {
 	Nonce      func() ([]byte, error) // 32 fresh random bytes (RFC 8572 §7.3)
 	Random     func() float64         // uniform in [0,1), spreads retries
 	Wake       <-chan struct{}        // a receive ends a back-off early, such as when a link came up; may be nil
-	Retry      Backoff
-	Board      Board
-	Log        *slog.Logger
+	// Plugged says during a back-off that Local has news, which then is asked without a new round; may be nil.
+	Plugged <-chan struct{}
+	Local   source.Source
+	Retry   Backoff
+	Board   Board
+	Log     *slog.Logger
 
 	waits *Schedule // of Run, whose rounds alone look at it
 }
@@ -105,8 +108,8 @@ func (a *Agent) Run(ctx context.Context) (onboard.Outcome, error) {
 		if ctx.Err() != nil {
 			return 0, context.Cause(ctx)
 		}
-		if err := a.backOff(ctx, err); err != nil {
-			return 0, err
+		if outcome, err := a.backOff(ctx, err); err != nil || outcome != 0 {
+			return outcome, err
 		}
 	}
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"time"
 
+	"github.com/xpu-sztp/ztp/pkg/onboard"
 	"github.com/xpu-sztp/ztp/pkg/restconf"
+	"github.com/xpu-sztp/ztp/pkg/state"
 )
 
 // Backoff bounds the waits between tries.
@@ -132,8 +134,8 @@ func (r *round) heed(server string, trusted bool, err error) {
 }
 
 // backOff waits for the next round: as the schedule and the servers that were asked want it, or for less when the network
-// changes.
-func (a *Agent) backOff(ctx context.Context, cause error) error {
+// changes. The outcome is zero unless something that was plugged in meanwhile has led to success.
+func (a *Agent) backOff(ctx context.Context, cause error) (onboard.Outcome, error) {
 	var wish Wish
 	var failed *RoundError
 	if errors.As(cause, &failed) {
@@ -149,7 +151,11 @@ func (a *Agent) backOff(ctx context.Context, cause error) error {
 	for wake := a.Wake; ; {
 		select {
 		case <-timer.C:
-			return nil
+			return 0, nil
+		case <-a.Plugged:
+			if outcome := a.askLocal(ctx); outcome != 0 {
+				return outcome, nil
+			}
 		case <-wake:
 			wake = nil
 			if early, ok := a.waits.Early(time.Now()); ok {
@@ -157,7 +163,19 @@ func (a *Agent) backOff(ctx context.Context, cause error) error {
 				a.showEarly(early)
 			}
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return 0, context.Cause(ctx)
 		}
 	}
+}
+
+// askLocal asks Local during a back-off.
+func (a *Agent) askLocal(ctx context.Context) onboard.Outcome {
+	r := &round{Agent: a}
+	err := a.Local.Discover(ctx, r.followLead)
+	a.showSource(a.Local.Name(), err)
+	if err == nil {
+		return r.outcome
+	}
+	a.showPhase(state.PhaseBackingOff)
+	return 0
 }

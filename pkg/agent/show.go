@@ -87,7 +87,7 @@ func (a *Agent) showSource(name string, err error) {
 	if err != nil {
 		entry.Result, entry.Detail = reasonOf(err), oneLine(err)
 	}
-	a.Board.Update(func(s *state.Status) { s.Sources = append(s.Sources, entry) })
+	a.Board.Update(func(s *state.Status) { s.ShowSource(entry) })
 }
 
 // showFindings shows what a source came to, which may look in several kinds of places.

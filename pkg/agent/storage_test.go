@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"testing"
 	"testing/fstest"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -118,4 +120,38 @@ func TestStickCannotPointTheDeviceAtItself(t *testing.T) {
 		t.Error(err)
 	}
 	w.wantTrace(t)
+}
+
+// TestStickDuringBackOff: what is plugged in during a wait is visited at once, any number of times and without a new round; what
+// comes of it ends the session, or the wait goes on.
+func TestStickDuringBackOff(t *testing.T) { // R5.2-02
+	synctest.Test(t, func(t *testing.T) {
+		o, w := newOwnership(t), newWorld(t)
+		evil, good := artifacts.Bundle{ConveyedInformation: onboardingNamed(t, "evil")}, o.sign(script(t, "good"), nil)
+		plugged := make(chan struct{})
+		a := o.agent(w, leads{})
+		a.Clock = func() artifacts.Clock { return artifacts.Clock{} }
+		a.Plugged, a.Local = plugged, &stick{Place: "sda: sztp", Bundle: &evil, Network: w}
+		a.Retry = agent.Backoff{Initial: time.Hour, Max: time.Hour}
+		began := time.Now()
+		ended := make(chan error)
+		go func() {
+			_, err := a.Run(t.Context())
+			ended <- err
+		}()
+		for range 10 {
+			synctest.Wait()
+			plugged <- struct{}{}
+		}
+		synctest.Wait()
+		if w.status.Phase != state.PhaseBackingOff || w.status.Attempts != 1 || w.status.Reason.Code != string(artifacts.CodeUnsigned) || len(w.status.Sources) != 2 {
+			t.Errorf("status %+v", w.status)
+		}
+		a.Local = &stick{Bundle: &good, Network: w}
+		plugged <- struct{}{}
+		if err := <-ended; err != nil || time.Since(began) != 0 {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		w.wantTrace(t, "onboard good reports=false level=minimal")
+	})
 }

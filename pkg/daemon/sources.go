@@ -78,6 +78,9 @@ func (d *daemon) sources(a *agent.Agent, cfg *config.Config, plan leads, serial 
 		}
 	}
 	a.Sources, a.Wake = inOrder(cfg, networks, sticks), networks.Wake()
+	if sticks != nil {
+		a.Plugged, a.Local = sticks.Arrivals(), sticks.News(networks)
+	}
 	return closed, nil
 }
 

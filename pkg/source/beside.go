@@ -12,9 +12,7 @@ import (
 // Beside returns the source of networks, during which what is plugged in gets its turn at once, unless a visit is under way:
 // networks may have to be waited for without end. s must be one of the finders of networks.
 func (s *Storage) Beside(networks *Networks) Source {
-	b := &beside{networks, s, make(chan struct{}, 1)}
-	s.attend(b.roundMakesSense)
-	return b
+	return &beside{networks, s, make(chan struct{}, 1)}
 }
 
 type beside struct {
@@ -31,8 +29,6 @@ func (b *beside) Discover(ctx context.Context, visit func(context.Context, Lead)
 	if len(b.active()) == 0 {
 		return passing{&reason.Error{Code: NoServer, Msg: "nothing has led to a server on a network"}}
 	}
-	b.storage.attend(nil)
-	defer b.storage.attend(b.roundMakesSense)
 	if !b.isConnected() && len(b.storage.unseen()) > 0 { // storage comes after the networks, which may never come
 		notify(b.storage.arrived)
 	}
@@ -106,22 +102,12 @@ func (b *beside) visitArrivals(ctx context.Context, visit func(context.Context, 
 	code, _ := reason.Of(err)
 	tried := state.Source{Name: b.storage.Name(), Tried: time.Now().UTC(), Result: string(code), Detail: strings.ReplaceAll(err.Error(), "\n", "; ")}
 	b.Board.Update(func(s *state.Status) {
-		s.Sources = replaced(s.Sources, tried)
+		s.ShowSource(tried)
 		if !b.isConnected() { // decided here, so that whoever finds a connection has the last word
 			s.Phase = state.PhaseWaitingForLink
 		}
 	})
 	return false, len(b.storage.needNetwork()) > before
-}
-
-// replaced returns list with e instead of what there is of that name. The list may be in use by a reader of the status.
-func replaced(list []state.Source, e state.Source) (next []state.Source) {
-	for _, old := range list {
-		if old.Name != e.Name {
-			next = append(next, old)
-		}
-	}
-	return append(next, e)
 }
 
 // isConnected reports whether networks need not be waited for.
@@ -131,17 +117,23 @@ func (b *beside) isConnected() bool {
 	return usable || elsewhere
 }
 
-// roundMakesSense ends a back-off.
-func (b *beside) roundMakesSense() { notify(b.wake) }
+// News returns the source of what was plugged in since removable storage was last visited, for whoever heard of it by Arrivals
+// while no round is on. When it leads to servers, networks wakes up those who wait for the next one.
+func (s *Storage) News(networks *Networks) Source { return &news{s, networks} }
 
-// attend tells whom to tell of arrivals; nil is whoever takes them from the channel.
-func (s *Storage) attend(wake func()) {
-	s.mu.Lock()
-	s.wake = wake
-	s.mu.Unlock()
-	if wake != nil && len(s.arrived) > 0 {
-		wake()
+type news struct {
+	*Storage
+	networks *Networks
+}
+
+// Discover visits what was not visited yet.
+func (n *news) Discover(ctx context.Context, visit func(context.Context, Lead) error) error {
+	before := len(n.needNetwork())
+	err := n.visitAll(ctx, n.unseen(), visit)
+	if len(n.needNetwork()) > before {
+		notify(n.networks.wake)
 	}
+	return err
 }
 
 // active are the finders that have something to look for.

@@ -115,29 +115,40 @@ func TestStickAfterNetworks(t *testing.T) { // other tests' interfaces would be 
 	d.next(t)
 }
 
-// TestStickDuringBackOff: nobody discovers anything, and the source says that a round makes sense.
+// TestStickDuringBackOff: while nobody discovers anything, arrivals are told once, and visited without what failed before.
 func TestStickDuringBackOff(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
-	d.Changed()
-	select {
-	case <-d.nets.Wake():
-		t.Error("woken without a stick")
-	default:
-	}
 	d.insert(t, "sda", stickWith("bad"))
 	d.Changed()
-	<-d.nets.Wake()
-	if err := d.Storage.Discover(t.Context(), d.visit); !errors.Is(err, errRefused) {
+	<-d.Arrivals()
+	news := d.News(d.nets)
+	if err := news.Discover(t.Context(), d.visit); !errors.Is(err, errRefused) {
 		t.Error(err)
 	}
 	d.Changed()
+	if len(d.Arrivals()) > 0 {
+		t.Error("told of a stick that was tried")
+	}
+	if len(d.nets.Wake()) > 0 {
+		t.Error("a network is wanted for nothing")
+	}
+	d.insert(t, "sdb", stickWith("redirect"))
+	d.Changed()
+	<-d.Arrivals()
+	d.next(t)
+	if err := news.Discover(t.Context(), d.visit); !errors.Is(err, source.ErrNothing) {
+		t.Error(err)
+	}
+	if l := d.next(t); l.Place != "sdb1: sztp/SN1" || len(d.visits) > 0 {
+		t.Errorf("visited %s and %d more", l.Place, len(d.visits))
+	}
 	select {
 	case <-d.nets.Wake():
-		t.Error("woken for a stick that was tried")
 	default:
+		t.Error("no network is wanted")
 	}
-	// Each round tries it once more (R5.2-02).
+	// Each round tries all of them once more (R5.2-02).
 	if err := d.Storage.Discover(t.Context(), d.visit); !errors.Is(err, errRefused) || len(d.visits) != 2 {
 		t.Error(len(d.visits), err)
 	}

@@ -18,7 +18,6 @@ type Storage struct {
 	arrived chan struct{} // something was plugged in that was not visited
 
 	mu     sync.Mutex
-	wake   func()                   // called instead while nobody attends to arrivals; may be nil
 	seen   map[string]bool          // disks that were visited, by their key
 	turns  map[string]chan struct{} // of those who read a disk, by its key
 	online []*place                 // what needs a network, in the order to visit
@@ -115,17 +114,13 @@ func (s *Storage) visit(ctx context.Context, p *place, ifname string, network Ne
 
 // Changed makes the source look what has been plugged in. Call it whenever block devices have come, gone or changed.
 func (s *Storage) Changed() {
-	if len(s.unseen()) == 0 {
-		return
-	}
-	notify(s.arrived)
-	s.mu.Lock()
-	wake := s.wake
-	s.mu.Unlock()
-	if wake != nil {
-		wake()
+	if len(s.unseen()) > 0 {
+		notify(s.arrived)
 	}
 }
+
+// Arrivals returns a channel that says that something was plugged in that was not visited.
+func (s *Storage) Arrivals() <-chan struct{} { return s.arrived }
 
 // unseen returns the disks that were not visited, and forgets those that are gone.
 func (s *Storage) unseen() (news []*storage.Disk) {

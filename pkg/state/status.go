@@ -135,6 +135,17 @@ type Source struct {
 	Detail string    `json:"detail,omitempty"`
 }
 
+// ShowSource adds an attempt, in the place of an earlier one of that name.
+func (s *Status) ShowSource(e Source) {
+	var list []Source // a new one: readers of the status as it was have the old one
+	for _, old := range s.Sources {
+		if old.Name != e.Name {
+			list = append(list, old)
+		}
+	}
+	s.Sources = append(list, e)
+}
+
 // Server is one visit to a bootstrap server, with the verdicts of both directions of trust, or to a place with data that no
 // server sent.
 type Server struct {
