@@ -51,7 +51,7 @@ func (a *attempt) run(ctx, plugged, joining context.Context) result {
 		a.cleanUp() // declines the address; the server then has another
 		first = a.once(ctx, plugged, connecting)
 	}
-	if first.won || connecting.Err() != nil || !a.promising() {
+	if first.won || connecting.Err() != nil || !a.promising(connecting) {
 		return first
 	}
 	a.cleanUp()

@@ -24,7 +24,7 @@ const (
 // maxTurns bounds how often routers can make one attempt begin anew by saying something else about DHCPv6.
 const maxTurns = 4
 
-// way is how an interface gets at what DHCPv6 has to say.
+// way is how an interface gets at what DHCPv6 has to say; the lesser the more.
 type way int
 
 const (
@@ -45,9 +45,15 @@ func wayOf(r link.Router) way {
 	return without
 }
 
-// promising reports whether DHCPv6 may still answer: it was asked in vain, or routers say something else about it by now.
-func (a *attempt) promising() bool {
-	return a.unanswered || a.way != unasked && a.way != wayOf(a.now().Router)
+// promising reports whether DHCPv6 may still answer: it was asked in vain, or routers say by now, or within a moment, that there is
+// more to ask. Whoever says first that there is not must not speak for the others.
+func (a *attempt) promising(ctx context.Context) bool {
+	if a.unanswered || a.way <= soliciting {
+		return a.unanswered
+	}
+	ctx, cancel := context.WithTimeout(ctx, routerWait)
+	defer cancel()
+	return a.System.AwaitLink(ctx, a.link.Index, func(l *link.Link) bool { return l != nil && wayOf(l.Router) < a.way }) == nil
 }
 
 // Why a conversation about DHCPv6 ends early.

@@ -8,18 +8,13 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Log collects what a server prints.
@@ -94,6 +89,8 @@ type DHCP struct {
 	Domain   string
 	Redirect []byte // option 143 or 136 as it is on the wire; empty means none
 	Lifetime int    // seconds; 0 is 3600
+	// More is further settings of the subnet, in Kea's words.
+	More map[string]any
 }
 
 // Kea4 starts a real Kea DHCPv4 server.
@@ -144,6 +141,7 @@ func (n *Network) keaConfig(c DHCP, subnets string, options []map[string]any, co
 	if c.Pool != "" {
 		subnet["pools"] = []any{map[string]any{"pool": c.Pool}}
 	}
+	maps.Copy(subnet, c.More)
 	if c.Lifetime == 0 {
 		c.Lifetime = 3600
 	}
@@ -205,66 +203,4 @@ func (n *Network) Dnsmasq(t testing.TB, args ...string) *Log {
 // HexOption writes the value of a DHCP option as dnsmasq takes it.
 func HexOption(b []byte) string {
 	return strings.ReplaceAll(fmt.Sprintf("% x", b), " ", ":")
-}
-
-// Router is what router advertisements say.
-type Router struct {
-	Prefix           string // "2001:db8:1::/64"; empty means none
-	Autonomous       bool   // addresses may be made from the prefix
-	Managed, Other   bool   // the M and O flags
-	NotDefaultRouter bool
-}
-
-// Advertise sends router advertisements from the servers' interface, several a second, until the test ends.
-func (n *Network) Advertise(t testing.TB, r Router) {
-	t.Helper()
-	var conn net.PacketConn
-	n.Servers.Do(t, func() (err error) {
-		lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-			return c.Control(func(fd uintptr) {
-				unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, 255)
-				unix.BindToDevice(int(fd), n.Server)
-			})
-		}}
-		conn, err = lc.ListenPacket(t.Context(), "ip6:ipv6-icmp", "::")
-		return err
-	})
-	message := r.message(t)
-	stop := make(chan struct{})
-	go func() {
-		defer conn.Close()
-		tick := time.NewTicker(300 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			conn.WriteTo(message, &net.IPAddr{IP: net.ParseIP("ff02::1")})
-			select {
-			case <-stop:
-				return
-			case <-tick.C:
-			}
-		}
-	}()
-	t.Cleanup(func() { close(stop) })
-}
-
-// message encodes a router advertisement (RFC 4861 §4.2).
-func (r Router) message(t testing.TB) []byte {
-	t.Helper()
-	flag := func(on bool, bit byte) byte {
-		if on {
-			return bit
-		}
-		return 0
-	}
-	lifetime := flag(!r.NotDefaultRouter, 7) // 1800 s and a little
-	m := []byte{134, 0, 0, 0, 64, flag(r.Managed, 0x80) | flag(r.Other, 0x40), lifetime, 8, 0, 0, 0, 0, 0, 0, 0, 0}
-	if r.Prefix == "" {
-		return m
-	}
-	p, err := netip.ParsePrefix(r.Prefix)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m = append(m, 3, 4, byte(p.Bits()), 0x80|flag(r.Autonomous, 0x40), 0, 0, 14, 16, 0, 0, 14, 16, 0, 0, 0, 0)
-	return append(m, p.Addr().AsSlice()...)
 }
