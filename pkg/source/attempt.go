@@ -307,7 +307,9 @@ func (a *attempt) giveBack(lease *dhcp.Lease, applied *link.Lease) {
 			release = client6.Decline
 		}
 	}
-	if err := release(lease); err != nil {
+	if ends := lease.Ends(); !ends.IsZero() && !time.Now().Before(ends) {
+		a.Logger.Debug("there is no lease left to release", "interface", a.link.Name)
+	} else if err := release(lease); err != nil {
 		a.Logger.Debug("the lease could not be released", "interface", a.link.Name, "error", err)
 	}
 	remove()
