@@ -86,7 +86,7 @@ func TestOneFamilyBroken(t *testing.T) {
 			serve(t, n, "192.0.2.1:8443")
 			tt.set(t, n)
 			trace := n.Trace(t)
-			r := newRig6(t, 30*time.Second, n)
+			r := newRig(t, 30*time.Second, n)
 			done := make(chan error, 1)
 			go func() {
 				done <- r.Discover(t.Context(), func(ctx context.Context, lead source.Lead) error {
@@ -154,7 +154,7 @@ func TestSmallMTU(t *testing.T) {
 			n.Kea6(t, c)
 			n.Advertise(t, tt.router)
 			trace := n.Trace(t)
-			r := newRig6(t, 20*time.Second, n)
+			r := newRig(t, 20*time.Second, n)
 			err := discover(t, r, func(ctx context.Context, lead source.Lead) error {
 				if len(lead.Servers) != len(uris) {
 					t.Errorf("%d servers", len(lead.Servers))
@@ -264,7 +264,7 @@ func TestIPv6LeaseRunsOut(t *testing.T) {
 	n.Kea6(t, c)
 	n.Advertise(t, nettest.Router{Prefix: "2001:db8:6::/64", Managed: true})
 	trace := n.Trace(t)
-	r := newRig6(t, time.Minute, n)
+	r := newRig(t, time.Minute, n)
 	visiting, over, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	go func() {
 		done <- r.Discover(t.Context(), func(context.Context, source.Lead) error {

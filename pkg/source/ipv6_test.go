@@ -12,7 +12,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/xpu-sztp/ztp/artifacts"
-	"github.com/xpu-sztp/ztp/pkg/link"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/source"
 	"github.com/xpu-sztp/ztp/test/lab/wire"
@@ -34,24 +33,6 @@ func newNetwork6(t *testing.T, addresses ...string) *nettest.Network {
 	n.Servers.Run(t, "ip", "addr", "add", server6+"/128", "dev", "lo", "nodad")
 	serve(t, n, "["+server6+"]:8443")
 	return n
-}
-
-// newRig6 is newRig once the network is usable: until then, networks of tests that run beside this one would be looked at instead.
-func newRig6(t *testing.T, timeout time.Duration, n *nettest.Network) *rig {
-	t.Helper()
-	r := newRig(t, timeout, n)
-	r.usable(t, n)
-	return r
-}
-
-func (r *rig) usable(t *testing.T, n *nettest.Network) {
-	t.Helper()
-	err := r.System.Await(t.Context(), func(links []link.Link) bool {
-		return slices.ContainsFunc(links, func(l link.Link) bool { return l.Name == n.Device && l.Usable() })
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // exchanges6 is the DHCPv6 messages that went over the cable.
@@ -118,7 +99,7 @@ func TestIPv6Networks(t *testing.T) {
 			n := newNetwork6(t)
 			tt.set(t, n)
 			trace := n.Trace(t)
-			r := newRig6(t, 20*time.Second, n)
+			r := newRig(t, 20*time.Second, n)
 			r.Finders = append(r.Finders, source.DNS{Serial: "SN1", Random: func() float64 { return 0 }})
 			err := discover(t, r, func(ctx context.Context, lead source.Lead) error {
 				if lead.Source != tt.source {
@@ -213,7 +194,7 @@ func TestIPv6AddressInUse(t *testing.T) {
 	log := n.Kea6(t, c)
 	n.Radvd(t, "AdvManagedFlag on; prefix 2001:db8:6::/64 { AdvAutonomous off; };")
 	trace := n.Trace(t)
-	r := newRig6(t, time.Minute, n)
+	r := newRig(t, time.Minute, n)
 	used := ""
 	err := r.Discover(t.Context(), func(ctx context.Context, lead source.Lead) error {
 		if used = n.Inside.Run(t, "ip", "-6", "addr", "show", "dev", n.Device); strings.Contains(used, "6::101/") {
@@ -240,7 +221,7 @@ func TestIPv6LinkLocalInUse(t *testing.T) {
 	n.Servers.Run(t, "ip", "addr", "add", n.LinkLocal(t).String()+"/64", "dev", n.Server, "nodad")
 	n.Radvd(t, "AdvManagedFlag on; prefix 2001:db8:6::/64 { AdvAutonomous off; };")
 	trace := n.Trace(t)
-	r := newRig6(t, 5*time.Second, n)
+	r := newRig(t, 5*time.Second, n)
 	err := discover(t, r, func(context.Context, source.Lead) error { t.Error("visited"); return nil })
 	if code, hint := reason.Of(err); code != source.DuplicateAddress || hint == "" || !strings.Contains(err.Error(), n.LinkLocal(t).String()) {
 		t.Errorf("%s %q %v", code, hint, err)
@@ -269,7 +250,7 @@ func TestIPv6RoguesAmongRouters(t *testing.T) {
 			c.Redirect = redirect(t, lead6)
 			log := n.Kea6(t, c)
 			trace := n.Trace(t)
-			r := newRig6(t, 20*time.Second, n)
+			r := newRig(t, 20*time.Second, n)
 			done := make(chan error, 1)
 			go func() {
 				done <- r.Discover(t.Context(), func(ctx context.Context, lead source.Lead) error { return reach(ctx, lead) })
@@ -303,7 +284,7 @@ func TestIPv6FlagsThatChange(t *testing.T) {
 	c.Pool = "" // answers to information requests only
 	c.Redirect = redirect(t, lead6)
 	trace := n.Trace(t)
-	r := newRig6(t, 30*time.Second, n)
+	r := newRig(t, 30*time.Second, n)
 	done := make(chan error, 1)
 	go func() {
 		done <- r.Discover(t.Context(), func(ctx context.Context, lead source.Lead) error { return reach(ctx, lead) })
@@ -324,7 +305,7 @@ func TestIPv6WithoutDHCP(t *testing.T) {
 	n := newNetwork6(t)
 	n.Advertise(t, nettest.Router{Prefix: "2001:db8:6::/64", Autonomous: true})
 	trace := n.Trace(t)
-	r := newRig6(t, 4*time.Second, n)
+	r := newRig(t, 4*time.Second, n)
 	r.Finders = append(r.Finders, source.WellKnown{Servers: wellKnown6})
 	err := discover(t, r, func(ctx context.Context, lead source.Lead) error { return reach(ctx, lead) })
 	if err != nil {

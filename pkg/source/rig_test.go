@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -94,7 +95,23 @@ func newRig(t *testing.T, timeout time.Duration, networks ...*nettest.Network) *
 			}
 		}
 	})
+	for _, n := range networks {
+		if !n.Unplugged {
+			r.usable(t, n)
+		}
+	}
 	return r
+}
+
+// usable waits until the network can be used. Discover would otherwise look at the networks of tests that run beside this one.
+func (r *rig) usable(t *testing.T, n *nettest.Network) {
+	t.Helper()
+	err := r.System.Await(t.Context(), func(links []link.Link) bool {
+		return slices.ContainsFunc(links, func(l link.Link) bool { return l.Name == n.Device && l.Usable() })
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // configured is the global addresses and the IPv4 routes of the device's interface.

@@ -119,6 +119,8 @@ type Network struct {
 	Server   string // name of the servers' interface
 	switches *Namespace
 	port     string // the switch's end of the device's cable
+	// Unplugged says that the device's cable is not plugged in now.
+	Unplugged bool
 }
 
 // NewNetwork makes a network whose servers have the given addresses, such as "192.0.2.1/24". The device's interface is
@@ -196,10 +198,16 @@ func (n *Network) Up(t testing.TB)   { t.Helper(); n.set(t, n.Inside, n.Device, 
 func (n *Network) Down(t testing.TB) { t.Helper(); n.set(t, n.Inside, n.Device, netlink.LinkSetDown) }
 
 // Plug and Unplug move the cable at the switch's end: the device's interface gets and loses its carrier.
-func (n *Network) Plug(t testing.TB) { t.Helper(); n.set(t, n.switches, n.port, netlink.LinkSetUp) }
+func (n *Network) Plug(t testing.TB) {
+	t.Helper()
+	n.set(t, n.switches, n.port, netlink.LinkSetUp)
+	n.Unplugged = false
+}
+
 func (n *Network) Unplug(t testing.TB) {
 	t.Helper()
 	n.set(t, n.switches, n.port, netlink.LinkSetDown)
+	n.Unplugged = true
 }
 
 func (n *Network) set(t testing.TB, ns *Namespace, name string, f func(netlink.Link) error) {
