@@ -65,6 +65,7 @@ func destination(p netip.Prefix) string {
 // when it dies.
 type changes struct {
 	file string
+	run  string // the folder /run
 	mu   sync.Mutex
 	made []change
 }
@@ -84,12 +85,19 @@ func (cs *changes) do(c change, apply func() error) error {
 	return err
 }
 
-// undo reverts c, which was made with do.
+// undo reverts c, which was made with do, unless it is a manager's by now.
 func (cs *changes) undo(c change) error {
-	if err := c.revert(); err != nil {
-		return fmt.Errorf("cannot undo %v: %w", c, err)
+	if !cs.takenOver(c) {
+		if err := c.revert(); err != nil {
+			return fmt.Errorf("cannot undo %v: %w", c, err)
+		}
 	}
 	return cs.forget(c)
+}
+
+// takenOver reports whether systemd-networkd has leased the same address: the server may know devices by their hardware address.
+func (cs *changes) takenOver(c change) bool {
+	return c.Kind == "address" && leasedBy(cs.run, c.Index, c.Prefix.Addr())
 }
 
 func (cs *changes) forget(c change) error {

@@ -29,7 +29,7 @@ type Link struct {
 	Carrier   bool   // the other end is there
 	Skip      string // why the agent does not use it; empty when it may
 	hopeless  bool   // Skip holds also when the configuration names the interface
-	Life      int    // another one each time the interface becomes usable, or has another hardware address
+	Life      int    // another one each time the interface becomes usable, or has another hardware address or manager
 	Managed   string // who configures it: "systemd-networkd", "NetworkManager", "manual"; empty when nobody does
 	Addresses []Address
 	Router    Router

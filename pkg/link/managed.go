@@ -2,6 +2,8 @@ package link
 
 import (
 	"bufio"
+	"io"
+	"iter"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -9,9 +11,17 @@ import (
 	"strings"
 )
 
-// Where network managers keep what they know of each interface, by index.
+// Who configures an interface, when not the agent.
+const (
+	networkd       = "systemd-networkd"
+	networkManager = "NetworkManager"
+	byHand         = "manual" // somebody gave it addresses
+)
+
+// Where network managers keep what they know of each interface, by index below the folder /run.
 const (
 	networkdLinks  = "systemd/netif/links"
+	networkdLeases = "systemd/netif/leases"
 	managerDevices = "NetworkManager/devices"
 )
 
@@ -21,32 +31,44 @@ func managedBy(l *Link, run string, ours func(index int, a netip.Addr) bool) str
 	switch lookup(filepath.Join(run, networkdLinks, index), "ADMIN_STATE") {
 	case "", "unmanaged", "linger":
 	default: // "pending" and "initialized" as well: networkd has yet to decide
-		return "systemd-networkd"
+		return networkd
 	}
 	if lookup(filepath.Join(run, managerDevices, index), "managed") == "true" {
-		return "NetworkManager"
+		return networkManager
 	}
 	for _, a := range l.Addresses {
-		// IPv6 addresses that expire come from router advertisements, which the kernel follows by itself.
-		byHand := a.Addr().IsGlobalUnicast() && (a.Addr().Is4() || a.Permanent)
-		if byHand && !ours(l.Index, a.Addr()) {
-			return "manual"
+		// IPv6 addresses that are not permanent come from router advertisements, which the kernel follows by itself; also those
+		// that never expire.
+		given := a.Addr().IsGlobalUnicast() && (a.Addr().Is4() || a.Permanent)
+		if given && !ours(l.Index, a.Addr()) {
+			return byHand
 		}
 	}
 	return ""
 }
 
+// maxStateFile bounds what is read of a manager's file, in bytes.
+const maxStateFile = 256 << 10
+
 // lookup returns the value of the first line "key=value" in a file, or "" without one.
 func lookup(file, key string) string {
-	f, err := os.Open(file)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		if name, value, ok := strings.Cut(s.Text(), "="); ok && name == key {
+	for line := range lines(file) {
+		if name, value, ok := strings.Cut(line, "="); ok && name == key {
 			return value
 		}
 	}
 	return ""
+}
+
+// lines are the lines of a file, of none if it cannot be read.
+func lines(file string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		f, err := os.Open(file)
+		if err != nil {
+			return
+		}
+		defer f.Close()
+		for s := bufio.NewScanner(io.LimitReader(f, maxStateFile)); s.Scan() && yield(s.Text()); {
+		}
+	}
 }

@@ -29,7 +29,7 @@ const (
 // well; the first that answers or denies them decides. With n servers, none of which answers, it takes n+4 s, and 1.5 s when
 // they have not answered the question before either: a network of dead servers must not take up the time for other places.
 func (n *Network) Ask(ctx context.Context, name dns.Name, t dns.Type) ([]dns.Record, error) {
-	servers := n.DNS[:min(len(n.DNS), maxNameServers)]
+	servers := n.servers()
 	if len(servers) == 0 {
 		return nil, ErrNoNameServer
 	}
@@ -73,7 +73,7 @@ func (n *Network) askOne(ctx context.Context, server netip.Addr, limit time.Dura
 	one, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	records, err := dns.Ask(one, func(ctx context.Context, network string) (net.Conn, error) {
-		return n.DialContext(ctx, network, netip.AddrPortFrom(server, 53).String())
+		return n.dialServer(ctx, network, server)
 	}, name, t)
 	if err == nil {
 		return answer{records, nil}

@@ -22,6 +22,7 @@ type Network struct {
 	Interface string
 	Index     int          // of the interface, which may have been renamed since
 	DNS       []netip.Addr // the first six are asked; empty means the system's resolver
+	System    []netip.Addr // the name servers of the system's resolver, for records that it does not look up
 	Domains   []string     // tried for names without a dot
 	// Prefer is the family ("ip4" or "ip6") whose addresses come first.
 	Prefer string

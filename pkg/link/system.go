@@ -22,20 +22,23 @@ type Options struct {
 	Exclude []string // globs; stronger than Include
 	// Record is a file, in a folder that is emptied at boot, for what was changed on the system.
 	Record string
-	Run    string       // where network managers keep their state; "/run" when empty
-	Logger *slog.Logger // nil discards
+	Run    string // where network managers keep their state; "/run" when empty
+	// Resolver is the system's resolv.conf(5); "/etc/resolv.conf" when empty.
+	Resolver string
+	Logger   *slog.Logger // nil discards
 }
 
 // System is the network of the machine, or of the network namespace, that the process runs in.
 type System struct {
-	watcher watcher
-	changes changes
-	log     *slog.Logger
-	mu      sync.Mutex
-	raised  map[int]bool // interfaces that were brought up or could not be
-	hopeful map[int]bool // interfaces that use addresses optimistically
-	leases  []*Lease     // those that are applied
-	naming  sync.Mutex   // so that no older list of names comes last
+	watcher  watcher
+	changes  changes
+	resolver string // resolv.conf(5)
+	log      *slog.Logger
+	mu       sync.Mutex
+	raised   map[int]bool // interfaces that were brought up or could not be
+	hopeful  map[int]bool // interfaces that use addresses optimistically
+	leases   []*Lease     // those that are applied
+	naming   sync.Mutex   // so that no older list of names comes last
 }
 
 // Open undoes what a crashed predecessor left behind and begins to follow the interfaces.
@@ -46,7 +49,10 @@ func Open(o Options) (*System, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &System{log: o.Logger, changes: changes{file: o.Record}, raised: map[int]bool{}, hopeful: map[int]bool{}}
+	if o.Resolver == "" {
+		o.Resolver = "/etc/resolv.conf"
+	}
+	s := &System{log: o.Logger, changes: changes{file: o.Record, run: o.Run}, resolver: o.Resolver, raised: map[int]bool{}, hopeful: map[int]bool{}}
 	if err := s.changes.load(); err != nil {
 		s.log.Warn("cannot read which network changes an earlier run left behind", "file", o.Record, "error", err)
 		if err := sweep(); err != nil {
@@ -216,6 +222,10 @@ func (a *Lease) Extend(lease *dhcp.Lease) error {
 	}
 	return netlink.AddrReplace(handle(a.link.Index), netlinkAddr(lease))
 }
+
+// TakenOver reports whether somebody else has leased the same address meanwhile, so that the lease is no longer ours to give
+// back.
+func (a *Lease) TakenOver() bool { return slices.ContainsFunc(a.made, a.system.changes.takenOver) }
 
 // Remove undoes everything. It may be called more than once.
 func (a *Lease) Remove() error {

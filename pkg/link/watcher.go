@@ -122,21 +122,22 @@ func (w *watcher) refreshOn(events <-chan struct{}) {
 }
 
 // watchManagers makes events of changes in the files of systemd-networkd and NetworkManager, which may decide about an
-// interface without any change to it. Folders that do not exist now are not watched: the unit starts after both.
+// interface without any change to it, and of the folders that they make when they start.
 func (w *watcher) watchManagers(events chan<- struct{}) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return
 	}
-	watched := false
-	for _, dir := range []string{networkdLinks, managerDevices} {
-		_, err := unix.InotifyAddWatch(fd, filepath.Join(w.run, dir), unix.IN_MOVED_TO|unix.IN_CLOSE_WRITE|unix.IN_DELETE)
-		watched = watched || err == nil
+	watch := func() {
+		for _, dir := range []string{networkdLinks, managerDevices} {
+			file := filepath.Join(w.run, dir)
+			unix.InotifyAddWatch(fd, file, unix.IN_MOVED_TO|unix.IN_CLOSE_WRITE|unix.IN_DELETE)
+			for parent := filepath.Dir(file); len(parent) >= len(w.run); parent = filepath.Dir(parent) {
+				unix.InotifyAddWatch(fd, parent, unix.IN_MOVED_TO|unix.IN_CREATE)
+			}
+		}
 	}
-	if !watched {
-		unix.Close(fd)
-		return
-	}
+	watch()
 	f := os.NewFile(uintptr(fd), "inotify")
 	w.inotify = f
 	inner := make(chan struct{}, 1)
@@ -146,6 +147,7 @@ func (w *watcher) watchManagers(events chan<- struct{}) {
 			if _, err := f.Read(buf); err != nil {
 				return
 			}
+			watch()
 			notify(inner)
 		}
 	})
@@ -193,7 +195,7 @@ func (w *watcher) refresh() error {
 // another interface has got the index of one that is gone.
 func (w *watcher) live(l *Link, links []Link) {
 	for _, before := range links {
-		if before.Index == l.Index && bytes.Equal(before.MAC, l.MAC) && (before.Usable() || !l.Usable()) {
+		if before.Index == l.Index && bytes.Equal(before.MAC, l.MAC) && before.Managed == l.Managed && (before.Usable() || !l.Usable()) {
 			l.Life = before.Life
 			return
 		}

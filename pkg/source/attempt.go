@@ -3,7 +3,6 @@ package source
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -28,7 +27,9 @@ type attempt struct {
 	link   link.Link
 	family family // empty for the machine's own network
 	client dhcp.Client
-	undo   []func() // in order of what was done
+	given  *link.Given // what the manager of the interface has for it; nil where nobody else manages it
+	told   bool        // its own lease told the bootstrap servers
+	undo   []func()    // in order of what was done
 
 	// Of IPv6 only.
 	way        way  // how DHCPv6 was asked last
@@ -175,7 +176,7 @@ func ended(ctx, plugged context.Context) error {
 	if ctx.Err() != nil {
 		return errOver
 	}
-	if cause := context.Cause(plugged); errors.Is(cause, errPatience) {
+	if cause := context.Cause(plugged); errors.Is(cause, errPatience) || errors.Is(cause, errHandedOver) {
 		return cause
 	}
 	return errEnded
@@ -227,6 +228,7 @@ func (a *attempt) connect(ctx context.Context) (*Uplink, *link.Lease, error) {
 		u.Lease = lease
 		n.DNS, n.Domains = lease.DNS, lease.Domains
 	}
+	a.addGiven(n)
 	router := a.now().Router
 	if u.IPv6 { // what DHCPv6 said comes first (RFC 8106 §5.3.1)
 		n.DNS, n.Domains = union(n.DNS, router.DNS), union(n.Domains, router.Domains)
@@ -261,7 +263,7 @@ func (a *attempt) connect4(ctx context.Context) (*dhcp.Lease, *link.Lease, error
 		if err != nil {
 			return nil, nil, err
 		}
-		return a.inform(ctx, address)
+		return a.consult(ctx, address)
 	}
 	a.undo = append(a.undo, a.System.PrepareIPv4(a.link))
 	return a.acquire(ctx)
@@ -309,6 +311,8 @@ func (a *attempt) giveBack(lease *dhcp.Lease, applied *link.Lease) {
 	}
 	if ends := lease.Ends(); !ends.IsZero() && !time.Now().Before(ends) {
 		a.Logger.Debug("there is no lease left to release", "interface", a.link.Name)
+	} else if applied.TakenOver() {
+		a.Logger.Info("somebody else has leased the same address", "interface", a.link.Name)
 	} else if err := release(lease); err != nil {
 		a.Logger.Debug("the lease could not be released", "interface", a.link.Name, "error", err)
 	}
@@ -328,22 +332,6 @@ func (a *attempt) inform(ctx context.Context, address netip.Addr) (*dhcp.Lease, 
 		return nil, nil, &leaseless{err}
 	}
 	return lease, &link.Lease{}, nil
-}
-
-// foreignAddress waits for the IPv4 address that somebody else gives the interface.
-func (a *attempt) foreignAddress(ctx context.Context) (found netip.Addr, err error) {
-	err = a.System.AwaitLink(ctx, a.link.Index, func(l *link.Link) bool {
-		if l == nil || len(l.Global(false)) == 0 {
-			return false
-		}
-		found = l.Global(false)[0]
-		return true
-	})
-	if err != nil {
-		return found, &reason.Error{Code: NoAddress, Msg: fmt.Sprintf("%s manages the interface and has not given it an IPv4 address", a.link.Managed),
-			Fix: "look at its configuration, or let the agent have the interface"}
-	}
-	return found, nil
 }
 
 func (a *attempt) cleanUp() {

@@ -16,6 +16,7 @@ const (
 	NoLink    reason.Code = "no-link"                    // no interface can be used
 	LinkLost  reason.Code = "link-lost"                  // the interface lost its carrier or vanished too early
 	NoAddress reason.Code = "no-address"                 // the interface has no address of the family
+	Undecided reason.Code = "interface-undecided"        // whoever manages the interface has yet to decide about it
 	NoOption  reason.Code = "no-bootstrap-server-option" // DHCP works but names no bootstrap server
 	NoServer  reason.Code = "no-server"                  // a list of servers is empty
 	NoRecord  reason.Code = "no-dns-record"              // DNS has nothing for this device
@@ -39,6 +40,8 @@ var (
 	errOver     = &reason.Error{Code: reason.Cancelled, Msg: "no longer needed"}
 	errPatience = &reason.Error{Code: dhcp.NoAnswer, Msg: "still no network here, while there is another one",
 		Fix: "look at the DHCP server of this network, if it is the one to be used"}
+	errHandedOver = &reason.Error{Code: LinkLost, Msg: "somebody else has begun to configure the interface, or no longer does",
+		Fix: "nothing need be done; the agent goes on with what the interface has by then"}
 	errTooLong = &reason.Error{Code: NoRecord, Msg: "the leads before it took too long",
 		Fix: "look who on this network answers with servers that do not answer"}
 	errEnded = &reason.Error{Code: LinkLost, Msg: "the interface lost its carrier or vanished", Fix: "check the cable and the port at its other end"}
@@ -63,7 +66,7 @@ func (e *attemptError) place() string {
 
 // telling orders codes by how much they help the person who looks for the fault: a network that works but lacks the option
 // tells more than a silent one.
-var telling = []reason.Code{NoServer, dhcp.BadOption, BadRecord, NoOption, NoRecord, dhcp.NoLease, DuplicateAddress, dhcp.NoAnswer, NoAddress, LinkLost}
+var telling = []reason.Code{NoServer, dhcp.BadOption, BadRecord, NoOption, NoRecord, dhcp.NoLease, Undecided, DuplicateAddress, dhcp.NoAnswer, NoAddress, LinkLost}
 
 // maxTold bounds how many interfaces one message names.
 const maxTold = 8

@@ -77,7 +77,7 @@ func (a *attempt) connect6(ctx context.Context) (*dhcp.Lease, *link.Lease, error
 	a.client = &dhcp.Client6{DUID: dhcp.DUID(a.Serial, a.link.MAC), IAID: dhcp.IAID(a.link.Name),
 		Open: dhcp.SocketV6(a.link.Interface(), local), Logger: a.Logger.With("interface", a.link.Name)}
 	if a.link.Managed != "" {
-		return a.inform(ctx, netip.Addr{})
+		return a.consult(ctx, netip.Addr{})
 	}
 	a.listen(ctx)
 	for turn := 1; ; turn++ {

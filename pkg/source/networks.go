@@ -167,8 +167,8 @@ func (d *Networks) awaitLink(ctx context.Context) error {
 	quiet, cancel := context.WithTimeout(ctx, raising)
 	defer cancel()
 	if d.System.Await(quiet, func(links []link.Link) bool {
-		usable, elsewhere := connected(links)
-		return usable || elsewhere
+		usable, _ := connected(links) // the machine's own network is for when there is nothing else
+		return usable
 	}) == nil {
 		return nil
 	}

@@ -57,7 +57,10 @@ func noCarrier(l *link.Link, old []state.Interface) []state.Interface {
 		return held
 	}
 	detail := ""
-	if !l.Up {
+	switch {
+	case !l.Up && l.Managed != "":
+		detail = "the interface is down; " + l.Managed + ", which manages it, has not brought it up"
+	case !l.Up:
 		detail = "the interface is down"
 	}
 	return []state.Interface{entry(l, "no-carrier", detail)}
@@ -109,6 +112,9 @@ func (a *attempt) showLease(lease *dhcp.Lease, applied *link.Lease) {
 		if lease.Address.IsValid() {
 			i.Method, i.Addresses = "lease", []string{lease.Address.String()}
 			showTimes(i, lease)
+		}
+		if a.told {
+			i.Method = "manager"
 		}
 		for _, s := range lease.Servers {
 			i.Options = append(i.Options, s.String())

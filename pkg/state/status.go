@@ -101,8 +101,8 @@ type Interface struct {
 	Detail  string `json:"detail,omitempty"`  // why it is skipped or unbound
 	Managed string `json:"managed,omitempty"` // who configured it, when not the agent
 	Family  string `json:"family,omitempty"`  // "ipv4" or "ipv6"
-	// Method is how it got on the network: "lease", "inform" where DHCP told everything but addresses, "routers" where it told
-	// nothing, "static".
+	// Method is how it got on the network: "lease", "inform" where DHCP told everything but addresses, "manager" where whoever
+	// configured it told everything, "routers" where DHCP told nothing, "static".
 	Method        string    `json:"method,omitempty"`
 	Addresses     []string  `json:"addresses,omitempty"`
 	Server        string    `json:"server,omitempty"` // the DHCP server that answered

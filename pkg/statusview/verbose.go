@@ -127,6 +127,8 @@ func methodLine(method string) string {
 		return "by a DHCP lease"
 	case "inform":
 		return "by somebody else or by routers; DHCP told the rest"
+	case "manager":
+		return "by somebody else, whose own DHCP lease told the bootstrap servers"
 	case "routers":
 		return "without DHCP"
 	case "static":

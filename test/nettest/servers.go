@@ -64,13 +64,18 @@ func (l *Log) follow(r io.Reader) {
 // Serve starts a server among the servers of the network and waits until it prints ready.
 func (n *Network) Serve(t testing.TB, ready string, cmd *exec.Cmd) *Log {
 	t.Helper()
+	return n.Servers.serve(t, ready, cmd)
+}
+
+func (n *Namespace) serve(t testing.TB, ready string, cmd *exec.Cmd) *Log {
+	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	log := &Log{more: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = w, w
-	n.Servers.Start(t, cmd)
+	n.Start(t, cmd)
 	w.Close()
 	go func() {
 		defer r.Close()

@@ -1,0 +1,99 @@
+package source
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/xpu-sztp/ztp/dhcp"
+	"github.com/xpu-sztp/ztp/pkg/dns"
+	"github.com/xpu-sztp/ztp/pkg/link"
+	"github.com/xpu-sztp/ztp/pkg/reason"
+)
+
+// informWait is how long DHCP may take to answer on an interface that somebody else configures. There may be no DHCP at all,
+// and finders have other places to look at.
+const informWait = 10 * time.Second
+
+// consult learns what there is to know on an interface that somebody else configures: from its manager, whose own lease may
+// hold the option, and otherwise from DHCP, without asking for an address.
+func (a *attempt) consult(ctx context.Context, address netip.Addr) (*dhcp.Lease, *link.Lease, error) {
+	g := a.System.Given(ctx, a.link, a.family == ipv6)
+	a.given = &g
+	if g.Option != nil {
+		lease := dhcp.Foreign(g.Server, g.Option)
+		if lease.OptionError == nil {
+			a.told = true
+			return lease, &link.Lease{}, nil
+		}
+		a.Logger.Warn("the manager's lease holds no usable bootstrap server; asking DHCP", "interface", a.link.Name,
+			"manager", a.link.Managed, "error", lease.OptionError)
+	}
+	ctx, cancel := context.WithTimeout(ctx, informWait)
+	defer cancel()
+	return a.inform(ctx, address)
+}
+
+// foreignAddress waits for the IPv4 address that somebody else gives the interface.
+func (a *attempt) foreignAddress(ctx context.Context) (found netip.Addr, err error) {
+	err = a.System.AwaitLink(ctx, a.link.Index, func(l *link.Link) bool {
+		if l == nil || len(l.Global(false)) == 0 {
+			return false
+		}
+		found = l.Global(false)[0]
+		return true
+	})
+	if err == nil {
+		return found, nil
+	}
+	e := &reason.Error{Code: NoAddress, Msg: fmt.Sprintf("%s manages the interface and has not given it an IPv4 address", a.link.Managed),
+		Fix: "look at its configuration, or let the agent have the interface"}
+	switch now := a.System.Given(context.WithoutCancel(ctx), a.link, false).State; now {
+	case "":
+	case "pending", "initialized": // systemd-networkd before it has looked for a configuration (networkctl(1))
+		e.Code = Undecided
+		e.Msg += fmt.Sprintf("; it has yet to decide about it, which it calls %s", now)
+		e.Fix = "look whether udev runs and knows the interface, with `networkctl status " + a.link.Name + "`"
+	default:
+		e.Msg += fmt.Sprintf("; in its words the interface is %s", now)
+	}
+	return found, e
+}
+
+// addGiven adds what the manager told to what DHCP did. What people told the manager comes first; where nobody told it anything,
+// the system's resolver may know.
+func (a *attempt) addGiven(n *link.Network) {
+	if a.given == nil {
+		return
+	}
+	n.System = a.given.System
+	if len(a.given.DNS) > 0 {
+		n.DNS = a.given.DNS
+	}
+	n.Domains = union(a.given.Domains, n.Domains)
+}
+
+// machine is the machine's own network: what it has by interfaces that the agent does not use.
+type machine struct {
+	System
+	names *link.Network
+}
+
+var _ Asker = machine{}
+
+// ownNetwork returns an uplink by the machine's own network, its resolver's search domains included.
+func ownNetwork(s *link.System) *Uplink {
+	servers, domains := s.SystemResolver()
+	return &Uplink{Network: machine{names: &link.Network{System: servers}}, Domains: domains}
+}
+
+// Ask asks the name servers of the system's resolver.
+func (m machine) Ask(ctx context.Context, name dns.Name, t dns.Type) ([]dns.Record, error) {
+	return m.names.Ask(ctx, name, t)
+}
+
+// AskLink asks nobody: whose neighbours they would be is not known.
+func (machine) AskLink(context.Context, dns.Name, dns.Type) ([]dns.Record, error) {
+	return nil, dns.ErrNoAnswer
+}
