@@ -52,7 +52,7 @@ func (v *visit) refuse(ctx context.Context, got reply, evidence *artifacts.Serve
 // onboard executes onboarding information. Progress goes to the server only when it was authenticated (R5.6-04).
 // Whatever comes of it, the lead ends here (R5.3-08).
 func (v *visit) onboard(ctx context.Context, got reply, evidence *artifacts.ServerEvidence, conveyed *artifacts.Conveyed) error {
-	request := onboard.Request{Info: conveyed.Onboarding, Warnings: conveyed.Warnings, Network: v.lead.Network}
+	request := onboard.Request{Info: conveyed.Onboarding, Warnings: conveyed.Warnings, Network: v.lead.Network, Where: v.lead.Where}
 	if evidence.Valid() {
 		request.Reporter, request.Level = got.session, got.output.Level
 	}

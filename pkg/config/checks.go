@@ -69,6 +69,10 @@ var checks = map[string]func(*Config) error{
 	"reboot.command":       func(c *Config) error { return command(c.Reboot.Command) },
 	"retry.initial":        func(c *Config) error { return within(c.Retry.Initial, Duration(100*time.Millisecond), hours(1)) },
 	"retry.max":            func(c *Config) error { return within(c.Retry.Max, Duration(100*time.Millisecond), hours(24)) },
+
+	"reprovision.policy":           func(c *Config) error { return oneOf(c.Reprovision.Policy, "never", "on-network-change") },
+	"reprovision.after":            func(c *Config) error { return within(c.Reprovision.After, seconds(1), hours(24)) },
+	"reprovision.sessions-per-day": func(c *Config) error { return within(c.Reprovision.SessionsPerDay, 1, 24) },
 }
 
 // checkTogether judges keys that must agree with one another. The error is placed at the key that asks for the other.

@@ -18,6 +18,7 @@ type Config struct {
 	Report        Report        `toml:"report"`
 	Reboot        Reboot        `toml:"reboot"`
 	Retry         Retry         `toml:"retry"`
+	Reprovision   Reprovision   `toml:"reprovision"`
 
 	Paths   Paths    `toml:"-"` // where the agent's own files are; no file can change it
 	Anchors Anchors  `toml:"-"` // the certificates behind Trust.BootstrapServers and Trust.Vouchers
@@ -108,6 +109,13 @@ type Reboot struct {
 type Retry struct {
 	Initial Duration `toml:"initial"`
 	Max     Duration `toml:"max"`
+}
+
+// Reprovision says whether a provisioned device may begin a session by itself.
+type Reprovision struct {
+	Policy         string   `toml:"policy"`           // "never", or "on-network-change"
+	After          Duration `toml:"after"`            // how long the network must have been another one
+	SessionsPerDay int      `toml:"sessions-per-day"` // at most
 }
 
 // Duration is a time.Duration written as "30s".

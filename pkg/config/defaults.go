@@ -34,9 +34,10 @@ func Default() Config {
 			Command: []string{},
 			Timeout: Duration(10 * time.Minute),
 		},
-		Scripts: Scripts{Timeout: Duration(30 * time.Minute), OutputLimit: 64 << 10, WarningExit: 10},
-		Report:  Report{SSHHostKeys: []string{"/etc/ssh/ssh_host_*_key.pub"}},
-		Reboot:  Reboot{Command: []string{"systemctl", "reboot"}},
-		Retry:   Retry{Initial: Duration(10 * time.Second), Max: Duration(10 * time.Minute)},
+		Scripts:     Scripts{Timeout: Duration(30 * time.Minute), OutputLimit: 64 << 10, WarningExit: 10},
+		Report:      Report{SSHHostKeys: []string{"/etc/ssh/ssh_host_*_key.pub"}},
+		Reboot:      Reboot{Command: []string{"systemctl", "reboot"}},
+		Retry:       Retry{Initial: Duration(10 * time.Second), Max: Duration(10 * time.Minute)},
+		Reprovision: Reprovision{Policy: "never", After: Duration(5 * time.Minute), SessionsPerDay: 4},
 	}
 }

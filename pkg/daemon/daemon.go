@@ -61,6 +61,10 @@ func locked(ctx context.Context, o Options, paths config.Paths) (*state.Status, 
 		return nil, err
 	}
 	defer lock.Unlock()
+	defer systemd.Stopping()
+	watched, unwatch := context.WithCancel(ctx)
+	defer unwatch()
+	go systemd.Watchdog(watched, func() bool { return true })
 	store, err := state.Open(paths.State)
 	if err != nil {
 		return nil, cannotBegin(o, paths, err)
@@ -72,20 +76,45 @@ func locked(ctx context.Context, o Options, paths config.Paths) (*state.Status, 
 		return nil, invalid
 	}
 	broken := d.recover(ctx, cfg, invalid)
-	record, err := begin(store, o)
-	if err != nil {
-		return nil, cannotBegin(o, paths, err)
+	for {
+		record, err := begin(store, o)
+		if err != nil {
+			return nil, cannotBegin(o, paths, err)
+		}
+		d.moved, d.known = record.Outcome == state.OutcomeProvisioned, record.Network
+		switch {
+		case !record.Enabled, d.moved && (broken != nil || !d.watches(cfg, invalid, record)):
+			d.leaveAlone(record, invalid)
+			return nil, errors.Join(broken, d.abandonMove(record))
+		case d.moved && record.Session == nil:
+			if err := d.awaitMove(ctx, cfg, record); err != nil {
+				return d.endVigil(ctx, err)
+			}
+			continue
+		}
+		d.board = &board{Board: state.NewBoard(paths.Status, initial(o.Version, record))}
+		if err := cmp.Or(invalid, broken); err != nil {
+			return d.end(ctx, 0, err)
+		}
+		outcome, err := d.session(ctx, cfg, plan)
+		if d.moved && err != nil {
+			if ctx.Err() == nil {
+				err = d.endInVain(err)
+			}
+			if err != nil {
+				return d.endVigil(ctx, err)
+			}
+			continue
+		}
+		status, err := d.end(ctx, outcome, err)
+		if err != nil || status.ExitCode() != state.ExitProvisioned || ctx.Err() != nil {
+			return status, err
+		}
+		cfg, plan, invalid = d.prepare() // the agent's configuration may be among what was provisioned
+		if record, err := store.Load(); err != nil || !d.watches(cfg, invalid, record) {
+			return status, err
+		}
 	}
-	if !record.Enabled || record.Outcome == state.OutcomeProvisioned {
-		d.leaveAlone(record, invalid)
-		return nil, broken
-	}
-	d.board = &board{Board: state.NewBoard(paths.Status, initial(o.Version, record))}
-	if err := cmp.Or(invalid, broken); err != nil {
-		return d.end(ctx, 0, err)
-	}
-	outcome, err := d.session(ctx, cfg, plan)
-	return d.end(ctx, outcome, err)
 }
 
 // recover undoes what a session left that was interrupted, which may also turn the flag on again that its script turned
@@ -159,6 +188,8 @@ func initial(version string, r *state.Record) state.Status {
 // daemon is one run.
 type daemon struct {
 	Options
+	moved bool          // the session began because the provisioned device is on another network than
+	known state.Network // this
 	paths config.Paths
 	store *state.Store
 	board *board
@@ -167,12 +198,13 @@ type daemon struct {
 // session runs until the device is provisioned, reboots, or may not go on.
 func (d *daemon) session(ctx context.Context, cfg *config.Config, plan leads) (onboard.Outcome, error) {
 	d.Logger.Info("session started", "version", d.Version)
-	go systemd.Watchdog(ctx, func() bool { return true })
 	facts := cfg.Facts()
 	device := state.Device{HWModel: facts.HWModel, OSName: facts.OSName, OSVersion: facts.OSVersion}
 	d.board.Update(func(s *state.Status) { s.Device = device })
 	d.warnAbout(cfg)
-	identity, err := d.openIdentity(ctx, cfg)
+	opening, cancel := d.bounded(ctx)
+	identity, err := d.openIdentity(opening, cfg)
+	cancel()
 	if err != nil {
 		return 0, err
 	}
@@ -205,7 +237,6 @@ func (d *daemon) warnAbout(cfg *config.Config) {
 
 // end records how the session ended and returns the status that tells it.
 func (d *daemon) end(ctx context.Context, outcome onboard.Outcome, err error) (*state.Status, error) {
-	systemd.Stopping()
 	now := nowUTC()
 	final := func(phase state.Phase, why *state.Reason) state.Status {
 		d.board.Update(func(s *state.Status) {

@@ -87,9 +87,15 @@ func TestAtRest(t *testing.T) {
 		"disabled":                 {func(r *state.Record) { r.Enabled = false }, state.ExitDisabled},
 		"provisioned":              {func(r *state.Record) { r.Outcome = state.OutcomeProvisioned }, state.ExitProvisioned},
 		"provisioned and disabled": {func(r *state.Record) { r.Enabled, r.Outcome = false, state.OutcomeProvisioned }, state.ExitProvisioned},
+		"disabled on the move": {func(r *state.Record) {
+			r.Enabled, r.Outcome, r.Session = false, state.OutcomeProvisioned, &state.Session{ID: "moved", Moved: true}
+		}, state.ExitProvisioned},
 	}
 	for name, tt := range tests {
-		for _, content := range []string{"[identity]\ntpm = \"unix:/tpm.sock\"\n", "no = \"configuration\"\n"} {
+		for _, content := range []string{"[identity]\ntpm = \"unix:/tpm.sock\"\n", "no = \"configuration\"\n", watching} {
+			if content == watching && name == "provisioned" {
+				continue // it looks for another network
+			}
 			t.Run(name, func(t *testing.T) {
 				d := newDevice(t, tt.change)
 				d.configure(t, content)
@@ -112,6 +118,43 @@ func TestAtRest(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+const watching = "[identity]\ntpm = \"unix:/tpm.sock\"\n[reprovision]\npolicy = \"on-network-change\"\nafter = \"1s\"\n"
+
+// TestMoveIsAbandoned: a session that a crash interrupted does not go on where the policy has been changed meanwhile.
+func TestMoveIsAbandoned(t *testing.T) {
+	d := newDevice(t, func(r *state.Record) {
+		r.Outcome, r.Session = state.OutcomeProvisioned, &state.Session{ID: "moved", Moved: true}
+	})
+	if s, err := daemon.Run(t.Context(), d.options()); err != nil || s.ExitCode() != state.ExitProvisioned {
+		t.Errorf("status %+v, %v", s, err)
+	}
+	if r := d.record(t); r.Session != nil || r.Outcome != state.OutcomeProvisioned {
+		t.Errorf("record %+v", r)
+	}
+}
+
+// TestMoveGoesOn after a reboot, once more when it is stopped, and all the time the device stays provisioned.
+func TestMoveGoesOn(t *testing.T) {
+	d := newDevice(t, func(r *state.Record) {
+		r.Outcome, r.Session = state.OutcomeProvisioned, &state.Session{ID: "moved", Moved: true}
+	})
+	d.configure(t, watching)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		if conn, err := d.listener.Accept(); err == nil {
+			conn.Close()
+		}
+		cancel()
+	}()
+	s, err := daemon.Run(ctx, d.options())
+	if err != nil || s.ExitCode() != state.ExitProvisioned || s.PID != 0 {
+		t.Errorf("status %+v, %v", s, err)
+	}
+	if r := d.record(t); r.Session == nil || r.Session.ID != "moved" || r.Outcome != state.OutcomeProvisioned {
+		t.Errorf("record %+v", r)
 	}
 }
 

@@ -51,20 +51,9 @@ func (d *daemon) sources(a *agent.Agent, cfg *config.Config, plan leads, serial 
 		a.Sources = []source.Source{source.Static{Servers: plan.named, Trusted: d.Trusted}}
 		return func() {}, nil
 	}
-	system, err := link.Open(link.Options{
-		Include: cfg.Discovery.Include,
-		Exclude: cfg.Discovery.Exclude,
-		Record:  link.DefaultRecord(d.paths.Root),
-		Run:     d.paths.Below("/run"),
-		Logger:  d.Logger,
-	})
+	system, err := d.openNetwork(cfg)
 	if err != nil {
-		return nil, &reason.Error{
-			Code: CodeNoNetwork,
-			Msg:  "the network interfaces cannot be watched",
-			Fix:  "run the daemon as root, on a kernel with netlink",
-			Err:  err,
-		}
+		return nil, err
 	}
 	sticks, stopSticks := d.storage(cfg, serial)
 	networks := source.NewNetworks(source.NetworksOptions{
@@ -81,7 +70,30 @@ func (d *daemon) sources(a *agent.Agent, cfg *config.Config, plan leads, serial 
 	if sticks != nil {
 		a.Plugged, a.Local = sticks.Arrivals(), sticks.News(networks)
 	}
+	if d.moved {
+		onlyElsewhere(a, d.known, system.Seen)
+	}
 	return closed, nil
+}
+
+// openNetwork begins to follow the interfaces.
+func (d *daemon) openNetwork(cfg *config.Config) (*link.System, error) {
+	system, err := link.Open(link.Options{
+		Include: cfg.Discovery.Include,
+		Exclude: cfg.Discovery.Exclude,
+		Record:  link.DefaultRecord(d.paths.Root),
+		Run:     d.paths.Below("/run"),
+		Logger:  d.Logger,
+	})
+	if err != nil {
+		return nil, &reason.Error{
+			Code: CodeNoNetwork,
+			Msg:  "the network interfaces cannot be watched",
+			Fix:  "run the daemon as root, on a kernel with netlink",
+			Err:  err,
+		}
+	}
+	return system, nil
 }
 
 // storage is the source of removable storage, or nil when it is not wanted, and how to stop following what is plugged in.

@@ -40,7 +40,8 @@ func (e *Executor) recover(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if r.Outcome == state.OutcomeProvisioned {
+	onTrial := r.Session != nil && r.Session.Moved // what runs until that session has succeeded
+	if r.Outcome == state.OutcomeProvisioned && !onTrial {
 		e.markGood(ctx)
 	}
 	if len(r.Journal) == 0 {

@@ -66,6 +66,8 @@ type Request struct {
 	Level    progress.Level // of the reports, as the server asked
 	Network  image.Network  // how images are reached
 	Files    fs.FS          // what file URIs of images name; nil when they name nothing
+	// Where tells, in the end, what the network is known by on which the device was provisioned; nil when it was on none.
+	Where func() state.Network
 }
 
 // Outcome is how an execution ended well.
@@ -137,11 +139,12 @@ type session struct {
 	id      string // of state.Session
 	network image.Network
 	files   fs.FS
+	where   func() state.Network
 }
 
 func (e *Executor) execute(ctx context.Context, r Request, p plan) (Outcome, error) {
 	e.Board.Update(func(s *state.Status) { s.Downloads, s.Image, s.Steps, s.Reports = nil, nil, nil, nil })
-	s := &session{Executor: e, plan: p, reports: e.reports(r.Reporter, r.Level), network: r.Network, files: r.Files}
+	s := &session{Executor: e, plan: p, reports: e.reports(r.Reporter, r.Level), network: r.Network, files: r.Files, where: r.Where}
 	outcome, err := s.run(ctx, r.Warnings)
 	if err == nil {
 		return outcome, nil
@@ -212,11 +215,16 @@ func (s *session) complete(ctx context.Context) error {
 	if err := s.finish(ctx, progress.Report{Type: progress.BootstrapComplete, SSHHostKeys: s.hostKeys()}); err != nil {
 		return err
 	}
+	var network state.Network
+	if s.where != nil {
+		network, _ = network.Learn(s.where())
+	}
 	// The slot comes first: a device that is recorded as provisioned never comes here again, and would fall back to
 	// the old image one day. Whatever wants to stop the session comes too late now.
 	s.markGood(context.WithoutCancel(ctx))
 	err = s.Store.Update(func(r *state.Record) error {
 		r.Outcome, r.Reason, r.Session, r.Journal = state.OutcomeProvisioned, nil, nil, nil
+		r.Network = network
 		return nil
 	})
 	if err != nil {

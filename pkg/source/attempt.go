@@ -120,6 +120,7 @@ func (a *attempt) look(ctx, plugged context.Context, u *Uplink) result {
 		var spent time.Duration
 		found.err = f.Find(looking, u, func(l Lead) error {
 			l.InVain = inVain
+			l.Where = func() state.Network { return a.where(u) }
 			won, visited, err := a.visitLead(ctx, plugged, l, &spent)
 			res.won, found.visited = won, found.visited || visited
 			return err
@@ -143,6 +144,16 @@ func (a *attempt) look(ctx, plugged context.Context, u *Uplink) result {
 		res.findings = append(res.findings, found)
 	}
 	return res
+}
+
+// where tells what the network is known by.
+func (a *attempt) where(u *Uplink) state.Network {
+	if a.family == "" || a.link.Managed != "" {
+		seen, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		return a.System.Seen(seen)
+	}
+	return a.System.Leased(a.link, u.Lease)
 }
 
 // finderTime is what visits to the leads of one finder on one network may take before no further one begins. The agent bounds

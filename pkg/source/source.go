@@ -11,6 +11,7 @@ import (
 	"net/netip"
 
 	"github.com/xpu-sztp/ztp/artifacts"
+	"github.com/xpu-sztp/ztp/pkg/state"
 )
 
 // Lead is one finding of a source: a list of bootstrap servers to ask, or the artifacts themselves.
@@ -26,6 +27,8 @@ type Lead struct {
 	Files    fs.FS             // what file URIs of onboarding information in Bundle name; nil when they name nothing
 	Network  Network           // how the servers are reached
 	Warnings []string          // tolerated deviations on the wire, for people
+	// Where tells what the network is known by that the lead came from; nil when it came from none.
+	Where func() state.Network
 	// InVain is shared by the leads of one network. The visitor fills in which servers of untrusted lists it has asked in vain, and
 	// what came of it; nil when leads are independent.
 	InVain map[ServerKey]error

@@ -23,6 +23,8 @@ type Record struct {
 	Session *Session               `json:"session,omitempty"` // survives the reboots that belong to it
 	Journal []Entry                `json:"journal,omitempty"` // owned by pkg/onboard
 	Images  map[string]ImageRecord `json:"images,omitempty"`  // by lowercase hex SHA-256; owned by pkg/onboard
+	Network Network                `json:"network,omitzero"`  // on which the device was provisioned
+	Moved   time.Time              `json:"moved,omitzero"`    // when a session last began because the network was another one
 	Last    *Status                `json:"last,omitempty"`    // final status of the last session, shown when no daemon runs
 }
 
@@ -34,6 +36,9 @@ type Session struct {
 	// FlagCleared says that a script or configuration handler of this session, not a person, turned Enabled off; rolling
 	// the session back turns it on again.
 	FlagCleared bool `json:"flag_cleared,omitempty"`
+	// Moved says that the device is provisioned, and that the session began because it is on another network. Unless it
+	// succeeds, nothing of Record changes but Session and Last.
+	Moved bool `json:"moved,omitempty"`
 }
 
 // StepName is a part of onboarding information that changes the device and can be undone.

@@ -58,6 +58,17 @@ type Status struct {
 	Steps       []Step      `json:"steps,omitempty"` // scripts and configuration
 	Reports     []Report    `json:"reports,omitempty"`
 	Warnings    []Warning   `json:"warnings,omitempty"`
+	Watch       *Watch      `json:"watch,omitempty"` // of a provisioned device that looks for another network
+}
+
+// Watch is what a provisioned device sees of its network.
+type Watch struct {
+	Network string    `json:"network"`                // what it is known by; empty until it is
+	Other   string    `json:"other,omitempty"`        // that of another one on which the device is
+	Since   time.Time `json:"since,omitzero"`         // when that was seen first
+	Begins  time.Time `json:"begins,omitzero"`        // when a session begins if it still is that one then
+	Tried   time.Time `json:"tried,omitzero"`         // when such a session last ended in vain
+	Failure *Reason   `json:"last_failure,omitempty"` // and why
 }
 
 // Reason is an explained error made plain.

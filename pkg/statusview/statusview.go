@@ -75,6 +75,22 @@ func (p *page) summary(s *state.Status) {
 	default:
 		p.fact("ended", p.moment(s.Ended)+lasted(s.Started, s.Ended))
 	}
+	p.watch(s.Watch)
+}
+
+// watch tells what a provisioned device sees of its network.
+func (p *page) watch(w *state.Watch) {
+	if w == nil {
+		return
+	}
+	p.fact("network", cmp.Or(w.Network, "not known yet"))
+	if w.Other != "" {
+		p.fact("moved to", w.Other+", since "+p.moment(w.Since))
+		p.fact("next session", p.moment(w.Begins)+", unless it is back by then")
+	}
+	if f := w.Failure; f != nil {
+		p.fact("last failure", fmt.Sprintf("%s [%s], %s", f.Message, f.Code, p.ago(w.Tried)))
+	}
 }
 
 // Headline is the state in the words of the exit codes, with the phase while something is in progress.
