@@ -63,6 +63,7 @@ func (n *Network) names(host string) []string {
 
 // answer is what came of one question.
 type answer struct {
+	server  int // its place in the list of name servers
 	records []dns.Record
 	err     error
 }
@@ -87,7 +88,7 @@ func (n *Network) lookup(ctx context.Context, ask func(context.Context, dns.Name
 	for _, t := range types {
 		go func() {
 			records, err := ask(ctx, name, t)
-			answers <- answer{records, err}
+			answers <- answer{records: records, err: err}
 		}()
 	}
 	var addrs []netip.Addr
@@ -99,7 +100,7 @@ func (n *Network) lookup(ctx context.Context, ask func(context.Context, dns.Name
 			for _, r := range a.records {
 				addrs = append(addrs, r.Addr)
 			}
-			if a.err != nil {
+			if a.err != nil && (len(errs) == 0 || errs[0].Error() != a.err.Error()) {
 				errs = append(errs, a.err)
 			}
 		case <-late:

@@ -42,14 +42,16 @@ func (n *Network) Ask(ctx context.Context, name dns.Name, t dns.Type) ([]dns.Rec
 	answers := make(chan answer, len(servers))
 	next := time.NewTimer(0)
 	defer next.Stop()
-	asked := 0
-	var errs []error
-	for len(errs) < len(servers) {
+	asked, failed := 0, 0
+	errs := make([]error, len(servers))
+	for failed < len(servers) {
 		select {
 		case <-next.C:
 			if asked < len(servers) {
-				server := servers[asked]
-				go func() { answers <- n.askOne(asking, server, limit, name, t) }()
+				go func(i int) {
+					records, err := n.askOne(asking, servers[i], limit, name, t)
+					answers <- answer{i, records, err}
+				}(asked)
 				asked++
 				next.Reset(head)
 			}
@@ -61,7 +63,8 @@ func (n *Network) Ask(ctx context.Context, name dns.Name, t dns.Type) ([]dns.Rec
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
-			errs = append(errs, a.err)
+			errs[a.server] = a.err
+			failed++
 			next.Reset(0) // it is the next one's turn
 		}
 	}
@@ -69,19 +72,19 @@ func (n *Network) Ask(ctx context.Context, name dns.Name, t dns.Type) ([]dns.Rec
 	return nil, errors.Join(errs...)
 }
 
-func (n *Network) askOne(ctx context.Context, server netip.Addr, limit time.Duration, name dns.Name, t dns.Type) answer {
+func (n *Network) askOne(ctx context.Context, server netip.Addr, limit time.Duration, name dns.Name, t dns.Type) ([]dns.Record, error) {
 	one, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	records, err := dns.Ask(one, func(ctx context.Context, network string) (net.Conn, error) {
 		return n.dialServer(ctx, network, server)
 	}, name, t)
 	if err == nil {
-		return answer{records, nil}
+		return records, nil
 	}
 	if one.Err() != nil && ctx.Err() == nil {
 		err = dns.ErrNoAnswer
 	}
-	return answer{nil, fmt.Errorf("%v: %w", server, err)}
+	return nil, fmt.Errorf("%v: %w", server, err)
 }
 
 // AskLink asks the neighbours by multicast DNS, in the family of Prefer.

@@ -20,7 +20,7 @@ import (
 // source.Network.
 type Network struct {
 	Interface string
-	Index     int          // of the interface, which may have been renamed since
+	Index     int          // of the interface, which may have been renamed since; required
 	DNS       []netip.Addr // the first six are asked; empty means the system's resolver
 	System    []netip.Addr // the name servers of the system's resolver, for records that it does not look up
 	Domains   []string     // tried for names without a dot
@@ -50,15 +50,11 @@ func (n *Network) approach(to netip.Addr) {
 	if !to.Is6() || !to.IsGlobalUnicast() {
 		return
 	}
-	l, err := net.InterfaceByName(n.Interface)
-	if err != nil {
-		return
-	}
-	routes, err := netlink.RouteGetWithOptions(to.AsSlice(), &netlink.RouteGetOptions{OifIndex: l.Index})
+	routes, err := netlink.RouteGetWithOptions(to.AsSlice(), &netlink.RouteGetOptions{OifIndex: n.Index})
 	if err != nil || len(routes) == 0 || routes[0].Gw != nil {
 		return
 	}
-	_ = netlink.NeighAdd(&netlink.Neigh{LinkIndex: l.Index, IP: to.AsSlice(), Flags: netlink.NTF_USE}) // known neighbours stay as they are
+	_ = netlink.NeighAdd(&netlink.Neigh{LinkIndex: n.Index, IP: to.AsSlice(), Flags: netlink.NTF_USE}) // known neighbours stay as they are
 }
 
 // bind ties a socket to the interface, unless the system refuses that to this process; it then uses the routing table like

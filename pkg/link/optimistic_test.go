@@ -40,7 +40,7 @@ func TestNeighbourWhileAddressIsUnproven(t *testing.T) {
 	n.Servers.Do(t, func() (err error) { udp, err = net.ListenPacket("udp", "[2001:db8:a::2]:53"); return err })
 	defer udp.Close()
 
-	network := &link.Network{Interface: n.Device, Prefer: "ip6"}
+	network := &link.Network{Interface: n.Device, Index: l.Index, Prefer: "ip6"}
 	conn, err := network.DialContext(ctx, "tcp", "[2001:db8:a::1]:8443")
 	if err != nil {
 		t.Fatal(err)

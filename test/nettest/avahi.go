@@ -3,6 +3,7 @@ package nettest
 import (
 	"encoding/binary"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,6 +37,9 @@ func TXT(name string, texts ...string) Record {
 	}
 	return Record{name, 16, data}
 }
+
+// Address is the record of an IPv4 address.
+func Address(name, address string) Record { return Record{name, 1, net.ParseIP(address).To4()} }
 
 // Avahi starts a real avahi-daemon on the servers' interface, whose host name is host.local. services are folders' contents as in
 // /etc/avahi/services: instances of services, which is all that its files can publish. The records come by D-Bus.
