@@ -120,7 +120,7 @@ const (
 func (s *System) SolicitRouters(ctx context.Context, l Link) error {
 	heard := func(l *Link) bool { return l == nil || l.Router.Recent }
 	for range solicitations {
-		if now := s.now(l); heard(&now) {
+		if now := s.Now(l); heard(&now) {
 			return nil
 		} else if err := solicitRouters(now); err != nil {
 			return err
@@ -135,8 +135,8 @@ func (s *System) SolicitRouters(ctx context.Context, l Link) error {
 	return nil
 }
 
-// now returns what is known of an interface by now.
-func (s *System) now(l Link) Link {
+// Now returns what is known of an interface by now.
+func (s *System) Now(l Link) Link {
 	links, _ := s.Links()
 	if i := slices.IndexFunc(links, func(known Link) bool { return known.Index == l.Index }); i >= 0 {
 		return links[i]

@@ -1,15 +1,14 @@
 package link
 
 import (
-	"context"
-	"encoding/binary"
-	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"syscall"
 	"time"
 
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,94 +31,98 @@ type advertised struct {
 // routers is what the routers on one interface said. Those that say that there is DHCPv6 are kept apart, so that nobody else
 // can unsay it.
 type routers struct {
-	flags   []expiring[routerFlags]
-	servers []expiring[netip.Addr]
-	domains []expiring[string]
+	flags, servers, domains []said
 }
 
-// routerFlags is a router that says that there is DHCPv6.
-type routerFlags struct {
-	router         netip.Addr
-	managed, other bool
-}
-
-// expiring is a value and when it ends.
-type expiring[T comparable] struct {
-	value T
+// said is one thing that a router said. It is one type for all kinds, because functions of lists are compiled for each anew.
+type said struct {
+	fact
 	until time.Time
 }
 
-// listenRouters hears router advertisements as they come, also where the kernel does not follow them. It notifies events, and
-// ends when the returned socket is closed.
-func (w *watcher) listenRouters() (net.PacketConn, error) {
-	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
-		filter := unix.ICMPv6Filter{}
-		for i := range filter.Data {
-			filter.Data[i] = ^uint32(0)
-		}
-		filter.Data[routerAdvertisement/32] &^= 1 << (routerAdvertisement % 32)
-		controlErr := c.Control(func(fd uintptr) {
-			if err = unix.SetsockoptICMPv6Filter(int(fd), unix.IPPROTO_ICMPV6, unix.ICMPV6_FILTER, &filter); err == nil {
-				err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, 1)
-			}
-			if err == nil {
-				err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
-			}
-		})
-		if controlErr != nil {
-			return controlErr
-		}
-		return err
-	}}
-	conn, err := lc.ListenPacket(context.Background(), "ip6:ipv6-icmp", "::")
+type fact struct {
+	address        netip.Addr // of a router that says that there is DHCPv6, or of a name server
+	managed, other bool
+	domain         string
+}
+
+// toAdvertisements lets through router advertisements whose hop limit shows that they are from this link (RFC 4861 §6.1.2), so
+// that other traffic does not wake the agent. It sees packets from their ICMPv6 header on.
+var toAdvertisements = []bpf.Instruction{
+	bpf.LoadAbsolute{Off: 0, Size: 1},
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: routerAdvertisement, SkipTrue: 3},
+	bpf.LoadAbsolute{Off: netOffset + 7, Size: 1},
+	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 255, SkipTrue: 1},
+	bpf.RetConstant{Val: 1 << 16},
+	bpf.RetConstant{Val: 0},
+}
+
+// netOffset is SKF_NET_OFF: offsets from there count from the IPv6 header.
+const netOffset = 0xfff00000
+
+// listenRouters hears router advertisements as they come, also where the kernel does not follow them, until the returned socket is
+// closed.
+func (w *watcher) listenRouters() (*os.File, error) {
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_ICMPV6)
 	if err != nil {
+		return nil, err
+	}
+	socket := os.NewFile(uintptr(fd), "router advertisements")
+	filter, err := bpf.Assemble(toAdvertisements)
+	if err == nil {
+		program := make([]unix.SockFilter, len(filter))
+		for i, f := range filter {
+			program[i] = unix.SockFilter{Code: f.Op, Jt: f.Jt, Jf: f.Jf, K: f.K}
+		}
+		err = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
+	}
+	var raw syscall.RawConn
+	if err == nil {
+		raw, err = socket.SyscallConn()
+	}
+	if err != nil {
+		socket.Close()
 		return nil, err
 	}
 	events := make(chan struct{}, 1)
 	w.done.Go(func() {
 		defer close(events)
-		w.hear(conn.(*net.IPConn), events)
+		w.hear(raw, events)
 	})
 	w.done.Go(func() { w.refreshOn(events) })
-	return conn, nil
+	return socket, nil
 }
 
-func (w *watcher) hear(conn *net.IPConn, events chan<- struct{}) {
-	message, control := make([]byte, 1<<16), make([]byte, 128)
+func (w *watcher) hear(socket syscall.RawConn, events chan<- struct{}) {
+	message := make([]byte, 1<<16)
 	for failures := 0; failures < 8; {
-		n, oobn, _, from, err := conn.ReadMsgIP(message, control)
+		var n int
+		var sender unix.Sockaddr
+		var failure error
+		err := socket.Read(func(fd uintptr) bool {
+			n, sender, failure = unix.Recvfrom(int(fd), message, 0)
+			return failure != unix.EAGAIN
+		})
 		if err != nil {
+			return // closed
+		}
+		if failure != nil {
 			failures++
-			if w.isClosed() {
-				return
-			}
 			continue
 		}
 		failures = 0
-		index, hops := packetInfo(control[:oobn])
-		router, ok := netip.AddrFromSlice(from.IP)
-		if ok && router.IsLinkLocalUnicast() && hops == 255 && w.advertised.message(index, router, message[:n], time.Now()) {
+		from, ok := sender.(*unix.SockaddrInet6)
+		if !ok {
+			continue
+		}
+		router := netip.AddrFrom16(from.Addr)
+		if router.IsLinkLocalUnicast() && w.advertised.message(int(from.ZoneId), router, message[:n], time.Now()) {
 			notify(events)
 		}
 	}
 }
 
-// packetInfo returns by which interface a packet came, and its hop limit.
-func packetInfo(control []byte) (index, hops int) {
-	messages, _ := unix.ParseSocketControlMessage(control)
-	for _, m := range messages {
-		switch {
-		case m.Header.Level != unix.IPPROTO_IPV6:
-		case m.Header.Type == unix.IPV6_HOPLIMIT && len(m.Data) >= 4:
-			hops = int(binary.NativeEndian.Uint32(m.Data))
-		case m.Header.Type == unix.IPV6_PKTINFO && len(m.Data) >= 20:
-			index = int(binary.NativeEndian.Uint32(m.Data[16:]))
-		}
-	}
-	return index, hops
-}
-
-// message remembers what a router advertisement says (RFC 4861 §4.2), and reports whether it is one (§6.1.2).
+// message remembers what a router advertisement says (RFC 4861 §4.2), and reports whether it is one.
 func (a *advertised) message(index int, router netip.Addr, m []byte, now time.Time) bool {
 	if len(m) < 16 || m[0] != routerAdvertisement || m[1] != 0 || !wholeOptions(m[16:]) {
 		return false
@@ -134,7 +137,7 @@ func (a *advertised) message(index int, router netip.Addr, m []byte, now time.Ti
 		r = &routers{}
 		a.interfaces[index] = r
 	}
-	r.flagged(routerFlags{router.WithZone(""), m[5]&0x80 != 0, m[5]&0x40 != 0}, now)
+	r.flagged(fact{address: router, managed: m[5]&0x80 != 0, other: m[5]&0x40 != 0}, now)
 	for options := m[16:]; len(options) > 0; options = options[int(options[1])*8:] {
 		r.option(options[0], options[4:int(options[1])*8], now)
 	}
@@ -152,27 +155,27 @@ func wholeOptions(options []byte) bool {
 }
 
 // flagged replaces what the router said about DHCPv6 before.
-func (r *routers) flagged(f routerFlags, now time.Time) {
-	r.flags = slices.DeleteFunc(r.flags, func(e expiring[routerFlags]) bool { return e.value.router == f.router })
+func (r *routers) flagged(f fact, now time.Time) {
+	r.flags = slices.DeleteFunc(r.flags, func(s said) bool { return s.address == f.address })
 	if f.managed || f.other {
-		r.flags = remember(r.flags, []routerFlags{f}, now.Add(maxLifetime), now)
+		r.flags = remember(r.flags, []fact{f}, now.Add(maxLifetime), now)
 	}
 }
 
-// remember adds or prolongs values; a lifetime of zero takes them away. What is new comes first, and displaces what is oldest:
+// remember adds or prolongs facts; a lifetime of zero takes them away. What is new comes first, and displaces what is oldest:
 // otherwise one advertisement of many servers that do not answer would keep out all that come after it.
-func remember[T comparable](list []expiring[T], values []T, until, now time.Time) []expiring[T] {
-	list = slices.DeleteFunc(list, func(e expiring[T]) bool { return !e.until.After(now) })
-	for _, v := range slices.Backward(values) {
-		switch i := slices.IndexFunc(list, func(e expiring[T]) bool { return e.value == v }); {
-		case i >= 0 && until.After(now):
-			list[i].until = until
-		case i >= 0:
-			list = slices.Delete(list, i, i+1)
+func remember(list []said, facts []fact, until, now time.Time) []said {
+	list = slices.DeleteFunc(list, func(s said) bool { return !s.until.After(now) })
+	for i := len(facts) - 1; i >= 0; i-- {
+		at := slices.IndexFunc(list, func(s said) bool { return s.fact == facts[i] })
+		switch {
+		case at >= 0 && until.After(now):
+			list[at].until = until
+		case at >= 0:
+			list = append(list[:at], list[at+1:]...)
 		case until.After(now):
-			list = slices.Insert(list, 0, expiring[T]{v, until})
+			list = append([]said{{facts[i], until}}, list[:min(len(list), maxAdvertised-1)]...)
 		}
-		list = list[:min(len(list), maxAdvertised)]
 	}
 	return list
 }
@@ -185,20 +188,23 @@ func (a *advertised) of(index int, kernel Router, now time.Time) Router {
 	if r == nil {
 		return kernel
 	}
-	said := Router{Heard: true, Recent: true, DNS: current(r.servers, now), Domains: current(r.domains, now)}
-	for _, f := range current(r.flags, now) {
-		said.Managed, said.Other = said.Managed || f.managed, said.Other || f.other
-	}
-	return said
-}
-
-func current[T comparable](list []expiring[T], now time.Time) (values []T) {
-	for _, e := range list {
-		if e.until.After(now) {
-			values = append(values, e.value)
+	router := Router{Heard: true, Recent: true}
+	for _, s := range r.flags {
+		if s.until.After(now) {
+			router.Managed, router.Other = router.Managed || s.managed, router.Other || s.other
 		}
 	}
-	return values
+	for _, s := range r.servers {
+		if s.until.After(now) {
+			router.DNS = append(router.DNS, s.address)
+		}
+	}
+	for _, s := range r.domains {
+		if s.until.After(now) {
+			router.Domains = append(router.Domains, s.domain)
+		}
+	}
+	return router
 }
 
 // forget drops what was heard on interfaces that are gone or have another network now, as far as one can know.

@@ -19,10 +19,10 @@ func (r *routers) option(kind byte, body []byte, now time.Time) {
 	body = body[4:]
 	switch kind {
 	case optionRDNSS:
-		var servers []netip.Addr
+		var servers []fact
 		for ; len(body) >= 16; body = body[16:] {
 			if addr := netip.AddrFrom16([16]byte(body)); !addr.IsMulticast() && !addr.IsUnspecified() && !addr.IsLoopback() {
-				servers = append(servers, addr)
+				servers = append(servers, fact{address: addr})
 			}
 		}
 		r.servers = remember(r.servers, servers, until, now)
@@ -32,7 +32,7 @@ func (r *routers) option(kind byte, body []byte, now time.Time) {
 }
 
 // domains reads uncompressed names up to the padding. What is malformed ends the list.
-func domains(body []byte) (list []string) {
+func domains(body []byte) (list []fact) {
 	var labels []string
 	for len(body) > 0 {
 		size := int(body[0])
@@ -44,7 +44,7 @@ func domains(body []byte) (list []string) {
 				return list
 			}
 			if domain := strings.Join(labels, "."); len(domain) < 254 {
-				list = append(list, domain)
+				list = append(list, fact{domain: domain})
 			}
 			labels, body = nil, body[1:]
 			continue

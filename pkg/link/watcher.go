@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -37,7 +36,7 @@ type watcher struct {
 	changed chan struct{} // closed and replaced at every change
 	socket  *nl.NetlinkSocket
 	inotify *os.File
-	routers net.PacketConn // may be nil
+	routers *os.File // may be nil
 	closed  bool
 	done    sync.WaitGroup
 }

@@ -185,16 +185,7 @@ func (a *attempt) unique(looking context.Context, end context.CancelCauseFunc, u
 	return func() { cancel(); <-done }
 }
 
-// now returns what is known of the interface by now.
-func (a *attempt) now() link.Link {
-	links, _ := a.System.Links()
-	for _, l := range links {
-		if l.Index == a.link.Index {
-			return l
-		}
-	}
-	return a.link
-}
+func (a *attempt) now() link.Link { return a.System.Now(a.link) }
 
 // linkLocal waits for the link-local address. The kernel says soon when another host has it.
 func (a *attempt) linkLocal(ctx context.Context) (found netip.Addr, err error) {

@@ -1,0 +1,121 @@
+package link
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+)
+
+// advertisement is a router advertisement with the M and O flags and options.
+func advertisement(flags byte, options ...[]byte) []byte {
+	return append([]byte{134, 0, 0, 0, 64, flags, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0}, slices.Concat(options...)...)
+}
+
+// TestRouterFlags has routers that disagree about DHCPv6, and one that thinks better of it.
+func TestRouterFlags(t *testing.T) {
+	const managed, other = 0x80, 0x40
+	honest, liar := netip.MustParseAddr("fe80::1"), netip.MustParseAddr("fe80::bad")
+	now := time.Now()
+	steps := []struct {
+		router   netip.Addr
+		flags    byte
+		after    time.Duration
+		m, o     bool
+		whatever string
+	}{
+		{liar, 0, 0, false, false, "nobody says more"},
+		{honest, managed | other, 0, true, true, "the first does not speak for the second"},
+		{liar, 0, time.Second, true, true, "nor afterwards"},
+		{liar, other, 0, true, true, ""},
+		{honest, 0, 0, false, true, "it thinks better of it"},
+		{liar, 0, 0, false, false, "and so does the other"},
+		{honest, managed, 0, true, false, ""},
+		{liar, 0, maxLifetime, false, false, "the one that said so is not heard any more"},
+	}
+	var a advertised
+	if got := a.of(1, Router{Heard: true, Managed: true}, now); !got.Managed || got.Recent {
+		t.Errorf("before anything is heard the kernel knows: %+v", got)
+	}
+	for i, s := range steps {
+		now = now.Add(s.after)
+		if !a.message(1, s.router, advertisement(s.flags), now) {
+			t.Fatal("not an advertisement")
+		}
+		got := a.of(1, Router{Managed: true, Other: true}, now)
+		if !got.Heard || !got.Recent || got.Managed != s.m || got.Other != s.o {
+			t.Errorf("step %d (%s): %+v", i, s.whatever, got)
+		}
+	}
+	a.forget(func(int) bool { return false })
+	if got := a.of(1, Router{}, now); got.Heard {
+		t.Errorf("with another network: %+v", got)
+	}
+}
+
+// TestManyRouters has more routers than are remembered say that there is DHCPv6.
+func TestManyRouters(t *testing.T) {
+	var a advertised
+	now := time.Now()
+	for i := range 1000 {
+		a.message(1, netip.AddrFrom16([16]byte{0xfe, 0x80, 14: byte(i >> 8), 15: byte(i)}), advertisement(0x80), now)
+	}
+	if got := len(a.interfaces[1].flags); got != maxAdvertised {
+		t.Errorf("remembers %d routers", got)
+	}
+	if !a.of(1, Router{}, now).Managed {
+		t.Error("forgot all of them")
+	}
+}
+
+// FuzzRouterAdvertisement checks that what is remembered of one advertisement is bounded and usable, that another, which takes it
+// back, leaves nothing, and that half an advertisement counts for nothing.
+func FuzzRouterAdvertisement(f *testing.F) {
+	address := netip.MustParseAddr("2001:db8::53").AsSlice()
+	lifetime := []byte{0, 0, 2, 88}
+	f.Add(advertisement(0xc0, append(append([]byte{optionRDNSS, 3, 0, 0}, lifetime...), address...)))
+	f.Add(advertisement(0, append(append([]byte{optionDNSSL, 3, 0, 0}, lifetime...), "\x03lab\x04test\x00\x00\x00\x00\x00\x00\x00"...)))
+	f.Add(advertisement(0, []byte{1, 0}))
+	f.Add(advertisement(0, []byte{optionRDNSS, 255}))
+	router, now := netip.MustParseAddr("fe80::1"), time.Now()
+	f.Fuzz(func(t *testing.T, m []byte) {
+		var a advertised
+		if !a.message(1, router, m, now) {
+			if a.interfaces != nil {
+				t.Fatal("took something from what is no advertisement")
+			}
+			return
+		}
+		got := a.of(1, Router{}, now)
+		if len(got.DNS) > maxAdvertised || len(got.Domains) > maxAdvertised || !got.Heard || got.Managed != (m[5]&0x80 != 0) {
+			t.Fatalf("%+v", got)
+		}
+		for _, d := range got.Domains {
+			if len(d) > 253 || d == "" || bytes.ContainsAny([]byte(d), " \x00\n") {
+				t.Fatalf("domain %q", d)
+			}
+		}
+		for _, d := range got.DNS {
+			if d.IsLoopback() || d.IsMulticast() || d.IsUnspecified() {
+				t.Fatalf("name server %v", d)
+			}
+		}
+		if later := a.of(1, Router{}, now.Add(maxLifetime)); later.Managed || len(later.DNS)+len(later.Domains) > 0 {
+			t.Fatalf("for ever: %+v", later)
+		}
+		withdrawn := bytes.Clone(m)
+		withdrawn[5] = 0
+		for o := withdrawn[16:]; len(o) > 0; o = o[int(o[1])*8:] {
+			if o[0] == optionRDNSS || o[0] == optionDNSSL {
+				binary.BigEndian.PutUint32(o[4:], 0)
+			}
+		}
+		a.message(1, router, withdrawn, now)
+		if left := fmt.Sprint(a.interfaces[1].flags); left != "[]" {
+			t.Fatalf("left of the flags: %s", left)
+		}
+	})
+}
