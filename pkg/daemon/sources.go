@@ -101,7 +101,7 @@ func (d *daemon) storage(cfg *config.Config, serial string) (s *source.Storage, 
 	if !slices.Contains(cfg.Discovery.Sources, removableStorage) {
 		return nil, func() {}
 	}
-	devices := storage.System{Sys: d.paths.Below("/sys"), Dev: d.paths.Below("/dev")}
+	devices := &storage.System{Sys: d.paths.Below("/sys"), Dev: d.paths.Below("/dev")}
 	s = source.NewStorage(source.StorageOptions{Devices: devices, Serial: serial, Logger: d.Logger})
 	stop, err := storage.Watch(s.Changed, d.Logger)
 	if err != nil {

@@ -16,18 +16,21 @@ func (s *Storage) Beside(networks *Networks) Source {
 }
 
 type beside struct {
-	*Networks
-	storage *Storage
-	turn    chan struct{} // full during a visit
+	networks *Networks
+	storage  *Storage
+	turn     chan struct{} // full during a visit
 }
+
+// Name is that of the networks.
+func (b *beside) Name() string { return b.networks.Name() }
 
 // maxRestarts bounds how often something that is plugged in can make one round of the networks begin anew.
 const maxRestarts = 3
 
 // Discover is that of the networks.
 func (b *beside) Discover(ctx context.Context, visit func(context.Context, Lead) error) error {
-	if len(b.active()) == 0 {
-		return passing{&reason.Error{Code: NoServer, Msg: "nothing has led to a server on a network"}}
+	if len(b.networks.active()) == 0 {
+		return &passing{&reason.Error{Code: NoServer, Msg: "nothing has led to a server on a network"}}
 	}
 	if !b.isConnected() && len(b.storage.unseen()) > 0 { // storage comes after the networks, which may never come
 		notify(b.storage.arrived)
@@ -47,7 +50,7 @@ func (b *beside) discover(ctx context.Context, visit func(context.Context, Lead)
 	defer cancel(nil)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- b.Networks.Discover(ctx, func(ctx context.Context, l Lead) error { return b.inTurn(ctx, l, visit) })
+		ended <- b.networks.Discover(ctx, func(ctx context.Context, l Lead) error { return b.inTurn(ctx, l, visit) })
 	}()
 	var turn chan<- struct{} // nil while nothing was plugged in
 	for {
@@ -101,18 +104,19 @@ func (b *beside) visitArrivals(ctx context.Context, visit func(context.Context, 
 	}
 	code, _ := reason.Of(err)
 	tried := state.Source{Name: b.storage.Name(), Tried: time.Now().UTC(), Result: string(code), Detail: strings.ReplaceAll(err.Error(), "\n", "; ")}
-	b.Board.Update(func(s *state.Status) {
+	b.networks.Board.Update(func(s *state.Status) {
 		s.ShowSource(tried)
 		if !b.isConnected() { // decided here, so that whoever finds a connection has the last word
 			s.Phase = state.PhaseWaitingForLink
 		}
 	})
+	b.networks.Logger.Info("nothing came of what was plugged in", "reason", tried.Result, "error", tried.Detail)
 	return false, len(b.storage.needNetwork()) > before
 }
 
 // isConnected reports whether networks need not be waited for.
 func (b *beside) isConnected() bool {
-	links, _ := b.System.Links()
+	links, _ := b.networks.System.Links()
 	usable, elsewhere := connected(links)
 	return usable || elsewhere
 }
@@ -122,15 +126,18 @@ func (b *beside) isConnected() bool {
 func (s *Storage) News(networks *Networks) Source { return &news{s, networks} }
 
 type news struct {
-	*Storage
+	storage  *Storage
 	networks *Networks
 }
 
+// Name is that of removable storage.
+func (n *news) Name() string { return n.storage.Name() }
+
 // Discover visits what was not visited yet.
 func (n *news) Discover(ctx context.Context, visit func(context.Context, Lead) error) error {
-	before := len(n.needNetwork())
-	err := n.visitAll(ctx, n.unseen(), visit)
-	if len(n.needNetwork()) > before {
+	before := len(n.storage.needNetwork())
+	err := n.storage.visitAll(ctx, n.storage.unseen(), visit)
+	if len(n.storage.needNetwork()) > before {
 		notify(n.networks.wake)
 	}
 	return err

@@ -33,7 +33,7 @@ const (
 var errNoLink = &reason.Error{Code: NoLink, Msg: "no network interface that the agent may use has a carrier",
 	Fix: "plug a cable in, or look at [discovery] include and exclude in the configuration"}
 
-var errOffline = passing{&reason.Error{Code: NeedsNetwork, Msg: "this takes a network, and is tried again on each that there is"}}
+var errOffline = &passing{&reason.Error{Code: NeedsNetwork, Msg: "this takes a network, and is tried again on each that there is"}}
 
 // Why an attempt is over before its visit: with its round, or with its interface.
 var (
@@ -123,10 +123,11 @@ func mostTelling(failures []error) (reason.Code, string) {
 }
 
 // passing says why a place held nothing that was meant for this device, which is nobody's fault: errors.Is finds ErrNothing.
-type passing struct{ error }
+type passing struct{ err error }
 
-func (p passing) Unwrap() error        { return p.error }
-func (p passing) Is(target error) bool { return target == ErrNothing }
+func (p *passing) Error() string        { return p.err.Error() }
+func (p *passing) Unwrap() error        { return p.err }
+func (p *passing) Is(target error) bool { return target == ErrNothing }
 
 // explainStorage makes one error of why removable storage led to no success: of what was meant for this device, if anything
 // was.
@@ -144,7 +145,7 @@ func explainStorage(failures []error) error {
 	case len(meant) > 0:
 		return errors.Join(meant...)
 	case len(others) > 0:
-		return passing{errors.Join(others...)}
+		return &passing{errors.Join(others...)}
 	}
-	return passing{&reason.Error{Code: NoStorage, Msg: "no removable storage is plugged in"}}
+	return &passing{&reason.Error{Code: NoStorage, Msg: "no removable storage is plugged in"}}
 }

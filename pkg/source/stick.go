@@ -14,7 +14,7 @@ import (
 	"github.com/xpu-sztp/ztp/pkg/storage"
 )
 
-// Devices are the machine's removable disks; storage.System is one.
+// Devices are the machine's removable disks; *storage.System is one.
 type Devices interface {
 	Disks() []*storage.Disk
 	// Partitions returns the parts of a disk that may hold a file system.
@@ -152,7 +152,7 @@ func (s *Storage) scanVolume(v *storage.Volume) (found []string, err error) {
 		return nil, &reason.Error{Code: NoData, Msg: fmt.Sprintf("%s has nothing for the serial number %q", v.Name, s.Serial),
 			Fix: "put " + conveyedFile + " into one of the folders " + strings.Join(folders(s.Serial), ", ") + "; the case of letters may matter"}
 	}
-	return nil, passing{&reason.Error{Code: NoData, Msg: fmt.Sprintf("%s has no folder %s", v.Name, ownFolder),
+	return nil, &passing{&reason.Error{Code: NoData, Msg: fmt.Sprintf("%s has no folder %s", v.Name, ownFolder),
 		Fix: "put " + conveyedFile + " into a folder " + folders(s.Serial)[0]}}
 }
 

@@ -28,7 +28,7 @@ func Short(s *state.Status, now time.Time) string {
 	if n := len(s.Servers); n > 0 {
 		server := s.Servers[n-1]
 		server.Detail = untold(s, server.Detail)
-		p.fact("server", serverLine(&server))
+		p.fact(whatIsAt(&server), serverLine(&server))
 		for _, v := range server.Verdicts {
 			if !v.OK {
 				p.fact("refused", join(": ", v.Step, untold(s, v.Detail)))
@@ -129,6 +129,14 @@ func identityKind(id *state.Identity) string {
 func interfaceLine(i *state.Interface) string {
 	return join(", ", words(i.Name, i.Family, i.State), i.Detail, led("managed by ", i.Managed), strings.Join(i.Addresses, " "),
 		led("bootstrap servers ", strings.Join(i.Options, " ")))
+}
+
+// whatIsAt names the place: there may be data without a server.
+func whatIsAt(s *state.Server) string {
+	if strings.HasPrefix(s.URL, "https://") {
+		return "server"
+	}
+	return "data"
 }
 
 func serverLine(s *state.Server) string {

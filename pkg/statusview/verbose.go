@@ -159,7 +159,7 @@ func (p *page) source(s *state.Source) {
 }
 
 func (p *page) server(s *state.Server) {
-	p.section("server", s.URL, func() {
+	p.section(whatIsAt(s), s.URL, func() {
 		p.fact("address", words(s.Address, led("through ", s.Interface)))
 		p.fact("learned by", s.Source)
 		p.fact("visited", p.moment(s.Visited))

@@ -51,7 +51,7 @@ func (d *Disk) Key() string {
 }
 
 // Disks lists the external disks, in the order of their names. Where /sys is missing there are none.
-func (s System) Disks() []*Disk {
+func (s *System) Disks() []*Disk {
 	var list []*Disk
 	names, _ := os.ReadDir(filepath.Join(s.Sys, "block"))
 	for _, entry := range names {
@@ -62,7 +62,7 @@ func (s System) Disks() []*Disk {
 	return list
 }
 
-func (s System) disk(name string) *Disk {
+func (s *System) disk(name string) *Disk {
 	folder := filepath.Join(s.Sys, "block", name)
 	d := &Disk{Partition: partition(folder), Removable: attribute(folder, "removable") == "1",
 		Card: attribute(folder, "device/type"), Sequence: attribute(folder, "diskseq")}

@@ -66,7 +66,7 @@ func TestDisks(t *testing.T) {
 		Partition: storage.Partition{Name: "sda", Device: "8:0", Sectors: 2000}, Path: "/" + usb, Removable: true, Sequence: "9",
 		Partitions: []storage.Partition{{Name: "sda1", Device: "8:1", Sectors: 1800}},
 	}}
-	machine := storage.System{Sys: root}
+	machine := &storage.System{Sys: root}
 	if diff := cmp.Diff(want, machine.Disks()); diff != "" {
 		t.Error(diff)
 	}
@@ -78,7 +78,7 @@ func TestDisks(t *testing.T) {
 }
 
 func TestNoSys(t *testing.T) {
-	machine := storage.System{Sys: filepath.Join(t.TempDir(), "missing")}
+	machine := &storage.System{Sys: filepath.Join(t.TempDir(), "missing")}
 	if got := machine.Disks(); got != nil {
 		t.Errorf("found %v", got)
 	}
@@ -95,7 +95,7 @@ func TestManyDisks(t *testing.T) {
 		}
 		sticks.Write(t, root, files)
 	}
-	disks := storage.System{Sys: root}.Disks()
+	disks := (&storage.System{Sys: root}).Disks()
 	if len(disks) != 16 || len(disks[0].Partitions) != 16 {
 		t.Errorf("%d disks with %d partitions", len(disks), len(disks[0].Partitions))
 	}

@@ -14,16 +14,16 @@ type System struct {
 
 // Files returns the files of one file system. It is mounted anew for each file that is opened, and stays so until that is
 // closed.
-func (s System) Files(p Partition) fs.FS { return files{s, p} }
+func (s *System) Files(p Partition) fs.FS { return &files{s, p} }
 
 type files struct {
-	System
+	system    *System
 	partition Partition
 }
 
 // Open is part of fs.FS.
-func (f files) Open(name string) (fs.File, error) {
-	v, err := f.Mount(f.partition)
+func (f *files) Open(name string) (fs.File, error) {
+	v, err := f.system.Mount(f.partition)
 	if err != nil {
 		return nil, err
 	}

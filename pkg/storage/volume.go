@@ -16,7 +16,7 @@ import (
 
 // Partitions returns those parts of the disk that may hold a file system: the whole disk when it begins with one, or else what
 // it is divided into. There are none on a disk of which the system itself uses anything, or in an empty drive.
-func (s System) Partitions(d *Disk) ([]Partition, error) {
+func (s *System) Partitions(d *Disk) ([]Partition, error) {
 	// A disk whose partition is mounted, or is swap space, or belongs to a RAID, cannot be had exclusively.
 	fd, err := s.open(d.Partition, unix.O_EXCL)
 	if errors.Is(err, unix.ENOMEDIUM) {
@@ -39,7 +39,7 @@ func (s System) Partitions(d *Disk) ([]Partition, error) {
 }
 
 // open opens the node of a block device, if it is the one that /sys speaks of.
-func (s System) open(p Partition, flags int) (fd int, err error) {
+func (s *System) open(p Partition, flags int) (fd int, err error) {
 	fd, err = unix.Open(s.node(p), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC|flags, 0)
 	if err != nil {
 		return -1, err
@@ -56,7 +56,7 @@ func (s System) open(p Partition, flags int) (fd int, err error) {
 	return -1, err
 }
 
-func (s System) node(p Partition) string { return filepath.Join(s.Dev, p.Name) }
+func (s *System) node(p Partition) string { return filepath.Join(s.Dev, p.Name) }
 
 // probe names the file system on an open device, or nothing.
 func probe(fd int) (string, error) {
@@ -82,7 +82,7 @@ type Volume struct {
 }
 
 // Mount mounts the file system on a partition. The caller closes it.
-func (s System) Mount(p Partition) (*Volume, error) {
+func (s *System) Mount(p Partition) (*Volume, error) {
 	fd, err := s.open(p, 0)
 	if err != nil {
 		return nil, unreadable(p.Name, err)

@@ -52,14 +52,14 @@ func TestStickWithoutNetwork(t *testing.T) { // R4.1-01
 	}
 	await(t, ctx, l, "waiting for a network interface")
 	pull := evil.PlugInto(t, d.Root(), "sda")
-	await(t, ctx, l, "unsigned-onboarding")
+	await(t, ctx, l, "nothing came of what was plugged in\" reason=unsigned-onboarding")
 	for _, file := range []string{trail, "var/lib/ztp/slots/next"} {
 		if _, err := os.Stat(d.Path(file)); err == nil {
 			t.Errorf("unsigned data has made %s", file)
 		}
 	}
 	out, _, err := d.Ztp(ctx, "status", "--verbose")
-	if err != nil || !strings.Contains(out, "sda: sztp/"+serial) || !strings.Contains(out, "waiting for link") {
+	if err != nil || !strings.Contains(out, "data          sda: sztp/"+serial) || !strings.Contains(out, "waiting for link") {
 		t.Errorf("%v: the status is\n%s", err, out)
 	}
 	pull()
