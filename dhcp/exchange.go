@@ -150,13 +150,6 @@ func random(r *rand.Rand) *rand.Rand {
 	return r
 }
 
-const (
-	// startDelay spreads machines that are powered on together.
-	startDelay = 500 * time.Millisecond
-	// offerWindow is how long after a first answer without a bootstrap server option a better one may still come.
-	offerWindow = 700 * time.Millisecond
-)
-
 // randomly returns a time below limit.
 func randomly(r *rand.Rand, limit time.Duration) time.Duration {
 	return time.Duration(random(r).Int64N(int64(limit)))

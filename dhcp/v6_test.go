@@ -85,7 +85,7 @@ func TestAcquireV6(t *testing.T) {
 				return [][]byte{answer6(t, b, advertise, 1, granted(1000*time.Second), dhcpv6.OptPreference(255))}
 			}
 			return [][]byte{answer6(t, b, reply, 1, granted(1000*time.Second))}
-		}, "2001:db8::50/128", startDelay, 0},
+		}, "2001:db8::50/128", startDelay6, 0},
 		{"prefers-the-server-with-the-option", func(t *testing.T, kind dhcpv6.MessageType, b []byte) [][]byte {
 			if kind == solicit {
 				return [][]byte{answer6(t, b, advertise, 1, granted(1000*time.Second), dhcpv6.OptPreference(200)),

@@ -17,6 +17,9 @@ import (
 
 const v6ServerPort = 547
 
+// offerWindow is how long after a first answer without a bootstrap server option a better one may still come.
+const offerWindow = 700 * time.Millisecond
+
 // startDelay6 spreads machines that hear one router advertisement. RFC 8415 §18.2.1 would have up to a second of it, which is
 // more than a device may take to its bootstrap server.
 const startDelay6 = 100 * time.Millisecond

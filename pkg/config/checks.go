@@ -42,6 +42,8 @@ var checks = map[string]func(*Config) error{
 	"discovery.well-known": func(c *Config) error { return each(c.Discovery.WellKnown, serverURL) },
 	"discovery.timeout":    func(c *Config) error { return within(c.Discovery.Timeout, seconds(1), hours(1)) },
 
+	"discovery.vendor-class": func(c *Config) error { return text(c.Discovery.VendorClass) },
+
 	"trust.bootstrap-servers": func(c *Config) error { return each(c.Trust.BootstrapServers, absolute) },
 	"trust.vouchers":          func(c *Config) error { return each(c.Trust.Vouchers, absolute) },
 	"trust.assertions": func(c *Config) error {

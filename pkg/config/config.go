@@ -51,6 +51,8 @@ type Discovery struct {
 	Exclude   []string `toml:"exclude"`    // interface globs, stronger than include
 	WellKnown []string `toml:"well-known"` // "https://host[:port]"
 	Timeout   Duration `toml:"timeout"`    // for an address on one interface
+	// VendorClass is DHCPv4 option 60, by which servers tell devices apart; "" sends none.
+	VendorClass string `toml:"vendor-class"`
 }
 
 // Trust holds the trust anchors and the policy of validation.

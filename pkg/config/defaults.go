@@ -13,6 +13,8 @@ func Default() Config {
 			Exclude:   []string{},
 			WellKnown: []string{},
 			Timeout:   Duration(time.Minute),
+
+			VendorClass: "ztp",
 		},
 		Trust: Trust{
 			BootstrapServers: []string{"/usr/lib/ztp/trust/bootstrap-servers", "/etc/ztp/trust/bootstrap-servers"},

@@ -212,6 +212,7 @@ func TestInvalid(t *testing.T) {
 		"duration":            {"[discovery]\ntimeout = \"1 minute\"\n", "2: discovery.timeout", "not a duration"},
 		"duration no unit":    {"[discovery]\ntimeout = 30\n", "2: discovery.timeout", "not a duration"},
 		"duration as table":   {"[discovery.timeout]\na = 1\n", "1: discovery.timeout", "found"},
+		"vendor class":        {"[discovery]\nvendor-class = \"" + strings.Repeat("x", 256) + "\"\n", "2: discovery.vendor-class", "256 bytes"},
 		"duration range":      {"[discovery]\ntimeout = \"0s\"\n", "2: discovery.timeout", "out of range, from 1s to 1h"},
 		"size":                {"[image]\nmax-size = \"4 gigs\"\n", "2: image.max-size", "not a size"},
 		"size negative":       {"[image]\nmax-size = -1\n", "2: image.max-size", "not a size"},

@@ -57,8 +57,8 @@ func (d *daemon) sources(a *agent.Agent, cfg *config.Config, plan leads, serial 
 	}
 	sticks, stopSticks := d.storage(cfg, serial)
 	networks := source.NewNetworks(source.NetworksOptions{
-		System: system, Serial: serial, Timeout: time.Duration(cfg.Discovery.Timeout), Finders: finders(cfg, plan, serial, sticks),
-		Board: d.board, Logger: d.Logger, Spread: a.Spread,
+		System: system, Serial: serial, VendorClass: cfg.Discovery.VendorClass, Timeout: time.Duration(cfg.Discovery.Timeout),
+		Finders: finders(cfg, plan, serial, sticks), Board: d.board, Logger: d.Logger, Spread: a.Spread,
 	})
 	closed := func() {
 		stopSticks()

@@ -29,6 +29,7 @@ type attempt struct {
 	client dhcp.Client
 	given  *link.Given // what the manager of the interface has for it; nil where nobody else manages it
 	told   bool        // its own lease told the bootstrap servers
+	held   *holding    // of the lease, if there is one
 	undo   []func()    // in order of what was done
 
 	// Of IPv6 only.
@@ -73,7 +74,9 @@ func (a *attempt) once(ctx, plugged, connecting context.Context) result {
 	}
 	if uplink.Lease != nil {
 		a.showLease(uplink.Lease, applied)
-		stop := a.keep(ctx, uplink.Lease, applied)
+	}
+	if a.held != nil {
+		stop := a.keep(ctx)
 		defer stop() // the client must be idle when the lease is released
 	}
 	looking, cancel := context.WithCancelCause(ctx)
@@ -87,6 +90,9 @@ func (a *attempt) once(ctx, plugged, connecting context.Context) result {
 		return a.disconnected(cause)
 	}
 	res.leased = uplink.Lease != nil
+	if res.leased && a.family == ipv4 && !res.won && ctx.Err() == nil && plugged.Err() == nil {
+		a.dhcpServers(a.link.Index).Fruitless(uplink.Lease.Server)
+	}
 	return res
 }
 
@@ -193,29 +199,6 @@ func ended(ctx, plugged context.Context) error {
 	return errEnded
 }
 
-// keep extends the lease in the background. A lease that is lost takes its address along; what that means for the visit,
-// its connections will tell.
-func (a *attempt) keep(ctx context.Context, lease *dhcp.Lease, applied *link.Lease) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	kept := make(chan struct{})
-	go func() {
-		defer close(kept)
-		err := dhcp.Keep(ctx, a.client, lease, func(next *dhcp.Lease) error {
-			*lease = *next
-			a.show(func(i *state.Interface) { showTimes(i, next) })
-			return applied.Extend(next)
-		})
-		if err != nil {
-			a.Logger.Warn("the lease is lost", "interface", a.link.Name, "error", err)
-			a.show(func(i *state.Interface) { showEnd(i); i.Detail = err.Error() })
-			if err := applied.Remove(); err != nil {
-				a.Logger.Warn("the lease could not be removed from the interface", "interface", a.link.Name, "error", err)
-			}
-		}
-	}()
-	return func() { cancel(); <-kept }
-}
-
 // connect gets on the network: with a lease or, where somebody else configures the interface or IPv6 routers give addresses,
 // with what DHCP has to say besides, if anything.
 func (a *attempt) connect(ctx context.Context) (*Uplink, *link.Lease, error) {
@@ -267,8 +250,9 @@ func (l *leaseless) Unwrap() error { return l.error }
 
 func (a *attempt) connect4(ctx context.Context) (*dhcp.Lease, *link.Lease, error) {
 	duid := dhcp.DUID(a.Serial, a.link.MAC)
-	a.client = &dhcp.Client4{MAC: a.link.MAC, MTU: a.link.MTU, ClientID: dhcp.ClientID(duid, dhcp.IAID(a.link.Name)),
-		Open: dhcp.SocketsV4(a.link.Interface()), OpenARP: dhcp.SocketARP(a.link.Interface()), Logger: a.Logger.With("interface", a.link.Name)}
+	a.client = &dhcp.Client4{MAC: a.link.MAC, MTU: a.link.MTU, ClientID: dhcp.ClientID(duid, dhcp.IAID(a.link.Name)), VendorClass: a.VendorClass,
+		Open: dhcp.SocketsV4(a.link.Interface()), OpenARP: dhcp.SocketARP(a.link.Interface()), Servers: a.dhcpServers(a.link.Index),
+		Logger: a.Logger.With("interface", a.link.Name)}
 	if a.link.Managed != "" {
 		address, err := a.foreignAddress(ctx)
 		if err != nil {
@@ -278,63 +262,6 @@ func (a *attempt) connect4(ctx context.Context) (*dhcp.Lease, *link.Lease, error
 	}
 	a.undo = append(a.undo, a.System.PrepareIPv4(a.link))
 	return a.acquire(ctx)
-}
-
-// acquire gets a lease and applies it. An address that another host uses is declined, once.
-func (a *attempt) acquire(ctx context.Context) (*dhcp.Lease, *link.Lease, error) {
-	for tries := 1; ; tries++ {
-		lease, err := a.client.Acquire(ctx)
-		if err != nil {
-			return nil, nil, err
-		}
-		applied, err := a.System.Apply(ctx, a.link, lease)
-		if err == nil {
-			a.undo = append(a.undo, func() { a.giveBack(lease, applied) })
-			return lease, applied, nil
-		}
-		client6, v6 := a.client.(*dhcp.Client6)
-		if !v6 || !errors.Is(err, link.ErrDuplicate) {
-			_ = a.client.Release(lease) // best effort; the lease was never used
-			return nil, nil, &reason.Error{Code: reason.Code(dhcp.NoLease), Msg: "cannot apply the lease", Err: err}
-		}
-		_ = client6.Decline(lease)
-		if tries == 2 {
-			return nil, nil, &reason.Error{Code: reason.Code(dhcp.NoLease), Msg: "the DHCPv6 server leases addresses that are in use", Err: err}
-		}
-	}
-}
-
-// giveBack releases the lease and takes the address away: DHCPv4 needs it to be there, DHCPv6 that it is not in use (RFC 8415
-// §18.2.7). An address that another host has is declined.
-func (a *attempt) giveBack(lease *dhcp.Lease, applied *link.Lease) {
-	routes := applied.Routes()
-	remove := func() {
-		if err := applied.Remove(); err != nil {
-			a.Logger.Warn("the lease could not be removed from the interface", "interface", a.link.Name, "error", err)
-		}
-	}
-	release := a.client.Release
-	if client6, ok := a.client.(*dhcp.Client6); ok {
-		remove()
-		if a.duplicate {
-			release = client6.Decline
-		}
-	}
-	if ends := lease.Ends(); !ends.IsZero() && !time.Now().Before(ends) {
-		a.Logger.Debug("there is no lease left to release", "interface", a.link.Name)
-	} else if applied.TakenOver() {
-		a.Logger.Info("somebody else has leased the same address", "interface", a.link.Name)
-	} else if err := release(lease); err != nil {
-		a.Logger.Debug("the lease could not be released", "interface", a.link.Name, "error", err)
-	}
-	remove()
-	a.show(func(i *state.Interface) {
-		showEnd(i)
-		i.RoutesRemoved = routes
-		if i.Detail == "" {
-			i.Detail = "the lease was released"
-		}
-	})
 }
 
 func (a *attempt) inform(ctx context.Context, address netip.Addr) (*dhcp.Lease, *link.Lease, error) {
@@ -349,5 +276,5 @@ func (a *attempt) cleanUp() {
 	for i := len(a.undo) - 1; i >= 0; i-- {
 		a.undo[i]()
 	}
-	a.undo, a.duplicate = nil, false
+	a.undo, a.held, a.duplicate = nil, nil, false
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/xpu-sztp/ztp/dhcp"
 	"github.com/xpu-sztp/ztp/pkg/link"
 	"github.com/xpu-sztp/ztp/pkg/state"
 )
@@ -22,6 +23,8 @@ type NetworksOptions struct {
 	Finders []Finder      // where to look on each uplink, in order
 	Board   Board         // required
 	Logger  *slog.Logger  // nil discards
+	// VendorClass is DHCPv4 option 60; empty sends none.
+	VendorClass string
 	// Spread is how long to wait when a carrier was waited for and is there; nil is not at all.
 	Spread func() time.Duration
 }
@@ -35,8 +38,9 @@ type Networks struct {
 	watch sync.WaitGroup
 
 	mu    sync.Mutex
-	tried map[int]int // the latest life of each interface that a round has tried
-	told  map[int]int // and of which a wake was about
+	dhcp  map[int]*dhcp.Servers // what came of DHCPv4 servers, by interface index
+	tried map[int]int           // the latest life of each interface that a round has tried
+	told  map[int]int           // and of which a wake was about
 }
 
 // NewNetworks begins to follow the interfaces and brings up those that are down and nobody's; Close ends that.
@@ -70,6 +74,22 @@ func (d *Networks) Wake() <-chan struct{} { return d.wake }
 
 // wakeSpacing keeps a faulty cable from making the agent hurry.
 const wakeSpacing = 10 * time.Second
+
+// maxNetworks bounds of how many interfaces the DHCP servers are remembered.
+const maxNetworks = 256
+
+// dhcpServers returns what is remembered of the DHCPv4 servers on an interface.
+func (d *Networks) dhcpServers(index int) *dhcp.Servers {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.dhcp == nil || len(d.dhcp) >= maxNetworks {
+		d.dhcp = map[int]*dhcp.Servers{}
+	}
+	if d.dhcp[index] == nil {
+		d.dhcp[index] = new(dhcp.Servers)
+	}
+	return d.dhcp[index]
+}
 
 // Close stops following the interfaces and undoes everything that was done to them. No Discover may be running.
 func (d *Networks) Close() error {

@@ -114,6 +114,39 @@ func (r *rig) usable(t *testing.T, n *nettest.Network) {
 	}
 }
 
+// visit runs a round in which the first lead is visited as long as f takes; then the visit succeeds. Unlike a visitor, f may
+// end the test.
+func (r *rig) visit(t *testing.T, f func(source.Lead)) error {
+	t.Helper()
+	leads, over, done := make(chan source.Lead), make(chan struct{}), make(chan struct{})
+	var err error
+	go func() {
+		defer close(done)
+		err = r.Discover(t.Context(), func(ctx context.Context, lead source.Lead) error {
+			select {
+			case leads <- lead:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			select {
+			case <-over:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+	}()
+	t.Cleanup(func() { <-done })
+	select {
+	case lead := <-leads:
+		f(lead)
+		close(over)
+		<-done
+	case <-done:
+	}
+	return err
+}
+
 // configured is the global addresses and the IPv4 routes of the device's interface.
 func configured(t *testing.T, n *nettest.Network) string {
 	return n.Inside.Run(t, "ip", "-o", "addr", "show", "dev", n.Device, "scope", "global", "permanent") +

@@ -146,6 +146,18 @@ func NewNetwork(t testing.TB, device *Namespace, addresses ...string) *Network {
 	return n
 }
 
+// Attach plugs one more host into the switch, with the given addresses, and returns it and the name of its interface.
+func (n *Network) Attach(t testing.TB, addresses ...string) (host *Namespace, ifname string) {
+	t.Helper()
+	id := count.Add(1)
+	host, ifname = NewNamespace(t), fmt.Sprintf("host%d", id)
+	port := fmt.Sprintf("port%d", id)
+	n.cable(t, host, ifname, port)
+	n.switches.Do(t, func() error { return enslave("switch", port) })
+	host.Do(t, func() error { return assign(ifname, addresses) })
+	return host, ifname
+}
+
 // cable makes a veth pair from a host to the switch.
 func (n *Network) cable(t testing.TB, host *Namespace, name, port string) {
 	t.Helper()
@@ -161,6 +173,17 @@ func bridge(ports ...string) error {
 	if err := netlink.LinkAdd(br); err != nil {
 		return err
 	}
+	if err := enslave(br.Name, ports...); err != nil {
+		return err
+	}
+	return netlink.LinkSetUp(br)
+}
+
+func enslave(bridge string, ports ...string) error {
+	br, err := netlink.LinkByName(bridge)
+	if err != nil {
+		return err
+	}
 	for _, port := range ports {
 		l, err := netlink.LinkByName(port)
 		if err != nil {
@@ -173,7 +196,7 @@ func bridge(ports ...string) error {
 			return err
 		}
 	}
-	return netlink.LinkSetUp(br)
+	return nil
 }
 
 func assign(name string, addresses []string) error {

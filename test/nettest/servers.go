@@ -22,6 +22,13 @@ type Log struct {
 	mu    sync.Mutex
 	lines bytes.Buffer
 	more  chan struct{}
+	cmd   *exec.Cmd
+}
+
+// Stop kills the server.
+func (l *Log) Stop() {
+	l.cmd.Process.Kill()
+	l.cmd.Wait()
 }
 
 // String returns everything so far.
@@ -73,7 +80,7 @@ func (n *Namespace) serve(t testing.TB, ready string, cmd *exec.Cmd) *Log {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := &Log{more: make(chan struct{})}
+	log := &Log{more: make(chan struct{}), cmd: cmd}
 	cmd.Stdout, cmd.Stderr = w, w
 	n.Start(t, cmd)
 	w.Close()
@@ -96,6 +103,8 @@ type DHCP struct {
 	Lifetime int    // seconds; 0 is 3600
 	// More is further settings of the subnet, in Kea's words.
 	More map[string]any
+	// Forced are more DHCPv4 options, by code, that are sent whether they are asked for or not.
+	Forced map[int]string
 }
 
 // Kea4 starts a real Kea DHCPv4 server.
@@ -110,8 +119,15 @@ func (n *Network) Kea4(t testing.TB, c DHCP) *Log {
 	if len(c.Redirect) > 0 {
 		options = append(options, map[string]any{"code": 143, "space": "dhcp4", "csv-format": false, "data": hex.EncodeToString(c.Redirect)})
 	}
+	for code, text := range c.Forced {
+		options = append(options, map[string]any{"code": code, "space": "dhcp4", "csv-format": false, "always-send": true, "data": hex.EncodeToString([]byte(text))})
+	}
+	sockets := "raw"
+	if c.More["relay"] != nil { // it is reached by routers, then, and needs no raw sockets
+		sockets = "udp"
+	}
 	return n.kea(t, "kea-dhcp4", "DHCP4_STARTED", map[string]any{"Dhcp4": n.keaConfig(c, "subnet4", options, map[string]any{
-		"interfaces-config": n.keaInterfaces(map[string]any{"dhcp-socket-type": "raw"}),
+		"interfaces-config": n.keaInterfaces(map[string]any{"dhcp-socket-type": sockets}),
 		"option-def":        []any{map[string]any{"name": "sztp-redirect", "code": 143, "space": "dhcp4", "type": "binary"}},
 	})})
 }
@@ -166,13 +182,11 @@ func Unconfined(t testing.TB, program string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	content, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
 	file := filepath.Join(t.TempDir(), program)
-	if err := os.WriteFile(file, content, 0o755); err != nil {
-		t.Fatal(err)
+	// Another process writes it: what this one has open for writing, a program that another test starts meanwhile may have too,
+	// and then it cannot be run.
+	if out, err := exec.Command("cp", path, file).CombinedOutput(); err != nil {
+		t.Fatalf("nettest: %v: %s", err, out)
 	}
 	return file
 }
