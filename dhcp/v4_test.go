@@ -280,10 +280,10 @@ func TestRetransmissionBacksOff(t *testing.T) {
 		if !errors.As(err, &e) || e.Reason() != NoAnswer || e.Hint() == "" {
 			t.Errorf("error %v", err)
 		}
-		if len(w.times) < 5 || len(w.times) > 8 {
+		if len(w.times) < 5 || len(w.times) > 9 {
 			t.Fatalf("sent at %v", w.times)
 		}
-		want := 2 * time.Second
+		want := time.Second
 		for i := 1; i < len(w.times); i++ {
 			gap := w.times[i] - w.times[i-1]
 			if gap < want/2 || gap > 2*want || gap == want {

@@ -23,9 +23,10 @@ const (
 
 // Timing of DHCPv4 (RFC 2131 §4.1). The first message is sent at once: of the one to ten seconds that RFC 2131 §4.4.1 would
 // have clients wait, a fabric whose machines get power together has more by itself, in firmware and link training, and whom
-// a server cannot answer comes again after a wait that differs from machine to machine.
+// a server cannot answer comes again after a wait that differs from machine to machine. The first wait is short, because many
+// a switch drops what comes in the moment after a carrier.
 var (
-	v4Discover = retransmission{initial: 2 * time.Second, max: 64 * time.Second, jitter: 0.4}
+	v4Discover = retransmission{initial: time.Second, max: 64 * time.Second, jitter: 0.4}
 	v4Request  = retransmission{initial: 2 * time.Second, max: 64 * time.Second, jitter: 0.4, tries: 3}
 	v4Inform   = v4Discover
 )

@@ -145,7 +145,7 @@ func TestRepetitionsDisperse(t *testing.T) {
 			perBucket[w.times[1].Truncate(100*time.Millisecond)]++
 		}
 		for at, n := range perBucket {
-			if n > 500/16*2 { // twice the mean over the 1.6 s in which they fall
+			if n > 500/8*2 { // twice the mean over the 0.8 s in which they fall
 				t.Errorf("%d of 500 machines repeat within 100 ms after %v", n, at)
 			}
 		}

@@ -62,8 +62,8 @@ func TestDHCPv4Trace(t *testing.T) {
 	if diff := cmp.Diff(want, trace.Kinds("DHCP", "ARP probe", "SYN")); diff != "" {
 		t.Error(diff)
 	}
-	if d, p := trace.Count("DHCP"), trace.Count("ARP probe"); d != 3 || p != 3 {
-		t.Errorf("%d messages, %d probes", d, p)
+	if requests, probes := trace.Count("DHCPREQUEST"), trace.Count("ARP probe"); requests != 1 || probes != 3 {
+		t.Errorf("%d requests, %d probes", requests, probes) // the switch may drop the first discover
 	}
 	m := trace.AwaitKind(t, "DHCPDISCOVER", true).DHCP4()
 	if m.ClassIdentifier() != "" { // the test sets none
