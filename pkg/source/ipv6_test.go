@@ -182,35 +182,49 @@ func ofServers(trace *nettest.Trace, until time.Time) (waited time.Duration) {
 // hasLinkLayerAddress looks for an option in a router solicitation.
 func hasLinkLayerAddress(p wire.Packet) bool { return len(p.NetworkLayer().LayerPayload()) > 8 }
 
-// TestIPv6AddressInUse has a server lease an address that another host has, and says so at once while the device uses it
-// already.
+// TestIPv6AddressInUse has another host with the address that a server leases: it says so at once, or while the device has visited a
+// server with it already. The device declines it and gets another one.
 func TestIPv6AddressInUse(t *testing.T) {
-	t.Parallel()
-	n := newNetwork6(t)
-	n.DetectDuplicates(t)
-	n.Servers.Run(t, "ip", "addr", "add", "2001:db8:6::100/128", "dev", n.Server, "nodad")
-	c := kea6
-	c.Redirect, c.Pool = redirect(t, lead6), "2001:db8:6::100-2001:db8:6::101"
-	log := n.Kea6(t, c)
-	n.Radvd(t, "AdvManagedFlag on; prefix 2001:db8:6::/64 { AdvAutonomous off; };")
-	trace := n.Trace(t)
-	r := newRig(t, time.Minute, n)
-	used := ""
-	err := r.Discover(t.Context(), func(ctx context.Context, lead source.Lead) error {
-		if used = n.Inside.Run(t, "ip", "-6", "addr", "show", "dev", n.Device); strings.Contains(used, "6::101/") {
-			return reach(ctx, lead)
-		}
-		<-ctx.Done()
-		return context.Cause(ctx)
-	})
-	if err != nil || !strings.Contains(used, "2001:db8:6::101/128") {
-		t.Fatalf("%v with %s\n%s", err, used, log)
+	const leased = "2001:db8:6::100"
+	for _, when := range []string{"before-a-visit", "during-a-visit"} {
+		t.Run(when, func(t *testing.T) {
+			t.Parallel()
+			n := newNetwork6(t)
+			n.DetectDuplicates(t)
+			n.Inside.Run(t, "sysctl", "-qw", "net.ipv6.conf."+n.Device+".dad_transmits=30")
+			n.Servers.Run(t, "sysctl", "-qw", "net.ipv6.conf."+n.Server+".accept_dad=1")
+			if when == "before-a-visit" {
+				n.Servers.Run(t, "ip", "addr", "add", leased+"/128", "dev", n.Server, "nodad")
+			}
+			c := kea6
+			c.Redirect, c.Pool = redirect(t, lead6), leased+"-2001:db8:6::101"
+			log := n.Kea6(t, c)
+			n.Radvd(t, "AdvManagedFlag on; prefix 2001:db8:6::/64 { AdvAutonomous off; };")
+			trace := n.Trace(t)
+			r := newRig(t, time.Minute, n)
+			err := r.Discover(t.Context(), func(ctx context.Context, lead source.Lead) error {
+				if used := n.Inside.Run(t, "ip", "-6", "addr", "show", "dev", n.Device); !strings.Contains(used, leased+"/") {
+					return reach(ctx, lead)
+				}
+				if when == "during-a-visit" {
+					n.Servers.Run(t, "ip", "addr", "add", leased+"/128", "dev", n.Server)
+				}
+				<-ctx.Done()
+				if code, _ := reason.Of(context.Cause(ctx)); code != source.DuplicateAddress {
+					t.Errorf("the visit ended with %v", context.Cause(ctx))
+				}
+				return context.Cause(ctx)
+			})
+			if err != nil {
+				t.Fatalf("%v\n%s", err, log)
+			}
+			story := exchanges6(trace)
+			if !slices.Contains(story, "> DECLINE6") || slices.Index(story, "> DECLINE6") > slices.Index(story, "> RELEASE6") {
+				t.Errorf("%q", story)
+			}
+			log.Await(t, "DHCP6_DECLINE")
+		})
 	}
-	story := exchanges6(trace)
-	if !slices.Contains(story, "> DECLINE6") || slices.Index(story, "> DECLINE6") > slices.Index(story, "> RELEASE6") {
-		t.Errorf("%q", story)
-	}
-	log.Await(t, "DHCP6_DECLINE")
 }
 
 // TestIPv6LinkLocalInUse has another host with the device's link-local address.
