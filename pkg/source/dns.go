@@ -290,8 +290,9 @@ func unsigned(ci []byte) bool {
 }
 
 // pairs reads the character strings of one record as key=value pairs (RFC 6763 §6); other keys than ci, oc and ov are
-// ignored (RFC 8572 §4.2). A value longer than a character string goes on in the next ones. A string begins a new pair when
-// it looks like one and the string before it was not full, or when it begins as an artifact does.
+// ignored (RFC 8572 §4.2), also those without a value. A value longer than a character string goes on in the next ones, until it
+// is as long as its DER says. Where that says nothing, a string begins a new pair when it looks like one and the string before
+// it was not full; one that begins as an artifact does always begins a pair.
 func pairs(texts []string) map[string][]byte {
 	found := map[string][]byte{}
 	key, full := "", false
@@ -299,19 +300,37 @@ func pairs(texts []string) map[string][]byte {
 		name, value, ok := strings.Cut(s, "=")
 		name = strings.ToLower(name)
 		known := name == "ci" || name == "oc" || name == "ov"
-		if ok && isKey(name) && (!full || known && strings.HasPrefix(value, "\x30")) {
+		missing, told := missingOctets(found[key])
+		if ok && isKey(name) && (known && strings.HasPrefix(value, "\x30") || told && missing == 0 || !told && !full) {
 			key = name
 			if _, twice := found[key]; twice || !known {
 				key = "" // only the first of several counts (RFC 6763 §6.4)
 			} else {
 				found[key] = []byte(value)
 			}
-		} else if key != "" {
+		} else if key != "" && (!told || missing > 0) {
 			found[key] = append(found[key], s...)
 		}
 		full = len(s) == 255
 	}
 	return found
+}
+
+// missingOctets returns how many octets the DER element that b begins with has besides, if that can be told.
+func missingOctets(b []byte) (missing int, told bool) {
+	if len(b) < 2 || b[0] != 0x30 {
+		return 0, false
+	}
+	head, size := 2, int(b[1])
+	if octets := size - 0x80; octets >= 0 {
+		if octets == 0 || octets > 3 || len(b) < 2+octets {
+			return 0, false
+		}
+		for size = 0; head < 2+octets; head++ {
+			size = size<<8 | int(b[head])
+		}
+	}
+	return max(0, head+size-len(b)), true
 }
 
 // isKey reports whether s could be the key of a pair: up to nine printable characters.

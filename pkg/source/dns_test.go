@@ -139,6 +139,11 @@ func TestSerialAsLabel(t *testing.T) {
 // redirectPrefix is how unsigned redirect information begins, in DER.
 const redirectPrefix = "\x30\x81\x82\x06\x0b\x2a\x86\x48\x86\xf7\x0d\x01\x09\x10\x01\x2b"
 
+// element is content in DER, of more than 255 octets.
+func element(content string) string {
+	return string([]byte{0x30, 0x82, byte(len(content) >> 8), byte(len(content))}) + content
+}
+
 func bundle(ci, oc, ov string) artifacts.Bundle {
 	b := artifacts.Bundle{ConveyedInformation: []byte(ci)}
 	if oc != "" {
@@ -151,7 +156,8 @@ func bundle(ci, oc, ov string) artifacts.Bundle {
 }
 
 func TestTXTArtifacts(t *testing.T) {
-	long := "0" + strings.Repeat("\x00=x", 200)
+	long := element(strings.Repeat("\x00=x", 200))
+	whole, full := "\x30\x81\x07raw=DER", "ci=\x30\x81\xf9"+strings.Repeat("x", 249)
 	chunks := func(key, value string) (texts []string) {
 		for value = key + "=" + value; value != ""; {
 			n := min(len(value), 255)
@@ -170,7 +176,9 @@ func TestTXTArtifacts(t *testing.T) {
 			[]artifacts.Bundle{{ConveyedInformation: []byte(long), OwnerCertificate: []byte(long), OwnershipVoucher: []byte("0v")}}},
 		{"unsigned", []dns.Record{text("ci=0c")}, []artifacts.Bundle{{ConveyedInformation: []byte("0c")}}},
 		{"key-in-capitals", []dns.Record{text("CI=0c")}, []artifacts.Bundle{{ConveyedInformation: []byte("0c")}}},
-		{"other-keys", []dns.Record{text("foo=bar", "ci=0c", "x", "v=1"), text("foo=bar")}, []artifacts.Bundle{{ConveyedInformation: []byte("0cx")}}},
+		{"other-keys", []dns.Record{text("foo=bar", "ci="+whole, "x", "v=1", "\x00", "y"), text("foo=bar")}, []artifacts.Bundle{bundle(whole, "", "")}},
+		{"other-key-after-a-full-string", []dns.Record{text(full, "foo=bar", "oc=0d")}, []artifacts.Bundle{bundle(full[3:], "0d", "")}},
+		{"in-short-strings", []dns.Record{text("foo=bar", "ci="+whole[:4], whole[4:7], whole[7:], "x", "oc=0d")}, []artifacts.Bundle{bundle(whole, "0d", "")}},
 		{"first-of-two", []dns.Record{text("ci=0c", "ci=0d")}, []artifacts.Bundle{{ConveyedInformation: []byte("0c")}}},
 		{"neighbours-contradict", []dns.Record{text("ci=0a"), text("ci=0b"), text("ci=0a")},
 			[]artifacts.Bundle{{ConveyedInformation: []byte("0a")}, {ConveyedInformation: []byte("0b")}}},
@@ -218,6 +226,19 @@ func TestSRVOrder(t *testing.T) {
 		if strings.Join(got, " ") != want {
 			t.Errorf("%v: %q, want %q", random, got, want)
 		}
+	}
+}
+
+// TestDomainsAreBounded has a network with more domains than anybody needs, and one that is the neighbours'.
+func TestDomainsAreBounded(t *testing.T) {
+	domains := []string{"LOCAL."}
+	for i := range 60 {
+		domains = append(domains, fmt.Sprintf("d%d.test", i))
+	}
+	z := &zone{}
+	source.DNS{Serial: "SN1"}.Find(t.Context(), &source.Uplink{Network: z, Domains: domains}, nil)
+	if want := 2 * (1 + 3); len(z.asked) != want {
+		t.Errorf("%d questions, want %d: %q", len(z.asked), want, z.asked)
 	}
 }
 

@@ -118,7 +118,7 @@ func TestNothingButRoutersAndNames(t *testing.T) {
 
 // TestArtifactsThatNeedTCP has a real dnsmasq whose answer does not fit a datagram: the device asks again by TCP (RFC 8572 §4.2).
 func TestArtifactsThatNeedTCP(t *testing.T) {
-	ci := "0" + strings.Repeat("\x00=x", 1500)
+	ci := element(strings.Repeat("\x00=x", 1500))
 	n := nettest.NewNetwork(t, nil, "192.0.2.1/24")
 	log := n.Dnsmasq(t, "dhcp-range=192.0.2.50,192.0.2.60,1h", "domain=lab.test", "local=/test/",
 		"dns-rr=SN1._sztp.lab.test,16,"+hex.EncodeToString(textData("ci="+ci)))
