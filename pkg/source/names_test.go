@@ -91,7 +91,7 @@ func TestNothingButRoutersAndNames(t *testing.T) {
 			log := n.Dnsmasq(t, "enable-ra", "dhcp-range=2001:db8:d::,ra-only", "dhcp-option=option6:dns-server,[2001:db8:d::1]",
 				"dhcp-option=option6:domain-search,lab.test", "local=/test/", "host-record=bs.lab.test,2001:db8:d::1", record,
 				"ptr-record=_sztp._tcp.lab.test,rack7._sztp._tcp.lab.test")
-			serve(t, n, "[2001:db8:d::1]:8443")
+			serve(t, n, "[::]:8443") // the address itself may not be there yet
 			trace := n.Trace(t)
 			r := newRig(t, 30*time.Second, n)
 			r.Finders = []source.Finder{source.DHCP{}, source.DNS{Serial: "SN1", Random: rand.Float64}}
