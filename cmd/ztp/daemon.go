@@ -12,7 +12,7 @@ func (a *app) daemon() *command.Command {
 		Name:  "daemon",
 		Short: "Provision the device; this is what the unit runs",
 		Long: "Provision the device: look for a bootstrap server until one has provisioned it. Ends at once on a device that is\n" +
-			"disabled or provisioned.",
+			"disabled or provisioned, unless the configuration has it provisioned anew on another network.",
 		Exit: []command.Entry{
 			{Term: "0", Text: "there is nothing (more) to do"},
 			{Term: "69", Text: "any error but that of the configuration"},

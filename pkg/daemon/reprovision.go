@@ -177,7 +177,7 @@ func (d *daemon) endInVain(cause error) error {
 			r.Session = nil
 		}
 		s := atRest(d.Version, r)
-		s.PID, s.Watch.Tried, s.Watch.Failure = 0, nowUTC(), why
+		s.PID, s.Watch.Failure = 0, why
 		r.Last = s.Abridged()
 		d.board.Update(func(now *state.Status) { *now = s })
 		return nil

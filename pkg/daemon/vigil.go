@@ -9,7 +9,7 @@ import (
 // vigil decides, of a provisioned device, whether what is seen of its network means that it is on another one. Nothing it
 // sees counts before it has lasted.
 type vigil struct {
-	known     state.Network // where the device was provisioned; the zero value until that is known
+	known     state.Network // where the device was provisioned; nil until that is known
 	lasts     time.Duration // how long something must be seen without interruption
 	notBefore time.Time     // of the next session
 
@@ -32,7 +32,7 @@ const (
 func (v *vigil) see(seen state.Network, now time.Time) (means meaning, again time.Duration) {
 	would := v.wouldMean(seen)
 	if would != v.meaning || would == moved && v.other.Compare(seen) == state.Different {
-		v.meaning, v.since, v.other = would, now, state.Network{}
+		v.meaning, v.since, v.other = would, now, nil
 	}
 	if would == nothing {
 		return nothing, 0
@@ -52,11 +52,11 @@ func (v *vigil) see(seen state.Network, now time.Time) (means meaning, again tim
 }
 
 func (v *vigil) wouldMean(seen state.Network) meaning {
-	if !v.known.Known() {
-		if seen.Known() {
-			return learned
-		}
+	switch {
+	case len(seen) == 0:
 		return nothing
+	case len(v.known) == 0:
+		return learned
 	}
 	switch v.known.Compare(seen) {
 	case state.Different:

@@ -2,12 +2,12 @@ package link
 
 import (
 	"context"
+	"encoding/binary"
+	"net"
 	"net/netip"
-	"path/filepath"
-	"strconv"
-	"strings"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"github.com/xpu-sztp/ztp/dhcp"
 	"github.com/xpu-sztp/ztp/pkg/state"
 	"golang.org/x/sys/unix"
@@ -16,61 +16,51 @@ import (
 // Leased returns what the network is known by on which the agent itself has an interface; lease may be nil.
 func (s *System) Leased(l Link, lease *dhcp.Lease) (n state.Network) {
 	if lease != nil {
-		n.Domains = lease.Domains
-		addServer(&n, lease.Server)
+		n = appendNames(n, lease.Domains, lease.Server)
 		for _, r := range lease.Routes {
 			if r.Destination.Bits() == 0 && r.Gateway.IsValid() {
-				n.Routers = append(n.Routers, gateway(l.Index, r.Gateway))
+				n = append(n, router(l.Index, r.Gateway))
 			}
 		}
 	}
-	n.Routers = append(n.Routers, defaultRoutes(netlink.FAMILY_V6, l.Index)...) // routers advertise them
-	return n
+	return appendRouters(n, netlink.FAMILY_V6, l.Index) // they advertise themselves
 }
 
 // Seen returns what the networks are known by that the machine is on, from what the kernel and managers of interfaces tell.
 // Nothing is sent, and nothing is changed.
 func (s *System) Seen(ctx context.Context) (n state.Network) {
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		n.Routers = append(n.Routers, defaultRoutes(family, 0)...)
-	}
+	n = appendRouters(n, netlink.FAMILY_V4, 0)
+	n = appendRouters(n, netlink.FAMILY_V6, 0)
 	links, _ := s.Links()
 	for _, l := range links {
 		if l.Managed == "" || !l.Carrier {
 			continue
 		}
 		for _, ipv6 := range []bool{false, true} {
-			domains, server := s.given(ctx, l, ipv6)
-			n.Domains = append(n.Domains, domains...)
-			addServer(&n, server)
+			given := s.Given(ctx, l, ipv6)
+			n = appendNames(n, given.Domains, given.Server)
 		}
 	}
 	return n
 }
 
-// given is what the manager of an interface tells of its lease.
-func (s *System) given(_ context.Context, l Link, ipv6 bool) (domains []string, server netip.Addr) {
-	if l.Managed != "systemd-networkd" || ipv6 {
-		return nil, server
+func appendNames(n state.Network, domains []string, server netip.Addr) state.Network {
+	for _, d := range domains {
+		n = append(n, state.FactDomain+d)
 	}
-	lease := filepath.Join(s.watcher.run, "systemd/netif/leases", strconv.Itoa(l.Index))
-	server, _ = netip.ParseAddr(lookup(lease, "SERVER_ADDRESS"))
-	return strings.Fields(lookup(lease, "DOMAINNAME")), server
-}
-
-func addServer(n *state.Network, server netip.Addr) {
 	if server.IsValid() {
-		n.Servers = append(n.Servers, server.String())
+		n = append(n, state.FactServer+server.String())
 	}
+	return n
 }
 
-// defaultRoutes returns the gateways of the default routes of the main table, by way of one interface, or of any for index 0.
-func defaultRoutes(family, index int) (found []state.Gateway) {
+// appendRouters appends the gateways of the default routes of the main table, by way of one interface, or of any for index 0.
+func appendRouters(n state.Network, family, index int) state.Network {
 	routes, err := retryDump(func() ([]netlink.Route, error) {
 		return netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
 	})
 	if err != nil {
-		return nil
+		return n
 	}
 	for _, r := range routes {
 		if r.Dst != nil {
@@ -78,32 +68,65 @@ func defaultRoutes(family, index int) (found []state.Gateway) {
 				continue
 			}
 		}
-		hops := append(r.MultiPath, &netlink.NexthopInfo{LinkIndex: r.LinkIndex, Gw: r.Gw})
-		for _, hop := range hops {
-			address, ok := netip.AddrFromSlice(hop.Gw)
-			if ok && (index == 0 || hop.LinkIndex == index) {
-				found = append(found, gateway(hop.LinkIndex, address.Unmap()))
+		for _, hop := range append(r.MultiPath, &netlink.NexthopInfo{LinkIndex: r.LinkIndex, Gw: r.Gw}) {
+			if address, ok := netip.AddrFromSlice(hop.Gw); ok && (index == 0 || hop.LinkIndex == index) {
+				n = append(n, router(hop.LinkIndex, address.Unmap()))
 			}
 		}
 	}
-	return found
+	return n
 }
 
-// gateway adds the hardware address as far as the kernel has needed it.
-func gateway(index int, address netip.Addr) state.Gateway {
-	g := state.Gateway{Address: address.String()}
-	family := netlink.FAMILY_V4
+func router(index int, address netip.Addr) string {
+	fact := state.FactRouter + address.String()
+	if mac := neighbour(index, address); mac != nil {
+		fact += " " + mac.String()
+	}
+	return fact
+}
+
+// Of struct ndmsg and the attributes that follow it (include/uapi/linux/neighbour.h).
+const (
+	ndIndex    = 4 // offset
+	ndLength   = 12
+	ndaAddress = 1
+	ndaLink    = 2
+)
+
+// neighbour returns the hardware address of a host on the link, nil when the kernel does not know it.
+func neighbour(index int, address netip.Addr) (mac net.HardwareAddr) {
+	family := uint8(unix.AF_INET)
 	if address.Is6() {
-		family = netlink.FAMILY_V6
+		family = unix.AF_INET6
 	}
-	neighbours, err := retryDump(func() ([]netlink.Neigh, error) { return netlink.NeighList(index, family) })
+	req := nl.NewNetlinkRequest(unix.RTM_GETNEIGH, unix.NLM_F_DUMP)
+	req.AddData(&netlink.Ndmsg{Family: family})
+	messages, err := retryDump(func() ([][]byte, error) { return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWNEIGH) })
 	if err != nil {
-		return g
+		return nil
 	}
-	for _, n := range neighbours {
-		if known, _ := netip.AddrFromSlice(n.IP); known.Unmap() == address && len(n.HardwareAddr) > 0 && n.State&unix.NUD_FAILED == 0 {
-			g.MAC = n.HardwareAddr.String()
+	for _, m := range messages {
+		if len(m) < ndLength || int(binary.NativeEndian.Uint32(m[ndIndex:])) != index {
+			continue
+		}
+		attrs, err := nl.ParseRouteAttr(m[ndLength:])
+		if err != nil {
+			continue
+		}
+		same := false
+		var link net.HardwareAddr
+		for _, a := range attrs {
+			switch a.Attr.Type & attrType {
+			case ndaAddress:
+				known, _ := netip.AddrFromSlice(a.Value)
+				same = known == address.WithZone("")
+			case ndaLink:
+				link = a.Value
+			}
+		}
+		if same {
+			return link
 		}
 	}
-	return g
+	return nil
 }

@@ -1,21 +1,21 @@
 package state
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
-// Network is what the networks are known by that a device is on, or was: a device may have several, and a network may have
-// two routers and two DHCP servers that stand in for one another. The zero value is known by nothing.
-type Network struct {
-	Routers []Gateway `json:"routers,omitempty"`
-	Domains []string  `json:"domains,omitempty"`
-	// Servers are the addresses of DHCP servers.
-	Servers []string `json:"dhcp_servers,omitempty"`
-}
+// Network is what the networks are known by that a device is on, or was: facts such as "router 192.0.2.1 02:00:00:00:00:01",
+// "domain lab.example" and "dhcp-server 192.0.2.2". A device may be on several, and a network may have two routers and two
+// DHCP servers that stand in for one another. The hardware address of a router is missing while it is not known.
+type Network []string
 
-// Gateway is a default gateway.
-type Gateway struct {
-	Address string `json:"address"`
-	MAC     string `json:"mac,omitempty"` // empty when nothing was sent by way of it yet
-}
+// The kinds of facts.
+const (
+	FactRouter = "router "
+	FactDomain = "domain "
+	FactServer = "dhcp-server "
+)
 
 // Likeness tells whether two networks are the same one.
 type Likeness int
@@ -32,8 +32,8 @@ const (
 // does.
 func (n Network) Compare(seen Network) Likeness {
 	differences := 0
-	for _, like := range []Likeness{n.compareRouters(seen), alike(n.Domains, seen.Domains), n.compareServers(seen)} {
-		switch like {
+	for _, kind := range []string{FactRouter, FactDomain, FactServer} {
+		switch n.compare(seen, kind) {
 		case Same:
 			return Same
 		case Different:
@@ -46,131 +46,73 @@ func (n Network) Compare(seen Network) Likeness {
 	return Different
 }
 
-func (n Network) compareRouters(seen Network) Likeness {
-	if len(n.Routers) == 0 || len(seen.Routers) == 0 {
-		return Unclear
-	}
-	for _, r := range n.Routers {
-		if slices.ContainsFunc(seen.Routers, r.same) {
-			return Same
+// compare looks at facts of one kind. The address of a DHCP server that is that of a router, too, is that router's.
+func (n Network) compare(seen Network, kind string) Likeness {
+	mine, theirs, shared := 0, 0, false
+	for _, a := range n {
+		if !strings.HasPrefix(a, kind) {
+			continue
 		}
+		mine++
+		theirs = 0
+		for _, b := range seen {
+			if !strings.HasPrefix(b, kind) {
+				continue
+			}
+			theirs++
+			switch {
+			case !sameFact(a, b):
+			case kind == FactServer && (n.routes(a) || seen.routes(a)):
+				shared = true
+			default:
+				return Same
+			}
+		}
+	}
+	if mine == 0 || theirs == 0 || shared {
+		return Unclear
 	}
 	return Different
 }
 
-// same compares hardware addresses if both are known: 192.168.1.1 is everywhere. Routers that stand in for one another by
-// VRRP have one in common.
-func (r Gateway) same(other Gateway) bool {
-	if r.MAC != "" && other.MAC != "" {
-		return r.MAC == other.MAC
+// sameFact compares two facts of a kind: routers by their hardware addresses if both are known, since 192.168.1.1 is
+// everywhere, and routers that stand in for one another by VRRP have one in common.
+func sameFact(a, b string) bool {
+	address, mac, _ := strings.Cut(a[strings.Index(a, " ")+1:], " ")
+	address2, mac2, _ := strings.Cut(b[strings.Index(b, " ")+1:], " ")
+	if mac != "" && mac2 != "" {
+		return mac == mac2
 	}
-	return r.Address == other.Address
+	return address == address2
 }
 
-// compareServers does not count an address that is that of two different routers.
-func (n Network) compareServers(seen Network) Likeness {
-	like := alike(n.Servers, seen.Servers)
-	if like != Same || n.compareRouters(seen) != Different {
-		return like
-	}
-	for _, s := range n.Servers {
-		if slices.Contains(seen.Servers, s) && !n.routes(s) && !seen.routes(s) {
-			return Same
+// routes reports whether a router has the address of a DHCP server.
+func (n Network) routes(server string) bool {
+	router := FactRouter + server[len(FactServer):]
+	return slices.ContainsFunc(n, func(f string) bool { return f == router || strings.HasPrefix(f, router+" ") })
+}
+
+// maxFacts bounds what a network is known by.
+const maxFacts = 16
+
+// Learn returns n with what was seen, and whether that is more. What was not seen for longest is forgotten first.
+func (n Network) Learn(seen Network) (all Network, more bool) {
+	all = slices.Clone(n)
+	for _, fact := range seen[:min(len(seen), maxFacts)] {
+		kept := all[:0]
+		for _, known := range all {
+			switch {
+			case strings.HasPrefix(known, fact+" "):
+				fact = known // with the hardware address
+			case known != fact && !strings.HasPrefix(fact, known+" "):
+				kept = append(kept, known)
+			}
 		}
+		all = append(kept, fact)
+		more = more || !slices.Contains(n, fact)
 	}
-	return Unclear
+	return all[max(0, len(all)-maxFacts):], more
 }
-
-func (n Network) routes(address string) bool {
-	return slices.ContainsFunc(n.Routers, func(r Gateway) bool { return r.Address == address })
-}
-
-func alike(a, b []string) Likeness {
-	switch {
-	case len(a) == 0 || len(b) == 0:
-		return Unclear
-	case slices.ContainsFunc(a, func(s string) bool { return slices.Contains(b, s) }):
-		return Same
-	}
-	return Different
-}
-
-// maxAliases bounds what a network is known by, each kind of thing.
-const maxAliases = 8
-
-// Learn returns n with what seen is known by, and whether that is more. What was not seen for longest is forgotten first.
-func (n Network) Learn(seen Network) (learned Network, more bool) {
-	return n.learn(seen), !within(seen.Domains, n.Domains) || !within(seen.Servers, n.Servers) || !within(n.complete(seen.Routers), n.Routers)
-}
-
-func (n Network) learn(seen Network) Network {
-	routers := n.complete(seen.Routers)
-	vague := func(known Gateway) bool {
-		return known.MAC == "" && slices.ContainsFunc(routers, func(r Gateway) bool { return r.Address == known.Address })
-	}
-	return Network{
-		Routers: latest(slices.DeleteFunc(slices.Clone(n.Routers), vague), routers),
-		Domains: latest(n.Domains, seen.Domains),
-		Servers: latest(n.Servers, seen.Servers),
-	}
-}
-
-// complete returns the first few of what was seen, with hardware addresses that n knows.
-func (n Network) complete(seen []Gateway) []Gateway {
-	seen = slices.Clone(seen[:min(len(seen), maxAliases)])
-	for i, r := range seen {
-		known := slices.IndexFunc(n.Routers, func(known Gateway) bool { return known.Address == r.Address && known.MAC != "" })
-		if r.MAC == "" && known >= 0 {
-			seen[i] = n.Routers[known]
-		}
-	}
-	return seen
-}
-
-func within[T comparable](some, all []T) bool {
-	return !slices.ContainsFunc(some[:min(len(some), maxAliases)], func(v T) bool { return !slices.Contains(all, v) })
-}
-
-// latest returns what is known followed by what was seen, as much of it as fits.
-func latest[T comparable](known, seen []T) (all []T) {
-	seen = seen[:min(len(seen), maxAliases)]
-	for _, v := range known {
-		if !slices.Contains(seen, v) {
-			all = append(all, v)
-		}
-	}
-	for _, v := range seen {
-		if !slices.Contains(all, v) {
-			all = append(all, v)
-		}
-	}
-	return all[max(0, len(all)-maxAliases):]
-}
-
-// Known reports whether n is known by anything.
-func (n Network) Known() bool { return len(n.Routers)+len(n.Domains)+len(n.Servers) > 0 }
 
 // String tells what n is known by, for people.
-func (n Network) String() string {
-	text := ""
-	add := func(label, value string) {
-		if text != "" {
-			text += ", "
-		}
-		text += label + value
-	}
-	for _, r := range n.Routers {
-		if r.MAC != "" {
-			add("router ", r.Address+" ("+r.MAC+")")
-		} else {
-			add("router ", r.Address)
-		}
-	}
-	for _, d := range n.Domains {
-		add("domain ", d)
-	}
-	for _, s := range n.Servers {
-		add("DHCP server ", s)
-	}
-	return text
-}
+func (n Network) String() string { return strings.Join(n, ", ") }

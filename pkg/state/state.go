@@ -23,7 +23,7 @@ type Record struct {
 	Session *Session               `json:"session,omitempty"` // survives the reboots that belong to it
 	Journal []Entry                `json:"journal,omitempty"` // owned by pkg/onboard
 	Images  map[string]ImageRecord `json:"images,omitempty"`  // by lowercase hex SHA-256; owned by pkg/onboard
-	Network Network                `json:"network,omitzero"`  // on which the device was provisioned
+	Network Network                `json:"network,omitempty"` // on which the device was provisioned
 	Moved   time.Time              `json:"moved,omitzero"`    // when a session last began because the network was another one
 	Last    *Status                `json:"last,omitempty"`    // final status of the last session, shown when no daemon runs
 }

@@ -67,8 +67,7 @@ type Watch struct {
 	Other   string    `json:"other,omitempty"`        // that of another one on which the device is
 	Since   time.Time `json:"since,omitzero"`         // when that was seen first
 	Begins  time.Time `json:"begins,omitzero"`        // when a session begins if it still is that one then
-	Tried   time.Time `json:"tried,omitzero"`         // when such a session last ended in vain
-	Failure *Reason   `json:"last_failure,omitempty"` // and why
+	Failure *Reason   `json:"last_failure,omitempty"` // of the last such session that came to nothing
 }
 
 // Reason is an explained error made plain.

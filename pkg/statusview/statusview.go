@@ -89,7 +89,7 @@ func (p *page) watch(w *state.Watch) {
 		p.fact("next session", p.moment(w.Begins)+", unless it is back by then")
 	}
 	if f := w.Failure; f != nil {
-		p.fact("last failure", fmt.Sprintf("%s [%s], %s", f.Message, f.Code, p.ago(w.Tried)))
+		p.fact("last failure", fmt.Sprintf("%s [%s], %s", f.Message, f.Code, p.ago(f.At)))
 	}
 }
 

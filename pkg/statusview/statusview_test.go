@@ -128,8 +128,8 @@ func examples() map[string]*state.Status {
 			Schema: 1, Version: "1.0", PID: 77, Enabled: true, Phase: state.PhaseDone, Outcome: state.OutcomeProvisioned,
 			Started: at(-90000), Ended: at(-89000), Attempts: 1, Updated: at(-1),
 			Watch: &state.Watch{
-				Network: "router 192.0.2.1 (02:00:00:00:00:01), domain lab.example", Other: "router 198.51.100.1, domain dc.example",
-				Since: at(-100), Begins: at(200), Tried: at(-30000),
+				Network: "router 192.0.2.1 02:00:00:00:00:01, domain lab.example", Other: "router 198.51.100.1, domain dc.example",
+				Since: at(-100), Begins: at(200),
 				Failure: &state.Reason{Code: "no-option", Message: "DHCP names no bootstrap server", At: at(-30000)},
 			},
 		},

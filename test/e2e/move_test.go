@@ -42,12 +42,12 @@ func TestProvisionedAnewOnAnotherNetwork(t *testing.T) {
 	// What a manager does on the same network, a flap, and a DHCP server that stands in are no moves.
 	m.configure(here, here, "lab.example")
 	awaitStatus(ctx, t, d, func(s *state.Status) bool {
-		return known(t, d).Compare(state.Network{Domains: []string{"lab.example"}}) == state.Same
+		return known(t, d).Compare(state.Network{"domain lab.example"}) == state.Same
 	})
 	m.run("ip", "link", "set", "eth0", "down")
 	m.configure(here, "192.0.2.9", "lab.example")
 	awaitStatus(ctx, t, d, func(s *state.Status) bool {
-		return known(t, d).Compare(state.Network{Servers: []string{"192.0.2.9"}}) == state.Same
+		return known(t, d).Compare(state.Network{"dhcp-server 192.0.2.9"}) == state.Same
 	})
 
 	// On another network the server fails, and the device is taken back.
@@ -78,7 +78,7 @@ func TestProvisionedAnewOnAnotherNetwork(t *testing.T) {
 	if second.ExitCode() != state.ExitProvisioned || len(completions(l)) != 2 {
 		t.Errorf("after the second session: %+v", second)
 	}
-	if known(t, d).Compare(state.Network{Domains: []string{"lab.example"}}) == state.Same {
+	if known(t, d).Compare(state.Network{"domain lab.example"}) == state.Same {
 		t.Errorf("the device still belongs to %v", known(t, d))
 	}
 	// The policy may be changed, and the flag turned off: then nothing is left running.
