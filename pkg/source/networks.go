@@ -40,7 +40,8 @@ type Networks struct {
 	mu    sync.Mutex
 	dhcp  map[int]*dhcp.Servers // what came of DHCPv4 servers, by interface index
 	tried map[int]int           // the latest life of each interface that a round has tried
-	told  map[int]int           // and of which a wake was about
+	told  map[int]int           // and the latest that a wake was about
+	quiet time.Time             // no wake before
 }
 
 // NewNetworks begins to follow the interfaces and brings up those that are down and nobody's; Close ends that.
@@ -100,52 +101,56 @@ func (d *Networks) Close() error {
 
 // follow brings up interfaces as they appear, shows them, and says when one becomes usable.
 func (d *Networks) follow(ctx context.Context) {
-	var spacing <-chan time.Time // runs only after an interface has become usable
 	for {
 		links, changed := d.System.Links()
 		d.System.Raise()
 		d.showLinks()
-		if d.tell(links, spacing == nil) {
-			spacing = time.After(wakeSpacing)
+		var later <-chan time.Time // runs only while there is something to tell
+		if wait := d.tell(links, time.Now()); wait > 0 {
+			later = time.After(wait)
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-changed:
-		case <-spacing:
-			spacing = nil
+		case <-later:
 		}
 	}
 }
 
-// tell wakes whoever waits for it when an interface has become usable that was neither tried nor told of, if it may, which it
-// reports. With no such interface left a wake that nobody has received yet is taken back.
-func (d *Networks) tell(links []link.Link, may bool) (news bool) {
+// tell wakes whoever waits for it when an interface has become usable that was neither tried nor told of. When that is too
+// early it returns for how long. With no such interface left a wake that nobody has received yet is taken back.
+func (d *Networks) tell(links []link.Link, now time.Time) (wait time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	untried := false
+	untried, news := false, false
 	told, tried := d.told, d.tried
 	d.told, d.tried = map[int]int{}, map[int]int{} // without interfaces that are gone
 	for _, l := range links {
 		d.told[l.Index], d.tried[l.Index] = told[l.Index], tried[l.Index]
-		if !l.Usable() || l.Life <= tried[l.Index] {
-			continue
-		}
-		untried = true
-		if may && l.Life > told[l.Index] {
-			d.told[l.Index], news = l.Life, true
-		}
+		untried = untried || l.Usable() && l.Life > tried[l.Index]
+		news = news || l.Usable() && l.Life > max(tried[l.Index], told[l.Index])
 	}
 	if !untried {
-		drain(d.wake)
+		d.takeBack()
 	}
-	if news {
-		select {
-		case d.wake <- struct{}{}:
-		default:
+	if !news {
+		return 0
+	}
+	if wait = d.quiet.Sub(now); wait > 0 {
+		return wait
+	}
+	for _, l := range links {
+		if l.Usable() {
+			d.told[l.Index] = l.Life
 		}
 	}
-	return news
+	d.quiet = now.Add(wakeSpacing)
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+	return 0
 }
 
 // trying notes that a round tries an interface: a wake about it would be for nothing.
@@ -158,7 +163,16 @@ func (d *Networks) trying(l link.Link) {
 			return
 		}
 	}
-	drain(d.wake)
+	d.takeBack()
+}
+
+// takeBack makes a wake undone that nobody has received: the next one need not keep its distance.
+func (d *Networks) takeBack() {
+	select {
+	case <-d.wake:
+		d.quiet = time.Time{}
+	default:
+	}
 }
 
 // Discover tries both families on all usable interfaces at once, and those that become usable meanwhile. Visits happen one
@@ -229,13 +243,6 @@ func (d *Networks) spread(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	}
-}
-
-func drain(ch <-chan struct{}) {
-	select {
-	case <-ch:
-	default:
 	}
 }
 

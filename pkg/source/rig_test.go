@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -68,8 +69,9 @@ func (b *board) entry(name, family string) state.Interface {
 // rig is the networks given to newRig, and no others; finders may be set before Discover.
 type rig struct {
 	*source.Networks
-	board *board
-	run   string
+	board  *board
+	run    string
+	rounds atomic.Int32 // that persist has begun
 }
 
 func newRig(t *testing.T, timeout time.Duration, networks ...*nettest.Network) *rig {

@@ -144,7 +144,7 @@ func (r *round) adjust(ctx, waiting context.Context, links []link.Link) (started
 		}
 	}
 	for _, l := range links {
-		if l.Usable() {
+		if l.Usable() && waiting.Err() == nil { // otherwise it is for the next round
 			started += r.try(ctx, waiting, l)
 		}
 	}

@@ -2,6 +2,7 @@ package source
 
 import (
 	"testing"
+	"time"
 
 	"github.com/xpu-sztp/ztp/pkg/link"
 )
@@ -12,10 +13,11 @@ func TestWake(t *testing.T) {
 	up := func(index, life int) link.Link { return link.Link{Index: index, Life: life, Up: true, Carrier: true} }
 	down := func(index, life int) link.Link { return link.Link{Index: index, Life: life, Up: true} }
 	type step func(*Networks)
-	see := func(links ...link.Link) step { return func(d *Networks) { d.tell(links, true) } }
-	soon := func(links ...link.Link) step { return func(d *Networks) { d.tell(links, false) } } // within wakeSpacing
+	now := time.Now()
+	see := func(links ...link.Link) step { return func(d *Networks) { d.tell(links, now) } }
+	later := func(links ...link.Link) step { return func(d *Networks) { d.tell(links, now.Add(wakeSpacing)) } }
 	try := func(l link.Link) step { return func(d *Networks) { d.trying(l) } }
-	received := func(d *Networks) { drain(d.wake) }
+	received := func(d *Networks) { <-d.wake }
 	tests := map[string]struct {
 		steps []step
 		wake  bool
@@ -24,11 +26,14 @@ func TestWake(t *testing.T) {
 		"no carrier":                          {[]step{see(down(1, 1))}, false},
 		"tried before anybody was told":       {[]step{try(up(1, 1)), see(up(1, 1))}, false},
 		"tried after that":                    {[]step{see(up(1, 1)), try(up(1, 1))}, false},
-		"seen again later":                    {[]step{see(up(1, 1)), received, see(up(1, 1), down(2, 2))}, false},
-		"another one within the spacing":      {[]step{see(up(1, 1)), try(up(1, 1)), soon(up(1, 1), up(2, 2)), try(up(2, 2)), see(up(1, 1), up(2, 2))}, false},
-		"which the round did not try":         {[]step{see(up(1, 1)), try(up(1, 1)), soon(up(1, 1), up(2, 2)), see(up(1, 1), up(2, 2))}, true},
+		"seen again later":                    {[]step{see(up(1, 1)), received, later(up(1, 1), down(2, 2))}, false},
+		"another one too early":               {[]step{see(up(1, 1)), received, try(up(1, 1)), see(up(1, 1), up(2, 2))}, false},
+		"another one that the round tried":    {[]step{see(up(1, 1)), received, try(up(1, 1)), see(up(1, 1), up(2, 2)), try(up(2, 2)), later(up(1, 1), up(2, 2))}, false},
+		"another one that it did not try":     {[]step{see(up(1, 1)), received, try(up(1, 1)), see(up(1, 1), up(2, 2)), later(up(1, 1), up(2, 2))}, true},
 		"an older list than that of a round":  {[]step{try(up(1, 3)), see(up(1, 1))}, false},
 		"flapped after it was tried":          {[]step{try(up(1, 1)), see(down(1, 1)), see(up(1, 2))}, true},
+		"flapped soon after nobody was woken": {[]step{see(up(1, 1)), try(up(1, 1)), see(down(1, 1)), see(up(1, 2))}, true},
+		"flapped soon after somebody was":     {[]step{see(up(1, 1)), received, try(up(1, 1)), see(down(1, 1)), see(up(1, 2))}, false},
 		"flapped unseen":                      {[]step{try(up(1, 1)), see(up(1, 2))}, true},
 		"lost again before anybody was woken": {[]step{see(up(1, 1)), see(down(1, 1))}, false},
 		"one of two is tried":                 {[]step{see(up(1, 1), up(2, 2)), try(up(1, 1))}, true},
