@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -93,17 +94,12 @@ func (s *System) AwaitLink(ctx context.Context, index int, cond func(*Link) bool
 // a carrier. Each is tried once. Close takes them down again.
 func (s *System) Raise() {
 	links, _ := s.Links()
+	s.forget(links)
 	for _, l := range links {
 		s.hope(l)
-		s.mu.Lock()
-		tried := s.raised[l.Index]
-		s.mu.Unlock()
-		if l.Up || l.Skip != "" || l.Managed != "" || tried {
+		if l.Up || l.Skip != "" || l.Managed != "" || !s.first(l.Index) {
 			continue
 		}
-		s.mu.Lock()
-		s.raised[l.Index] = true
-		s.mu.Unlock()
 		c := change{Kind: "up", Index: l.Index, Interface: l.Name, MAC: l.MAC.String()}
 		err := s.changes.do(c, func() error {
 			return netlink.LinkSetUp(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: l.Index}})
@@ -111,6 +107,26 @@ func (s *System) Raise() {
 		if err != nil {
 			s.log.Warn("cannot bring up the interface", "interface", l.Name, "error", err)
 		}
+	}
+}
+
+// first reports whether an interface has yet to be brought up.
+func (s *System) first(index int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.raised[index]
+	s.raised[index] = true
+	return !before
+}
+
+// forget forgets interfaces that are gone: they come back as new ones, and so may their indexes.
+func (s *System) forget(links []Link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, of := range []map[int]bool{s.raised, s.hopeful} {
+		maps.DeleteFunc(of, func(index int, _ bool) bool {
+			return !slices.ContainsFunc(links, func(l Link) bool { return l.Index == index })
+		})
 	}
 }
 

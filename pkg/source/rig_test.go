@@ -76,11 +76,16 @@ type rig struct {
 
 func newRig(t *testing.T, timeout time.Duration, networks ...*nettest.Network) *rig {
 	t.Helper()
-	r := &rig{board: &board{changed: make(chan struct{})}, run: t.TempDir()}
 	var include []string
 	for _, n := range networks {
 		include = append(include, n.Device)
 	}
+	return newRigFor(t, timeout, include, networks...)
+}
+
+func newRigFor(t *testing.T, timeout time.Duration, include []string, networks ...*nettest.Network) *rig {
+	t.Helper()
+	r := &rig{board: &board{changed: make(chan struct{})}, run: t.TempDir()}
 	system, err := link.Open(link.Options{Include: include, Record: filepath.Join(r.run, "network.json"), Run: r.run})
 	if err != nil {
 		t.Fatal(err)

@@ -216,6 +216,13 @@ func assign(name string, addresses []string) error {
 	return netlink.LinkSetUp(l)
 }
 
+// Recable gives the device another interface in place of one that was deleted, with a cable that is plugged in.
+func (n *Network) Recable(t testing.TB) {
+	t.Helper()
+	n.cable(t, n.Inside, n.Device, n.port)
+	n.switches.Do(t, func() error { return enslave("switch", n.port) })
+}
+
 // Up brings the device's interface up, Down takes it down.
 func (n *Network) Up(t testing.TB)   { t.Helper(); n.set(t, n.Inside, n.Device, netlink.LinkSetUp) }
 func (n *Network) Down(t testing.TB) { t.Helper(); n.set(t, n.Inside, n.Device, netlink.LinkSetDown) }
