@@ -168,10 +168,8 @@ func (d *Networks) trying(l link.Link) {
 
 // takeBack makes a wake undone that nobody has received: the next one need not keep its distance.
 func (d *Networks) takeBack() {
-	select {
-	case <-d.wake:
+	if drain(d.wake) {
 		d.quiet = time.Time{}
-	default:
 	}
 }
 
@@ -243,6 +241,16 @@ func (d *Networks) spread(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
+	}
+}
+
+// drain reports whether there was something in ch, which it takes out.
+func drain(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -273,7 +273,7 @@ func TestReasons(t *testing.T) {
 				c.Redirect = tt.redirect
 				n.Kea4(t, c)
 			}
-			r := newRig(t, 2500*time.Millisecond, n)
+			r := newRig(t, 7*time.Second, n)
 			err := discover(t, r, func(context.Context, source.Lead) error { t.Error("visited"); return nil })
 			code, hint := reason.Of(err)
 			if code != tt.code || hint == "" || !strings.Contains(err.Error(), tt.says) || !strings.Contains(err.Error(), n.Device) {
