@@ -72,9 +72,9 @@ func TestFlapBeforeVisit(t *testing.T) {
 		late       bool // the server starts after that
 		discovers  int  // at most
 	}{
-		{"before OFFER", "DHCPDISCOVER", true, true, 3},
-		{"between OFFER and ACK", "DHCPOFFER", false, false, 3},
-		{"during ARP probing", "ARP probe", true, false, 3},
+		{"before OFFER", "DHCPDISCOVER", true, true, 5},
+		{"between OFFER and ACK", "DHCPOFFER", false, false, 5},
+		{"during ARP probing", "ARP probe", true, false, 5},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -144,9 +144,9 @@ func TestFlapDuringVisit(t *testing.T) {
 			serve(t, n, "0.0.0.0:8443")
 			r := newRig(t, 20*time.Second, n)
 			trace := n.Trace(t)
-			visits := 0
+			visits, asked := 0, 0
 			err := discover(t, r, func(ctx context.Context, lead source.Lead) error {
-				visits++
+				visits, asked = visits+1, trace.Count("DHCPDISCOVER")
 				reached := make(chan error, 1)
 				if tt.host != "192.0.2.1" {
 					trace := n.Trace(t) // from here on
@@ -165,8 +165,8 @@ func TestFlapDuringVisit(t *testing.T) {
 				t.Fatalf("%d visits, %v\n%s", visits, err, log)
 			}
 			trace.AwaitKind(t, "DHCPRELEASE", true)
-			if sent := trace.Count("DHCPDISCOVER"); sent > 1 {
-				t.Errorf("%d times DHCPDISCOVER", sent)
+			if more := trace.Count("DHCPDISCOVER") - asked; more > 0 {
+				t.Errorf("%d times DHCPDISCOVER during the visit", more)
 			}
 		})
 	}
@@ -201,7 +201,7 @@ func TestFlapStorm(t *testing.T) {
 		r.flap(t, n)
 	}
 	sent := trace.Count("DHCPDISCOVER") + trace.Count("SOLICIT6")
-	if sent == 0 || sent > 6 { // a round, and another one for each wake, which have wakeSpacing between them
+	if sent == 0 || sent > 10 { // a round, and another one for each wake, which have wakeSpacing between them
 		t.Errorf("%d messages for %d flaps", sent, flaps)
 	}
 	c := kea4
