@@ -23,6 +23,7 @@ import (
 const (
 	victimInterfaces = "LINK_TEST_VICTIM_INTERFACES"
 	victimRecord     = "LINK_TEST_VICTIM_RECORD"
+	victimHolds      = "LINK_TEST_VICTIM_HOLDS" // set when it does not go on once it has leases
 )
 
 // TestVictim applies and removes leases until it is killed; alone it does nothing. It prints a line with every step.
@@ -51,6 +52,9 @@ func TestVictim(t *testing.T) {
 			undo = append(undo, func() { applied.Remove() })
 			fmt.Println("victim: applied")
 		}
+		if os.Getenv(victimHolds) != "" {
+			select {} // until it is killed
+		}
 		for _, u := range undo {
 			u()
 			fmt.Println("victim: undone")
@@ -59,7 +63,7 @@ func TestVictim(t *testing.T) {
 }
 
 // kill starts a victim and kills it some time after so many steps.
-func kill(t *testing.T, record string, steps int, networks []*nettest.Network) {
+func kill(t *testing.T, record string, steps int, networks []*nettest.Network, env ...string) {
 	t.Helper()
 	var names []string
 	for _, n := range networks {
@@ -68,7 +72,7 @@ func kill(t *testing.T, record string, steps int, networks []*nettest.Network) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestVictim$")
-	cmd.Env = append(os.Environ(), victimInterfaces+"="+strings.Join(names, " "), victimRecord+"="+record)
+	cmd.Env = append(append(os.Environ(), env...), victimInterfaces+"="+strings.Join(names, " "), victimRecord+"="+record)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -177,9 +181,9 @@ func TestChangedSinceCrash(t *testing.T) {
 			record = filepath.Join(t.TempDir(), "network.json")
 			rules := n.Inside.Run(t, "ip", "rule")
 			before, old := everything(t, n), n.Device
-			kill(t, record, 2, []*nettest.Network{n})
+			kill(t, record, 2, []*nettest.Network{n}, victimHolds+"=1")
 			if during := n.Inside.Run(t, "ip", "rule"); during == rules {
-				t.Fatalf("killed too early or too late: %s", during)
+				t.Fatalf("the victim had no lease: %s", during)
 			}
 			tt.happen(t, n)
 			open(t, link.Options{Record: record})
