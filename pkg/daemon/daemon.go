@@ -99,6 +99,7 @@ func locked(ctx context.Context, o Options, paths config.Paths) (*state.Status, 
 		outcome, err := d.session(ctx, cfg, plan)
 		if d.moved && err != nil {
 			if ctx.Err() == nil {
+				broken = d.recover(ctx, cfg, nil) // what the session could not undo, or else it would go on
 				err = d.endInVain(err)
 			}
 			if err != nil {

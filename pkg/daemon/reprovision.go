@@ -167,6 +167,9 @@ func (d *daemon) endVigil(ctx context.Context, err error) (*state.Status, error)
 // endInVain ends a session that began because the device is on another network, and came to nothing: the device is as
 // provisioned as before, and only its status tells.
 func (d *daemon) endInVain(cause error) error {
+	if errors.Is(cause, agent.ErrDisabled) {
+		return nil
+	}
 	why := agent.Explain(cause)
 	if last := d.board.Snapshot().Reason; errors.Is(cause, errNoSuccess) && last != nil {
 		why = last
