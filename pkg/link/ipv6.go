@@ -196,11 +196,16 @@ func (s *System) AwaitDefaultRoute(ctx context.Context, l Link) (string, error) 
 	}
 }
 
-func defaultRoute(l Link) (string, error) {
-	routes, err := retryDump(func() ([]netlink.Route, error) {
-		return netlink.RouteListFiltered(netlink.FAMILY_V6, &netlink.Route{LinkIndex: l.Index, Table: unix.RT_TABLE_MAIN},
+// mainRoutes returns an interface's IPv6 routes in the main table, where the kernel puts what routers advertise.
+func mainRoutes(index int) ([]netlink.Route, error) {
+	return retryDump(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(netlink.FAMILY_V6, &netlink.Route{LinkIndex: index, Table: unix.RT_TABLE_MAIN},
 			netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
 	})
+}
+
+func defaultRoute(l Link) (string, error) {
+	routes, err := mainRoutes(l.Index)
 	if err != nil {
 		return "", err
 	}

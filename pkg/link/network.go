@@ -5,11 +5,13 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/xpu-sztp/ztp/dhcp"
@@ -50,11 +52,15 @@ func (n *Network) approach(to netip.Addr) {
 	if !to.Is6() || !to.IsGlobalUnicast() {
 		return
 	}
-	routes, err := netlink.RouteGetWithOptions(to.AsSlice(), &netlink.RouteGetOptions{OifIndex: n.Index})
-	if err != nil || len(routes) == 0 || routes[0].Gw != nil {
+	routes, err := mainRoutes(n.Index)
+	onLink := func(r netlink.Route) bool { return r.Gw == nil && r.Dst != nil && r.Dst.Contains(to.AsSlice()) }
+	if err != nil || !slices.ContainsFunc(routes, onLink) {
 		return
 	}
-	_ = netlink.NeighAdd(&netlink.Neigh{LinkIndex: n.Index, IP: to.AsSlice(), Flags: netlink.NTF_USE}) // known neighbours stay as they are
+	use := nl.NewNetlinkRequest(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK) // known neighbours stay as they are
+	use.AddData(&netlink.Ndmsg{Family: unix.AF_INET6, Index: uint32(n.Index), Flags: netlink.NTF_USE})
+	use.AddData(nl.NewRtAttr(netlink.NDA_DST, to.AsSlice()))
+	_, _ = use.Execute(unix.NETLINK_ROUTE, 0)
 }
 
 // bind ties a socket to the interface, unless the system refuses that to this process; it then uses the routing table like
