@@ -177,16 +177,21 @@ func (e *eyes) looked() int {
 	return n
 }
 
+// keeper is the daemon of a provisioned device.
+func keeper(t *testing.T) *daemon {
+	store, err := state.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &daemon{Options: Options{Logger: slog.New(slog.DiscardHandler)}, store: store,
+		board: &board{Board: state.NewBoard(t.TempDir()+"/status", state.Status{Watch: &state.Watch{}})}}
+}
+
 // TestVigilSleeps: while nothing changes no timer runs, however long that is; a device that flaps without end is looked at
 // with pauses; and a move is noticed when it has lasted.
 func TestVigilSleeps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store, err := state.Open(t.TempDir())
-		if err != nil {
-			t.Fatal(err)
-		}
-		d := &daemon{Options: Options{Logger: slog.New(slog.DiscardHandler)}, store: store,
-			board: &board{Board: state.NewBoard(t.TempDir()+"/status", state.Status{Watch: &state.Watch{}})}}
+		d := keeper(t)
 		e := &eyes{changed: make(chan struct{}), seen: network("a")}
 		v := &vigil{known: network("a"), lasts: 5 * time.Minute}
 		ended := make(chan error)
@@ -224,19 +229,14 @@ func TestVigilSleeps(t *testing.T) {
 // TestVigilLearns keeps for the next boot what a network is known by as well.
 func TestVigilLearns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store, err := state.Open(t.TempDir())
-		if err != nil {
-			t.Fatal(err)
-		}
-		d := &daemon{Options: Options{Logger: slog.New(slog.DiscardHandler)}, store: store,
-			board: &board{Board: state.NewBoard(t.TempDir()+"/status", state.Status{Watch: &state.Watch{}})}}
+		d := keeper(t)
 		e := &eyes{changed: make(chan struct{}), seen: append(network("a")[:2], "dhcp-server another")}
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Hour, fmt.Errorf("over"))
 		defer cancel()
 		if err := d.keepVigil(ctx, e, &vigil{known: network("a"), lasts: 5 * time.Minute}); err == nil || err.Error() != "over" {
 			t.Fatal(err)
 		}
-		r, err := store.Load()
+		r, err := d.store.Load()
 		if err != nil || r.Network.Compare(state.Network{"dhcp-server another"}) != state.Same {
 			t.Errorf("the record knows %v, %v", r.Network, err)
 		}
