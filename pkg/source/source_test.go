@@ -15,6 +15,7 @@ import (
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/source"
 	"github.com/xpu-sztp/ztp/pkg/state"
+	"github.com/xpu-sztp/ztp/test/lab/wire"
 	"github.com/xpu-sztp/ztp/test/nettest"
 )
 
@@ -457,22 +458,40 @@ func TestStatic(t *testing.T) {
 	}
 }
 
-// TestAddressInUse has a server lease an address that another host of the link has.
+// TestAddressInUse has a server lease an address that another host of the link has: it is declined and never used, and the next
+// one works.
 func TestAddressInUse(t *testing.T) {
 	t.Parallel() // the server must not be asked again for 10 s
 	n := nettest.NewNetwork(t, nil, "192.0.2.1/24", "192.0.2.50/32")
 	c := kea4
 	c.Redirect = redirect(t, "https://192.0.2.1")
 	log := n.Kea4(t, c)
+	serve(t, n, "192.0.2.1:443")
+	trace := n.Trace(t)
 	r := newRig(t, 30*time.Second, n)
-	err := r.Discover(t.Context(), func(context.Context, source.Lead) error {
+	err := r.Discover(t.Context(), func(ctx context.Context, lead source.Lead) error {
 		if e := r.board.entry(n.Device, "ipv4"); len(e.Addresses) != 1 || e.Addresses[0] == "192.0.2.50/24" {
 			t.Errorf("status %+v", e)
 		}
-		return nil
+		return reach(ctx, lead)
 	})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, log)
 	}
 	log.Await(t, "DHCP4_DECLINE")
+	trace.AwaitKind(t, "DHCPRELEASE", true)
+	want := []string{"> DHCPDISCOVER", "> DHCPREQUEST", "> ARP probe", "> DHCPDECLINE", "> DHCPDISCOVER", "> DHCPREQUEST", "> ARP probe",
+		"> SYN", "< SYN ACK", "> DHCPRELEASE"}
+	if diff := cmp.Diff(want, trace.Kinds("DHCPDISCOVER", "DHCPREQUEST", "DHCPDECLINE", "DHCPRELEASE", "ARP probe", "SYN")); diff != "" {
+		t.Error(diff)
+	}
+	decline := trace.AwaitKind(t, "DHCPDECLINE", true)
+	if m := decline.DHCP4(); m.RequestedIPAddress().String() != "192.0.2.50" || !m.ClientIPAddr.IsUnspecified() {
+		t.Errorf("%v", m)
+	}
+	if again := trace.AwaitPacket(t, "second discover", func(p wire.Packet) bool {
+		return p.FromDevice && p.Kind() == "DHCPDISCOVER" && p.At.After(decline.At)
+	}); again.At.Sub(decline.At) < 10*time.Second {
+		t.Errorf("asked again after %v", again.At.Sub(decline.At))
+	}
 }

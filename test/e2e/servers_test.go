@@ -2,12 +2,14 @@ package e2e
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -87,6 +89,37 @@ func TestXMLServers(t *testing.T) {
 			t.Errorf("no report %s among %v", want, got)
 		}
 	}
+}
+
+// TestTerminated stops the daemon while it waits for a bootstrap server that does not answer: the lease is given back.
+func TestTerminated(t *testing.T) {
+	ctx := within(t, time.Minute)
+	l := newLab(t, lab.Options{Family: lab.IPv4, NoDHCP: true})
+	network := real(t, l)
+	silent, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.MustParseAddrPort("192.0.2.1:0")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	silent.SetDeadline(time.Now().Add(time.Minute))
+	kea := network.Kea4(t, nettest.DHCP{Subnet: "192.0.2.0/24", Pool: "192.0.2.100-192.0.2.110", Router: "192.0.2.1",
+		Redirect: option(t, "https://"+silent.Addr().String())})
+	d := newDevice(t, l, device.Options{})
+	if err := d.PowerOn(ctx); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := silent.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := syscall.Kill(d.PID(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if end, err := d.Wait(ctx); err != nil || end.Reboot {
+		t.Errorf("the daemon ended with %+v, %v", end, err)
+	}
+	kea.Await(t, "DHCP4_RELEASE ")
 }
 
 // real gives the lab's own namespace and bridge to servers that are not the lab's. The bridge gets a neighbour, without
