@@ -155,7 +155,7 @@ func (a *acquisition) flaws(l *Lease) []int {
 	if len(l.Servers) == 0 {
 		unhelpful = 1
 	}
-	return []int{a.refused[l.Server], unhelpful, a.Servers.fruitless(l.Server)}
+	return []int{a.refused[l.Server], unhelpful, a.Servers.fruitless(l)}
 }
 
 // offersFor is how long after a first offer with flaws a better one may come: a moment at first, so that a network without

@@ -306,7 +306,7 @@ func TestFruitlessServersAreAskedLast(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.Servers.Fruitless(lease.Server)
+			c.Servers.Fruitless(lease)
 			chosen = append(chosen, lease.Server.String())
 			time.Sleep(time.Minute)
 		}
@@ -316,7 +316,7 @@ func TestFruitlessServersAreAskedLast(t *testing.T) {
 	})
 	var s Servers
 	for i := range 1000 {
-		s.Fruitless(netip.AddrFrom4([4]byte{192, 0, byte(i / 256), byte(i)}))
+		s.Fruitless(&Lease{Server: netip.AddrFrom4([4]byte{192, 0, byte(i / 256), byte(i)})})
 	}
 	if len(s.times) > maxRemembered {
 		t.Errorf("remembers %d servers", len(s.times))

@@ -37,7 +37,7 @@ func (c *Client4) Inform(ctx context.Context, address netip.Addr) (*Lease, error
 		if best == nil || len(best.Servers) == 0 && len(lease.Servers) > 0 {
 			best = lease
 		}
-		return verdict{done: len(lease.Servers) > 0, settle: offersFor([]int{0, 0, c.Servers.fruitless(lease.Server)})}
+		return verdict{done: len(lease.Servers) > 0, settle: offersFor([]int{0, 0, c.Servers.fruitless(lease)})}
 	}
 	if err := exchange(ctx, receive(conn), v4Inform, c.Rand, send, accept); err != nil {
 		return nil, c.explain(err, nil)

@@ -44,6 +44,8 @@ type Client6 struct {
 	Open   OpenV6       // makes sockets; required
 	Rand   *rand.Rand   // timing and transaction ids; nil is seeded at random
 	Logger *slog.Logger // nil discards
+	// Servers is what is known of servers that were of no use; nil is nothing.
+	Servers *Servers
 
 	solMaxRT, infMaxRT time.Duration // what servers want instead of an hour, or 0 (RFC 8415 §18.2.9)
 }
@@ -124,7 +126,7 @@ func (s *session) leased(ctx context.Context, m *dhcpv6.Message, r retransmissio
 		}
 		got, err := reply.lease(s.IAID, held, p.from, time.Now())
 		if err != nil {
-			logger(s.Logger).Debug("DHCPv6 refused", "from", p.from, "error", err)
+			logger(s.Logger).Debug("the DHCPv6 server refused", "from", p.from, "error", err)
 		}
 		switch {
 		case err == nil, !held.IsValid(), errors.Is(err, errWithdrawn):
@@ -162,7 +164,7 @@ func (c *Client6) Inform(ctx context.Context, _ netip.Addr) (*Lease, error) {
 }
 
 func (s *session) inform(ctx context.Context, r retransmission) (*Lease, error) {
-	var best *Lease
+	var best offer6
 	m := s.message(dhcpv6.MessageTypeInformationRequest)
 	accept := func(p datagram, _ time.Duration) verdict {
 		reply := s.reply(p, m)
@@ -171,18 +173,19 @@ func (s *session) inform(ctx context.Context, r retransmission) (*Lease, error) 
 		}
 		lease, err := reply.configuration(p.from, time.Now())
 		if err != nil {
-			logger(s.Logger).Debug("DHCPv6 refused", "from", p.from, "error", err)
+			logger(s.Logger).Debug("the DHCPv6 server refused", "from", p.from, "error", err)
 			return verdict{}
 		}
-		if best == nil || len(best.Servers) == 0 && len(lease.Servers) > 0 {
-			best = lease
+		o := offer6{lease: lease, fruitless: s.Servers.fruitless(lease)}
+		if o.betterThan(best) {
+			best = o
 		}
-		return verdict{done: len(lease.Servers) > 0, settle: offerWindow}
+		return verdict{done: o.best(), settle: offerWindow}
 	}
 	if err := s.exchange(ctx, m, r, accept); err != nil {
 		return nil, err
 	}
-	return best, nil
+	return best.lease, nil
 }
 
 func (s *session) exchange(ctx context.Context, m *dhcpv6.Message, r retransmission,
@@ -195,8 +198,13 @@ func (s *session) exchange(ctx context.Context, m *dhcpv6.Message, r retransmiss
 func (s *session) send(m *dhcpv6.Message, elapsed time.Duration) error {
 	m.UpdateOption(dhcpv6.OptElapsedTime(min(elapsed, 0xffff*10*time.Millisecond)))
 	_, err := s.conn.WriteTo(m.ToBytes(), s.to)
-	logger(s.Logger).Debug("DHCPv6 sent", "message", m.MessageType.String(), "elapsed", elapsed, "error", err)
-	return err
+	log := logger(s.Logger).With("xid", m.TransactionID.String(), "elapsed", elapsed)
+	if err != nil {
+		log.Debug("could not send DHCPv6 "+m.MessageType.String(), "error", err)
+		return err
+	}
+	log.Debug("sent DHCPv6 " + m.MessageType.String())
+	return nil
 }
 
 func (c *Client6) message(t dhcpv6.MessageType) *dhcpv6.Message {
@@ -243,8 +251,8 @@ func (s *session) reply(p datagram, request *dhcpv6.Message) *message6 {
 	if !bytes.Equal(m.clientID, s.DUID) || asked != nil && !bytes.Equal(m.serverID, asked.ToBytes()) {
 		return nil
 	}
-	logger(s.Logger).Debug("DHCPv6 received", "message", m.kind.String(), "from", p.from, "preference", m.preference,
-		"rapid-commit", m.rapid, "bootstrap-servers", len(m.redirects) > 0)
+	logger(s.Logger).Debug("received DHCPv6 "+m.kind.String(), "from", p.from, "xid", request.TransactionID.String(), "preference", m.preference,
+		"rapid-commit", m.rapid, "option-136", len(m.redirects) > 0)
 	s.solMaxRT, s.infMaxRT = cmp.Or(m.solMaxRT, s.solMaxRT), cmp.Or(m.infMaxRT, s.infMaxRT)
 	return m
 }

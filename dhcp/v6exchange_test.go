@@ -1,11 +1,14 @@
 package dhcp
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -313,5 +316,48 @@ func TestStableDUID(t *testing.T) {
 	}
 	if got := IAID("eth0"); got != [4]byte{0x9c, 0x32, 0xa8, 0xc7} || got == IAID("eth1") {
 		t.Errorf("%x", got)
+	}
+}
+
+// TestFruitlessServersV6 has two servers behind one relay, of which the quicker one names bootstrap servers that led to nothing.
+func TestFruitlessServersV6(t *testing.T) {
+	for _, kind := range []dhcpv6.MessageType{advertise6, reply6} { // without and with rapid commit
+		synctest.Test(t, func(t *testing.T) {
+			w := newWire(func(b []byte, _ time.Duration) [][]byte {
+				m := parse6(t, b)
+				answer := func(kind dhcpv6.MessageType, server byte) []byte {
+					return answer6(t, b, kind, server, granted(time.Hour), redirect6(t, "https://bs.example.net"), rapidCommit())
+				}
+				switch {
+				case m.MessageType == solicit6:
+					return [][]byte{answer(kind, 1), answer(kind, 2)}
+				case m.MessageType == request6:
+					id := m.Options.ServerID().ToBytes()
+					return [][]byte{answer(reply6, id[len(id)-1])}
+				}
+				return nil
+			})
+			c := client6(w)
+			var out strings.Builder
+			c.Logger = slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+			c.Servers = new(Servers)
+			var chosen []byte
+			for range 3 {
+				lease, err := c.Acquire(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.Servers.Fruitless(lease)
+				chosen = append(chosen, lease.serverID[len(lease.serverID)-1])
+			}
+			if !bytes.Equal(chosen, []byte{1, 2, 1}) {
+				t.Errorf("asked %v", chosen)
+			}
+			for _, said := range []string{"sent DHCPv6 SOLICIT", "received DHCPv6 " + kind.String(), "option-136=true", "rapid-commit=true"} {
+				if !strings.Contains(out.String(), said) {
+					t.Errorf("the log does not say %q:\n%s", said, &out)
+				}
+			}
+		})
 	}
 }

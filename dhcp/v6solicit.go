@@ -44,14 +44,17 @@ type offer6 struct {
 	lease      *Lease
 	preference uint8
 	committed  bool
+	fruitless  int  // how often a lease of the server led to nothing
 	refused    bool // the server has advertised before what it then did not grant
 }
 
 // best reports whether nothing better than o can come.
-func (o offer6) best() bool { return !o.refused && (len(o.lease.Servers) > 0 || o.preference == 255) }
+func (o offer6) best() bool {
+	return !o.refused && o.fruitless == 0 && (len(o.lease.Servers) > 0 || o.preference == 255)
+}
 
-// betterThan compares by what serves a device most: a server that keeps to what it advertises, bootstrap servers, the
-// preference that the administrator set, and an address that needs not be asked for.
+// betterThan compares by what serves a device most: a server that keeps to what it advertises, bootstrap servers, of
+// those that led to nothing the fewest times, the preference that the administrator set, and an address that needs not be asked for.
 func (o offer6) betterThan(other offer6) bool {
 	switch {
 	case other.lease == nil:
@@ -60,6 +63,8 @@ func (o offer6) betterThan(other offer6) bool {
 		return other.refused
 	case len(o.lease.Servers) > 0 != (len(other.lease.Servers) > 0):
 		return len(o.lease.Servers) > 0
+	case o.fruitless != other.fruitless:
+		return o.fruitless < other.fruitless
 	case o.preference != other.preference:
 		return o.preference > other.preference
 	}
@@ -85,7 +90,8 @@ func (s *session) solicit(ctx context.Context, r retransmission) (best offer6, _
 			unusable = err
 			return wait
 		}
-		o := offer6{lease, reply.preference, reply.kind == dhcpv6.MessageTypeReply, s.hasRefused(reply.serverID)}
+		o := offer6{lease: lease, preference: reply.preference, committed: reply.kind == dhcpv6.MessageTypeReply,
+			fruitless: s.Servers.fruitless(lease), refused: s.hasRefused(reply.serverID)}
 		if !o.betterThan(best) {
 			s.unwanted(o)
 			return wait

@@ -90,8 +90,8 @@ func (a *attempt) once(ctx, plugged, connecting context.Context) result {
 		return a.disconnected(cause)
 	}
 	res.leased = uplink.Lease != nil
-	if res.leased && a.family == ipv4 && !res.won && ctx.Err() == nil && plugged.Err() == nil {
-		a.dhcpServers(a.link.Index).Fruitless(uplink.Lease.Server)
+	if res.leased && !res.won && ctx.Err() == nil && plugged.Err() == nil {
+		a.dhcpServers(a.link.Index).Fruitless(uplink.Lease)
 	}
 	return res
 }

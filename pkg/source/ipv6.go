@@ -75,7 +75,8 @@ func (a *attempt) connect6(ctx context.Context) (*dhcp.Lease, *link.Lease, error
 		return nil, nil, err
 	}
 	a.client = &dhcp.Client6{DUID: dhcp.DUID(a.Serial, a.link.MAC), IAID: dhcp.IAID(a.link.Name),
-		Open: dhcp.SocketV6(a.link.Interface(), local), Logger: a.Logger.With("interface", a.link.Name)}
+		Open: dhcp.SocketV6(a.link.Interface(), local), Servers: a.dhcpServers(a.link.Index),
+		Logger: a.Logger.With("interface", a.link.Name)}
 	if a.link.Managed != "" {
 		return a.consult(ctx, netip.Addr{})
 	}

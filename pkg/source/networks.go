@@ -38,7 +38,7 @@ type Networks struct {
 	watch sync.WaitGroup
 
 	mu    sync.Mutex
-	dhcp  map[int]*dhcp.Servers // what came of DHCPv4 servers, by interface index
+	dhcp  map[int]*dhcp.Servers // what came of DHCP servers, by interface index
 	tried map[int]int           // the latest life of each interface that a round has tried
 	told  map[int]int           // and the latest that a wake was about
 	quiet time.Time             // no wake before
@@ -79,7 +79,7 @@ const wakeSpacing = 10 * time.Second
 // maxNetworks bounds of how many interfaces the DHCP servers are remembered.
 const maxNetworks = 256
 
-// dhcpServers returns what is remembered of the DHCPv4 servers on an interface.
+// dhcpServers returns what is remembered of the DHCP servers on an interface.
 func (d *Networks) dhcpServers(index int) *dhcp.Servers {
 	d.mu.Lock()
 	defer d.mu.Unlock()
