@@ -135,8 +135,9 @@ func (n *news) Name() string { return n.storage.Name() }
 
 // Discover visits what was not visited yet.
 func (n *news) Discover(ctx context.Context, visit func(context.Context, Lead) error) error {
+	disks := n.storage.unseen()
 	before := len(n.storage.needNetwork())
-	err := n.storage.visitAll(ctx, n.storage.unseen(), visit)
+	err := n.storage.visitAll(ctx, disks, visit)
 	if len(n.storage.needNetwork()) > before {
 		notify(n.networks.wake)
 	}

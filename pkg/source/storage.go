@@ -122,7 +122,7 @@ func (s *Storage) Changed() {
 // Arrivals returns a channel that says that something was plugged in that was not visited.
 func (s *Storage) Arrivals() <-chan struct{} { return s.arrived }
 
-// unseen returns the disks that were not visited, and forgets those that are gone.
+// unseen returns the disks that were not visited, and forgets those that are gone with what led from there to servers.
 func (s *Storage) unseen() (news []*storage.Disk) {
 	present := map[string]bool{}
 	disks := s.Devices.Disks()
@@ -140,6 +140,7 @@ func (s *Storage) unseen() (news []*storage.Disk) {
 			delete(s.turns, key)
 		}
 	}
+	s.online = slices.DeleteFunc(s.online, func(p *place) bool { return !present[p.disk.Key()] })
 	return news
 }
 

@@ -279,4 +279,8 @@ func TestStickNeedsNetwork(t *testing.T) {
 	if err := storage.Find(t.Context(), uplink, online); !strings.Contains(err.Error(), "pulled out") {
 		t.Error(err)
 	}
+	storage.Changed()
+	if err := storage.Find(t.Context(), uplink, online); !errors.Is(err, source.ErrNothing) {
+		t.Errorf("what is gone is still tried: %v", err)
+	}
 }
