@@ -53,6 +53,8 @@ type Discovery struct {
 	Timeout   Duration `toml:"timeout"`    // for an address on one interface
 	// VendorClass is DHCPv4 option 60, by which servers tell devices apart; "" sends none.
 	VendorClass string `toml:"vendor-class"`
+	// Static is the addresses of interfaces on networks without DHCP, by name or glob.
+	Static map[string]Static `toml:"static"`
 }
 
 // Trust holds the trust anchors and the policy of validation.

@@ -15,6 +15,7 @@ func Default() Config {
 			Timeout:   Duration(time.Minute),
 
 			VendorClass: "ztp",
+			Static:      map[string]Static{},
 		},
 		Trust: Trust{
 			BootstrapServers: []string{"/usr/lib/ztp/trust/bootstrap-servers", "/etc/ztp/trust/bootstrap-servers"},

@@ -85,15 +85,20 @@ func layers(paths Paths) ([]string, error) {
 // settings maps every key, such as "identity.tpm", to the field of c that it sets.
 func settings(c *Config) map[string]reflect.Value {
 	all := map[string]reflect.Value{}
-	top := reflect.ValueOf(c).Elem()
-	for i := range top.NumField() {
-		table := top.Type().Field(i).Tag.Get("toml")
-		if table == "-" {
-			continue
+	for table, value := range fields(reflect.ValueOf(c).Elem()) {
+		for key, field := range fields(value) {
+			all[table+"."+key] = field
 		}
-		for j := range top.Field(i).NumField() {
-			key := top.Type().Field(i).Type.Field(j).Tag.Get("toml")
-			all[table+"."+key] = top.Field(i).Field(j)
+	}
+	return all
+}
+
+// fields are those of a struct, by their keys.
+func fields(v reflect.Value) map[string]reflect.Value {
+	all := map[string]reflect.Value{}
+	for i := range v.NumField() {
+		if key := v.Type().Field(i).Tag.Get("toml"); key != "-" {
+			all[key] = v.Field(i)
 		}
 	}
 	return all
@@ -105,6 +110,7 @@ type loader struct {
 	settings map[string]reflect.Value
 	origins  map[string]origin
 	mistakes []error
+	statics  map[string]*Static // of the latest file that has any; nil where a mistake was told
 }
 
 func (l *loader) mistake(err error) {
@@ -150,10 +156,17 @@ func (l *loader) read(file string) {
 		if len(key) == 1 || len(tables[name]) == 0 {
 			continue
 		}
+		if name == "discovery" && key[1] == "static" {
+			l.static(at, md, key, tables[name][key[1]])
+			continue
+		}
 		key = key[:2] // what is below a setting is a value of the wrong type
 		if err := l.set(at, md, key, tables[name][key[1]]); err != nil {
 			l.mistake(err)
 		}
+	}
+	if l.origins[staticName].File == file {
+		l.checkStatic(file, func(key toml.Key) int { return lineOf(md, top, key) })
 	}
 }
 

@@ -45,7 +45,7 @@ type sight interface {
 // the cause of ctx's end.
 func (d *daemon) awaitMove(ctx context.Context, cfg *config.Config, record *state.Record) error {
 	d.board = &board{Board: state.NewBoard(d.paths.Status, atRest(d.Version, record))}
-	system, err := d.openNetwork(cfg)
+	system, err := d.openNetwork(cfg, cfg.Discovery.Include)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"maps"
 	mathrand "math/rand/v2"
 	"slices"
 	"time"
@@ -48,24 +49,14 @@ func (d *daemon) prepare() (*config.Config, leads, error) {
 // done, which also undoes what was done to the network.
 func (d *daemon) sources(a *agent.Agent, cfg *config.Config, plan leads, serial string) (done func(), err error) {
 	if len(plan.named) > 0 {
-		a.Sources = []source.Source{source.Static{Servers: plan.named, Trusted: d.Trusted}}
-		return func() {}, nil
+		return d.named(a, cfg, plan, serial)
 	}
-	system, err := d.openNetwork(cfg)
+	system, err := d.openNetwork(cfg, cfg.Discovery.Include)
 	if err != nil {
 		return nil, err
 	}
 	sticks, stopSticks := d.storage(cfg, serial)
-	networks := source.NewNetworks(source.NetworksOptions{
-		System: system, Serial: serial, VendorClass: cfg.Discovery.VendorClass, Timeout: time.Duration(cfg.Discovery.Timeout),
-		Finders: finders(cfg, plan, serial, sticks), Board: d.board, Logger: d.Logger, Spread: a.Spread,
-	})
-	closed := func() {
-		stopSticks()
-		if err := networks.Close(); err != nil {
-			d.Logger.Warn("cannot undo every change to the network", "error", err)
-		}
-	}
+	networks := d.networks(a, cfg, system, serial, finders(cfg, plan, serial, sticks))
 	a.Sources, a.Wake = inOrder(cfg, networks, sticks), networks.Wake()
 	if sticks != nil {
 		a.Plugged, a.Local = sticks.Arrivals(), sticks.News(networks)
@@ -73,17 +64,52 @@ func (d *daemon) sources(a *agent.Agent, cfg *config.Config, plan leads, serial 
 	if d.moved {
 		onlyElsewhere(a, d.known, system.Seen)
 	}
-	return closed, nil
+	return func() {
+		stopSticks()
+		d.close(networks)
+	}, nil
 }
 
-// openNetwork begins to follow the interfaces.
-func (d *daemon) openNetwork(cfg *config.Config) (*link.System, error) {
+// named has the agent visit the servers that the command line names by way of the interfaces that the configuration gives
+// addresses, if it does, and by the machine's own network.
+func (d *daemon) named(a *agent.Agent, cfg *config.Config, plan leads, serial string) (done func(), err error) {
+	servers := source.Static{Servers: plan.named, Trusted: d.Trusted}
+	a.Sources = []source.Source{servers}
+	if len(cfg.Discovery.Static) == 0 {
+		return func() {}, nil
+	}
+	system, err := d.openNetwork(cfg, slices.Collect(maps.Keys(cfg.Discovery.Static)))
+	if err != nil {
+		return nil, err
+	}
+	networks := d.networks(a, cfg, system, serial, []source.Finder{servers})
+	a.Sources, a.Wake = []source.Source{networks, servers}, networks.Wake()
+	return func() { d.close(networks) }, nil
+}
+
+func (d *daemon) networks(a *agent.Agent, cfg *config.Config, system *link.System, serial string, finders []source.Finder) *source.Networks {
+	return source.NewNetworks(source.NetworksOptions{
+		System: system, Serial: serial, VendorClass: cfg.Discovery.VendorClass, Timeout: time.Duration(cfg.Discovery.Timeout),
+		Finders: finders, Board: d.board, Static: cfg.Discovery.StaticFor, Logger: d.Logger, Spread: a.Spread,
+	})
+}
+
+func (d *daemon) close(networks *source.Networks) {
+	if err := networks.Close(); err != nil {
+		d.Logger.Warn("cannot undo every change to the network", "error", err)
+	}
+}
+
+// openNetwork begins to follow the interfaces; include has the globs of those that may be used.
+func (d *daemon) openNetwork(cfg *config.Config, include []string) (*link.System, error) {
 	system, err := link.Open(link.Options{
-		Include: cfg.Discovery.Include,
+		Include: include,
 		Exclude: cfg.Discovery.Exclude,
 		Record:  link.DefaultRecord(d.paths.Root),
 		Run:     d.paths.Below("/run"),
 		Logger:  d.Logger,
+
+		Resolver: d.paths.Below("/etc/resolv.conf"),
 	})
 	if err != nil {
 		return nil, &reason.Error{

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"os/exec"
 	"strconv"
@@ -16,8 +15,11 @@ import (
 	"github.com/xpu-sztp/ztp/dhcp"
 )
 
-// bus asks NetworkManager through busctl, which comes with systemd, by the socket of a D-Bus.
-type bus struct{ socket string }
+// bus asks NetworkManager through busctl, which comes with systemd, by the socket of a D-Bus. After a failure it asks nothing.
+type bus struct {
+	socket string
+	err    error
+}
 
 // Names on the bus.
 const (
@@ -35,67 +37,36 @@ const (
 )
 
 // gave asks what NetworkManager has for an interface in one of the families.
-func (b bus) gave(ctx context.Context, ifname string, ipv6 bool) (Given, error) {
+func (b *bus) gave(ctx context.Context, ifname string, ipv6 bool) (g Given) {
 	ctx, cancel := context.WithTimeout(ctx, busTimeout)
 	defer cancel()
-	var g Given
-	var paths []string
-	if err := b.call(ctx, &paths, nmObjects, nmService, "GetDeviceByIpIface", "s", ifname); err != nil {
-		return g, err
-	}
-	if len(paths) != 1 {
-		return g, errUnexpected
-	}
-	device, err := b.properties(ctx, paths[0], ".Device")
-	if err != nil {
-		return g, err
-	}
-	var now int
-	if device.read("State", &now); now != activated {
-		g.State = fmt.Sprintf("state %d", now)
-	}
 	family := "4"
 	if ipv6 {
 		family = "6"
 	}
-	var names, lease string
+	var path, names, lease string
+	var now int
+	b.call(ctx, &path, nmObjects, nmService, "GetDeviceByIpIface", ifname)
+	device := b.properties(ctx, path, "Device")
 	device.read("Ip"+family+"Config", &names)
 	device.read("Dhcp"+family+"Config", &lease)
-	if names != "/" {
-		p, err := b.properties(ctx, names, ".IP"+family+"Config")
-		if err != nil {
-			return g, err
-		}
-		p.readNames(&g)
+	if device.read("State", &now); now != activated {
+		g.State = "state " + strconv.Itoa(now)
 	}
-	if lease != "/" {
-		p, err := b.properties(ctx, lease, ".DHCP"+family+"Config")
-		if err != nil {
-			return g, err
-		}
-		p.readLease(&g, ipv6)
-	}
-	return g, nil
+	b.properties(ctx, names, "IP"+family+"Config").readNames(&g)
+	b.properties(ctx, lease, "DHCP"+family+"Config").readLease(&g, ipv6)
+	return g
 }
-
-var errUnexpected = errors.New("unexpected answer")
 
 // properties are those of an object on one of its interfaces.
 type properties map[string]struct{ Data json.RawMessage }
 
-func (b bus) properties(ctx context.Context, path, iface string) (properties, error) {
-	if !strings.HasPrefix(path, nmObjects+"/") {
-		return nil, errUnexpected
+// properties asks for those of an object; "/" is none.
+func (b *bus) properties(ctx context.Context, path, iface string) (p properties) {
+	if strings.HasPrefix(path, nmObjects+"/") {
+		b.call(ctx, &p, path, "org.freedesktop.DBus.Properties", "GetAll", nmService+"."+iface)
 	}
-	var all []properties
-	err := b.call(ctx, &all, path, "org.freedesktop.DBus.Properties", "GetAll", "s", nmService+iface)
-	if err == nil && len(all) != 1 {
-		err = errUnexpected
-	}
-	if err != nil {
-		return nil, err
-	}
-	return all[0], nil
+	return p
 }
 
 // read stores a property in v, which keeps its value when there is none of its type.
@@ -149,7 +120,7 @@ func (p properties) readLease(g *Given, ipv6 bool) {
 // leading zeros between colons.
 func fromDhclient(value string) []byte {
 	var octets []byte
-	for digits := range strings.SplitSeq(value, ":") {
+	for _, digits := range strings.Split(value, ":") {
 		octet, err := strconv.ParseUint(digits, 16, 8)
 		if err != nil || len(digits) > 2 {
 			return []byte(value)
@@ -159,30 +130,32 @@ func fromDhclient(value string) []byte {
 	return octets
 }
 
-// call calls a method and decodes what it returns. A service that does not run is not started.
-func (b bus) call(ctx context.Context, out any, path, iface, method string, args ...string) error {
+// call calls a method with one argument, a string, and decodes the one value that it returns into out. A service that does not
+// run is not started.
+func (b *bus) call(ctx context.Context, out any, path, iface, method, arg string) {
+	if b.err != nil {
+		return
+	}
 	address := "--address=unix:path=" + strings.NewReplacer("%", "%25", ",", "%2c", ";", "%3b").Replace(b.socket)
-	cmd := exec.CommandContext(ctx, "busctl", append([]string{address, "--json=short", "--auto-start=no", "--", "call",
-		nmService, path, iface, method}, args...)...)
-	var complaint bytes.Buffer
-	cmd.Stderr = &complaint
-	reply, err := cmd.StdoutPipe()
-	if err != nil {
-		return err
+	cmd := exec.CommandContext(ctx, "busctl", address, "--json=short", "--auto-start=no", "--", "call", nmService, path, iface, method, "s", arg)
+	var reply, complaint capped
+	cmd.Stdout, cmd.Stderr = &reply, &complaint
+	if b.err = cmd.Run(); b.err != nil {
+		b.err = fmt.Errorf("busctl: %w: %.200s", b.err, complaint.Bytes())
+		return
 	}
-	if err := cmd.Start(); err != nil {
-		return err
+	var answer struct{ Data []json.RawMessage }
+	if b.err = json.Unmarshal(reply.Bytes(), &answer); b.err == nil && len(answer.Data) > 0 {
+		b.err = json.Unmarshal(answer.Data[0], out)
 	}
-	text, readErr := io.ReadAll(io.LimitReader(reply, maxReply))
-	if len(text) == maxReply {
-		cmd.Process.Kill()
-		readErr = errors.New("the answer is too long")
+}
+
+// capped takes so much and no more.
+type capped struct{ bytes.Buffer }
+
+func (c *capped) Write(p []byte) (int, error) {
+	if c.Len()+len(p) > maxReply {
+		return 0, errors.New("too long")
 	}
-	if err := cmd.Wait(); err != nil && readErr == nil {
-		readErr = fmt.Errorf("busctl: %w: %.200s", err, bytes.TrimSpace(complaint.Bytes()))
-	}
-	if readErr != nil {
-		return readErr
-	}
-	return json.Unmarshal(text, &struct{ Data any }{out})
+	return c.Buffer.Write(p)
 }

@@ -28,6 +28,7 @@ type change struct {
 	Source    netip.Addr   `json:"source,omitzero"`    // route
 	Metric    int          `json:"metric,omitempty"`   // route
 	Table     int          `json:"table,omitempty"`    // route and rule
+	IPv6      bool         `json:"ipv6,omitempty"`     // rule
 	Priority  int          `json:"priority,omitempty"` // rule
 	Bound     bool         `json:"bound,omitempty"`    // rule: only for sockets bound to the interface
 	Key       string       `json:"key,omitempty"`      // sysctl: path below /proc/sys

@@ -3,7 +3,6 @@ package link
 import (
 	"context"
 	"encoding/hex"
-	"fmt"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -25,11 +24,8 @@ type Given struct {
 	System []netip.Addr
 }
 
-// Bounds of what a manager may tell.
-const (
-	maxGivenDNS     = 8
-	maxGivenDomains = 16
-)
+// maxGiven bounds how many name servers, and domains, a manager may tell.
+const maxGiven = 16
 
 // Given asks the manager of an interface what it has for it in one of the families.
 func (s *System) Given(ctx context.Context, l Link, ipv6 bool) Given {
@@ -38,9 +34,9 @@ func (s *System) Given(ctx context.Context, l Link, ipv6 bool) Given {
 	case networkd:
 		g = networkdGave(s.watcher.run, l.Index, ipv6)
 	case networkManager:
-		var err error
-		if g, err = (bus{filepath.Join(s.watcher.run, "dbus/system_bus_socket")}).gave(ctx, l.Name, ipv6); err != nil {
-			s.log.Warn("cannot ask NetworkManager", "interface", l.Name, "error", err)
+		b := bus{socket: filepath.Join(s.watcher.run, "dbus/system_bus_socket")}
+		if g = b.gave(ctx, l.Name, ipv6); b.err != nil {
+			s.log.Warn("cannot ask NetworkManager", "interface", l.Name, "error", b.err)
 		}
 	}
 	system := readResolver(s.resolver)
@@ -48,7 +44,6 @@ func (s *System) Given(ctx context.Context, l Link, ipv6 bool) Given {
 	if l.Managed == byHand {
 		g.Domains = system.Domains
 	}
-	g.DNS, g.Domains = g.DNS[:min(len(g.DNS), maxGivenDNS)], g.Domains[:min(len(g.Domains), maxGivenDomains)]
 	return g
 }
 
@@ -74,7 +69,7 @@ func networkdGave(run string, index int, ipv6 bool) Given {
 	}
 	if !ipv6 {
 		lease := filepath.Join(run, networkdLeases, strconv.Itoa(index))
-		g.Option, _ = hex.DecodeString(lookup(lease, fmt.Sprintf("OPTION_%d", dhcp.OptionV4Redirect)))
+		g.Option, _ = hex.DecodeString(lookup(lease, "OPTION_"+strconv.Itoa(dhcp.OptionV4Redirect)))
 		g.Server, _ = netip.ParseAddr(lookup(lease, "SERVER_ADDRESS"))
 	}
 	return g
@@ -92,13 +87,12 @@ func (g *Given) addDNS(server string) {
 	server, _, _ = strings.Cut(server, "%")
 	a, err := netip.ParseAddr(server)
 	if err != nil {
-		ap, err := netip.ParseAddrPort(server)
-		if err != nil || ap.Port() != 53 {
+		ap, _ := netip.ParseAddrPort(server)
+		if a = ap.Addr(); ap.Port() != 53 {
 			return
 		}
-		a = ap.Addr()
 	}
-	if a = a.Unmap(); !a.IsUnspecified() && !a.IsMulticast() && !slices.Contains(g.DNS, a) {
+	if a = a.Unmap(); !a.IsUnspecified() && !a.IsMulticast() && len(g.DNS) < maxGiven && !slices.Contains(g.DNS, a) {
 		g.DNS = append(g.DNS, a)
 	}
 }
@@ -106,7 +100,7 @@ func (g *Given) addDNS(server string) {
 // addDomain adds a search domain. Those with a tilde only say which names a server is for.
 func (g *Given) addDomain(domain string) {
 	domain = strings.TrimSuffix(domain, ".")
-	if domain != "" && !strings.HasPrefix(domain, "~") && len(domain) < 254 && !slices.Contains(g.Domains, domain) {
+	if domain != "" && !strings.HasPrefix(domain, "~") && len(domain) < 254 && len(g.Domains) < maxGiven && !slices.Contains(g.Domains, domain) {
 		g.Domains = append(g.Domains, domain)
 	}
 }

@@ -1,9 +1,7 @@
 package link
 
 import (
-	"bufio"
 	"io"
-	"iter"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -52,8 +50,8 @@ const maxStateFile = 256 << 10
 
 // lookup returns the value of the first line "key=value" in a file, or "" without one.
 func lookup(file, key string) string {
-	for line := range lines(file) {
-		if name, value, ok := strings.Cut(line, "="); ok && name == key {
+	for _, line := range lines(file) {
+		if value, ok := strings.CutPrefix(line, key+"="); ok {
 			return value
 		}
 	}
@@ -61,14 +59,12 @@ func lookup(file, key string) string {
 }
 
 // lines are the lines of a file, of none if it cannot be read.
-func lines(file string) iter.Seq[string] {
-	return func(yield func(string) bool) {
-		f, err := os.Open(file)
-		if err != nil {
-			return
-		}
-		defer f.Close()
-		for s := bufio.NewScanner(io.LimitReader(f, maxStateFile)); s.Scan() && yield(s.Text()); {
-		}
+func lines(file string) []string {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil
 	}
+	defer f.Close()
+	text, _ := io.ReadAll(io.LimitReader(f, maxStateFile))
+	return strings.Split(string(text), "\n")
 }

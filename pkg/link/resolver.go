@@ -10,7 +10,7 @@ import (
 // readResolver reads resolv.conf(5).
 func readResolver(file string) Given {
 	var g Given
-	for line := range lines(file) {
+	for _, line := range lines(file) {
 		fields := strings.Fields(line)
 		if len(fields) < 2 {
 			continue

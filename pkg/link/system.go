@@ -1,6 +1,7 @@
 package link
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -177,6 +178,16 @@ func (a *Lease) apply(ctx context.Context, lease *dhcp.Lease) error {
 	c := change{Kind: "address", Index: a.link.Index, Interface: a.link.Name, Prefix: lease.Address}
 	if err := a.do(c, func() error { return netlink.AddrAdd(handle(a.link.Index), netlinkAddr(lease)) }); err != nil {
 		return fmt.Errorf("add address %v: %w", lease.Address, err)
+	}
+	if lease.Address.Addr().Is6() { // which routes cannot name before duplicate address detection allows it
+		if err := a.awaitAddress(ctx); err != nil {
+			return err
+		}
+		err := a.route(lease)
+		if err != nil {
+			err = cmp.Or(a.awaitAddress(ctx), err) // one that was used optimistically may be gone
+		}
+		return err
 	}
 	if err := a.route(lease); err != nil {
 		return err

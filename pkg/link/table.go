@@ -48,8 +48,8 @@ func (a *Lease) route(lease *dhcp.Lease) error {
 	return nil
 }
 
-// routes returns the route to the link's own prefix and those of the lease, the ones without a gateway first. DHCPv6 leases
-// have none: routers advertise them.
+// routes returns the route to the link's own prefix and those of the lease, the ones without a gateway first. What DHCPv6
+// leases has neither: routers advertise them.
 func (a *Lease) routes(lease *dhcp.Lease) []change {
 	base := change{Kind: "route", Index: a.link.Index, Interface: a.link.Name, Metric: leasedMetric,
 		Table: tableBase + a.link.Index, Source: lease.Address.Addr()}
@@ -61,7 +61,7 @@ func (a *Lease) routes(lease *dhcp.Lease) []change {
 			routes = append(routes, r)
 		}
 	}
-	if lease.Address.Addr().Is4() && !lease.Address.IsSingleIP() {
+	if lease.Address.IsValid() && !lease.Address.IsSingleIP() {
 		add(lease.Address.Masked(), netip.Addr{})
 	}
 	for _, onLink := range []bool{true, false} {
@@ -75,7 +75,7 @@ func (a *Lease) routes(lease *dhcp.Lease) []change {
 }
 
 func (a *Lease) rules() []change {
-	base := change{Kind: "rule", Index: a.link.Index, Interface: a.link.Name, Table: tableBase + a.link.Index}
+	base := change{Kind: "rule", Index: a.link.Index, Interface: a.link.Name, IPv6: a.address.Addr().Is6(), Table: tableBase + a.link.Index}
 	bound, from, last := base, base, base
 	bound.Priority, bound.Bound = ruleFirst, true
 	from.Priority, from.Prefix = ruleFirst, netip.PrefixFrom(a.address.Addr(), a.address.Addr().BitLen())
@@ -101,6 +101,9 @@ func (a *Lease) elsewhere() bool {
 func (c change) rule() *netlink.Rule {
 	r := netlink.NewRule()
 	r.Family, r.Table, r.Priority, r.Protocol = netlink.FAMILY_V4, c.Table, c.Priority, unix.RTPROT_DHCP
+	if c.IPv6 {
+		r.Family = netlink.FAMILY_V6
+	}
 	if c.Bound {
 		r.OifName = c.Interface
 	}
@@ -127,20 +130,23 @@ func (a *Lease) Routes() []string {
 // sweep takes away rules and routes that an earlier process left, without its record. Addresses end by themselves.
 func sweep() error {
 	left := func(table int) bool { return table > tableBase && table < tableBase+tables }
-	rules, err := retryDump(func() ([]netlink.Rule, error) { return netlink.RuleList(netlink.FAMILY_V4) })
-	errs := []error{err}
-	for _, r := range rules {
-		if left(r.Table) {
-			errs = append(errs, netlink.RuleDel(&r))
+	var errs []error
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		rules, err := retryDump(func() ([]netlink.Rule, error) { return netlink.RuleList(family) })
+		errs = append(errs, err)
+		for _, r := range rules {
+			if r.Family = family; left(r.Table) {
+				errs = append(errs, netlink.RuleDel(&r))
+			}
 		}
-	}
-	routes, err := retryDump(func() ([]netlink.Route, error) {
-		return netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
-	})
-	errs = append(errs, err)
-	for _, r := range routes {
-		if left(r.Table) {
-			errs = append(errs, netlink.RouteDel(&r))
+		routes, err := retryDump(func() ([]netlink.Route, error) {
+			return netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+		})
+		errs = append(errs, err)
+		for _, r := range routes {
+			if left(r.Table) {
+				errs = append(errs, netlink.RouteDel(&r))
+			}
 		}
 	}
 	return errors.Join(errs...)

@@ -193,7 +193,7 @@ func ended(ctx, plugged context.Context) error {
 	if ctx.Err() != nil {
 		return errOver
 	}
-	if cause := context.Cause(plugged); errors.Is(cause, errPatience) || errors.Is(cause, errHandedOver) {
+	if cause := context.Cause(plugged); errors.Is(cause, errPatience) {
 		return cause
 	}
 	return errEnded
@@ -202,8 +202,11 @@ func ended(ctx, plugged context.Context) error {
 // connect gets on the network: with a lease or, where somebody else configures the interface or IPv6 routers give addresses,
 // with what DHCP has to say besides, if anything.
 func (a *attempt) connect(ctx context.Context) (*Uplink, *link.Lease, error) {
-	connect := a.connect4
-	if a.family == ipv6 {
+	connect, s := a.connect4, a.static(a.link)
+	switch {
+	case s != nil:
+		connect = func(ctx context.Context) (*dhcp.Lease, *link.Lease, error) { return a.connectStatic(ctx, s) }
+	case a.family == ipv6:
 		connect = a.connect6
 	}
 	lease, applied, err := connect(ctx)
@@ -221,6 +224,10 @@ func (a *attempt) connect(ctx context.Context) (*Uplink, *link.Lease, error) {
 	} else {
 		u.Lease = lease
 		n.DNS, n.Domains = lease.DNS, lease.Domains
+	}
+	if s != nil { // no server has said anything
+		u.Lease = nil
+		n.System, _ = a.System.SystemResolver()
 	}
 	a.addGiven(n)
 	router := a.now().Router

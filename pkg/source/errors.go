@@ -40,11 +40,10 @@ var (
 	errOver     = &reason.Error{Code: reason.Cancelled, Msg: "no longer needed"}
 	errPatience = &reason.Error{Code: dhcp.NoAnswer, Msg: "still no network here, while there is another one",
 		Fix: "look at the DHCP server of this network, if it is the one to be used"}
-	errHandedOver = &reason.Error{Code: LinkLost, Msg: "somebody else has begun to configure the interface, or no longer does",
-		Fix: "nothing need be done; the agent goes on with what the interface has by then"}
 	errTooLong = &reason.Error{Code: NoRecord, Msg: "the leads before it took too long",
 		Fix: "look who on this network answers with servers that do not answer"}
-	errEnded = &reason.Error{Code: LinkLost, Msg: "the interface lost its carrier or vanished", Fix: "check the cable and the port at its other end"}
+	errEnded = &reason.Error{Code: LinkLost, Msg: "the interface lost its carrier, vanished, or has another manager by now",
+		Fix: "check the cable and the port at its other end"}
 )
 
 // attemptError says where an attempt failed.

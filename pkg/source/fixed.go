@@ -52,7 +52,10 @@ type Static struct {
 	Trusted bool // the servers' trust anchors count
 }
 
-var _ Source = Static{}
+var (
+	_ Source = Static{}
+	_ Finder = Static{}
+)
 
 // Name returns "url".
 func (Static) Name() string { return "url" }
@@ -63,4 +66,9 @@ func (s Static) Discover(ctx context.Context, visit func(context.Context, Lead) 
 		return &reason.Error{Code: NoServer, Msg: "no bootstrap server was named"}
 	}
 	return visit(ctx, Lead{Source: s.Name(), Servers: s.Servers, Trusted: s.Trusted, Network: System{}})
+}
+
+// Find visits the one lead by way of the uplink.
+func (s Static) Find(_ context.Context, u *Uplink, visit func(Lead) error) error {
+	return visit(Lead{Source: s.Name(), Interface: u.Interface, Servers: s.Servers, Trusted: s.Trusted, Network: u.Network})
 }

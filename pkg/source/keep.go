@@ -114,6 +114,10 @@ func (a *attempt) remove(h *holding) {
 	}
 	a.show(func(i *state.Interface) {
 		showEnd(i)
-		i.RoutesRemoved, i.Detail = routes, cmp.Or(i.Detail, "the lease was released")
+		done := "the lease was released"
+		if i.Method == "static" {
+			done = "the static addresses were taken away"
+		}
+		i.RoutesRemoved, i.Detail = routes, cmp.Or(i.Detail, done)
 	})
 }

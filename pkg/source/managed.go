@@ -2,7 +2,6 @@ package source
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"time"
 
@@ -22,13 +21,11 @@ func (a *attempt) consult(ctx context.Context, address netip.Addr) (*dhcp.Lease,
 	g := a.System.Given(ctx, a.link, a.family == ipv6)
 	a.given = &g
 	if g.Option != nil {
-		lease := dhcp.Foreign(g.Server, g.Option)
-		if lease.OptionError == nil {
+		if lease := dhcp.Foreign(g.Server, g.Option); lease.OptionError == nil {
 			a.told = true
 			return lease, &link.Lease{}, nil
 		}
-		a.Logger.Warn("the manager's lease holds no usable bootstrap server; asking DHCP", "interface", a.link.Name,
-			"manager", a.link.Managed, "error", lease.OptionError)
+		a.Logger.Warn("its manager's lease names no usable bootstrap server; asking DHCP", "interface", a.link.Name)
 	}
 	ctx, cancel := context.WithTimeout(ctx, informWait)
 	defer cancel()
@@ -47,16 +44,14 @@ func (a *attempt) foreignAddress(ctx context.Context) (found netip.Addr, err err
 	if err == nil {
 		return found, nil
 	}
-	e := &reason.Error{Code: NoAddress, Msg: fmt.Sprintf("%s manages the interface and has not given it an IPv4 address", a.link.Managed),
+	e := &reason.Error{Code: NoAddress, Msg: a.link.Managed + " manages the interface and has not given it an IPv4 address",
 		Fix: "look at its configuration, or let the agent have the interface"}
-	switch now := a.System.Given(context.WithoutCancel(ctx), a.link, false).State; now {
-	case "":
-	case "pending", "initialized": // systemd-networkd before it has looked for a configuration (networkctl(1))
-		e.Code = Undecided
-		e.Msg += fmt.Sprintf("; it has yet to decide about it, which it calls %s", now)
-		e.Fix = "look whether udev runs and knows the interface, with `networkctl status " + a.link.Name + "`"
-	default:
-		e.Msg += fmt.Sprintf("; in its words the interface is %s", now)
+	now := a.System.Given(context.WithoutCancel(ctx), a.link, false).State
+	if now != "" {
+		e.Msg += "; it calls the interface " + now
+	}
+	if now == "pending" || now == "initialized" { // systemd-networkd has not looked for a configuration (networkctl(1))
+		e.Code, e.Fix = Undecided, "look whether udev knows the interface, with `networkctl status "+a.link.Name+"`"
 	}
 	return found, e
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/xpu-sztp/ztp/dhcp"
+	"github.com/xpu-sztp/ztp/pkg/config"
 	"github.com/xpu-sztp/ztp/pkg/link"
 	"github.com/xpu-sztp/ztp/pkg/state"
 )
@@ -25,6 +26,8 @@ type NetworksOptions struct {
 	Logger  *slog.Logger  // nil discards
 	// VendorClass is DHCPv4 option 60; empty sends none.
 	VendorClass string
+	// Static tells how an interface is configured on a network without DHCP; nil, or a nil answer, means by DHCP.
+	Static func(ifname string) *config.Static
 	// Spread is how long to wait when a carrier was waited for and is there; nil is not at all.
 	Spread func() time.Duration
 }

@@ -22,13 +22,12 @@ type round struct {
 
 // tries are what happens on one interface.
 type tries struct {
-	managed string // by whom
-	life    int    // of the interface, when the latest began
-	begun   int    // how often in this round; bounds what a flapping interface can cause
-	active  int
-	cancel  context.CancelCauseFunc // nil once the interface was lost
-	join    context.CancelCauseFunc // ends what has not come to a network
-	hurry   *time.Timer             // does so
+	life   int // of the interface, when the latest began
+	begun  int // how often in this round; bounds what a flapping interface can cause
+	active int
+	cancel context.CancelCauseFunc // nil once the interface was lost
+	join   context.CancelCauseFunc // ends what has not come to a network
+	hurry  *time.Timer             // does so
 }
 
 const maxTries = 3
@@ -139,7 +138,7 @@ func (r *round) adjust(ctx, waiting context.Context, links []link.Link) (started
 	}
 	for index, t := range r.running {
 		if lives[index] != t.life && t.cancel != nil {
-			t.cancel(lost(links, index, t))
+			t.cancel(nil)
 			t.cancel = nil // the interface may be tried anew once these attempts have ended
 		}
 	}
@@ -149,16 +148,6 @@ func (r *round) adjust(ctx, waiting context.Context, links []link.Link) (started
 		}
 	}
 	return started
-}
-
-// lost says why the attempts on an interface are over.
-func lost(links []link.Link, index int, t *tries) error {
-	for _, l := range links {
-		if l.Index == index && l.Usable() && l.Managed != t.managed {
-			return errHandedOver
-		}
-	}
-	return errEnded
 }
 
 // try starts both families on an interface, unless it was tried in its present life or too often.
@@ -174,8 +163,8 @@ func (r *round) try(ctx, waiting context.Context, l link.Link) (started int) {
 	r.trying(l)
 	plugged, cancel := context.WithCancelCause(waiting)
 	joining, join := context.WithCancelCause(plugged)
-	t.life, t.managed, t.begun, t.cancel, t.join = l.Life, l.Managed, t.begun+1, cancel, join
-	for _, f := range []family{ipv4, ipv6} {
+	t.life, t.begun, t.cancel, t.join = l.Life, t.begun+1, cancel, join
+	for _, f := range r.families(l) {
 		t.active++
 		started++
 		go func() {
