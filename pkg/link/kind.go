@@ -21,6 +21,7 @@ type traits struct {
 	switched bool   // it is a port of an embedded switch
 	virtual  bool   // a virtual function, while its physical function is this machine's as well (sysfs: device/physfn)
 	wireless bool   // sysfs: phy80211
+	carriers uint32 // how often it has got its carrier; always 0 before Linux 4.16
 }
 
 // traitsOf reads a message of an RTM_GETLINK dump.
@@ -40,6 +41,10 @@ func traitsOf(message []byte) (*traits, error) {
 			t.switched = true
 		case unix.IFLA_PHYS_PORT_NAME:
 			t.port = nl.BytesToString(a.Value)
+		case unix.IFLA_CARRIER_UP_COUNT:
+			if len(a.Value) == 4 {
+				t.carriers = nl.NativeEndian().Uint32(a.Value)
+			}
 		}
 	}
 	if t.kind == "device" {

@@ -28,8 +28,9 @@ type Link struct {
 	Up        bool   // administratively
 	Carrier   bool   // the other end is there
 	Skip      string // why the agent does not use it; empty when it may
+	carriers  uint32 // how often it has got its carrier
 	hopeless  bool   // Skip holds also when the configuration names the interface
-	Life      int    // another one each time the interface becomes usable, or has another hardware address or manager
+	Life      int    // another one each time the interface gets its carrier or may be used, or has another hardware address or manager
 	Managed   string // who configures it: "systemd-networkd", "NetworkManager", "manual"; empty when nobody does
 	Addresses []Address
 	Router    Router
@@ -108,7 +109,7 @@ func list() ([]Link, error) {
 			return nil, err
 		}
 		all[t.Index] = t
-		l := Link{Index: t.Index, Name: t.Name, Kind: t.shown(), MAC: t.HardwareAddr, MTU: t.MTU, Router: router,
+		l := Link{Index: t.Index, Name: t.Name, Kind: t.shown(), MAC: t.HardwareAddr, MTU: t.MTU, Router: router, carriers: t.carriers,
 			Up: t.Flags&net.FlagUp != 0, Carrier: t.RawFlags&unix.IFF_LOWER_UP != 0 && t.OperState != netlink.OperDormant}
 		for _, addr := range addrs {
 			if addr.LinkIndex == t.Index {

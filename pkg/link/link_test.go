@@ -329,3 +329,16 @@ func TestDialLinkLocal(t *testing.T) {
 	}
 	conn.Close()
 }
+
+// TestFlapsUnseen interrupts a cable so shortly that nobody reads the list meanwhile.
+func TestFlapsUnseen(t *testing.T) {
+	n := nettest.NewNetwork(t, nil)
+	n.Up(t)
+	s := open(t, link.Options{})
+	life := await(t, s, n.Device, usable).Life
+	for range 5 {
+		n.Unplug(t)
+		n.Plug(t)
+	}
+	await(t, s, n.Device, func(l *link.Link) bool { return l.Usable() && l.Life > life })
+}

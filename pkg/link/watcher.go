@@ -190,11 +190,12 @@ func (w *watcher) refresh() error {
 	return nil
 }
 
-// live tells whether an interface goes on with its life. Who looks at the list now and then would not see it flap, nor that
-// another interface has got the index of one that is gone.
+// live tells whether an interface goes on with its life. Who looks at the list now and then, as the watcher itself does, would
+// not see it flap, nor that another interface has got the index of one that is gone.
 func (w *watcher) live(l *Link, links []Link) {
 	for _, before := range links {
-		if before.Index == l.Index && bytes.Equal(before.MAC, l.MAC) && before.Managed == l.Managed && (before.Usable() || !l.Usable()) {
+		same := before.Index == l.Index && bytes.Equal(before.MAC, l.MAC) && before.Managed == l.Managed
+		if same && before.carriers == l.carriers && (before.Usable() || !l.Usable()) {
 			l.Life = before.Life
 			return
 		}

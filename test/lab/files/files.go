@@ -38,6 +38,8 @@ type Fault struct {
 	Flip   bool  // serve bytes of which one is wrong
 	CutAt  int64 // cut the connection after so many bytes of an answer; 0 means never
 	Times  int   // how often; 0 means for ever
+	// Amid is called in the middle of an answer, which goes on when it returns.
+	Amid func()
 }
 
 // Put serves content as /name and returns its SHA-256.
@@ -105,7 +107,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	content, ok := s.files[r.URL.Path]
 	fault := s.takeFault(r.URL.Path)
 	s.mu.Unlock()
-	counted := &counter{ResponseWriter: w, status: http.StatusOK, limit: fault.CutAt}
+	counted := &counter{ResponseWriter: w, status: http.StatusOK, limit: fault.CutAt, half: int64(len(content)) / 2, amid: fault.Amid}
 	defer s.note(r, counted)
 	switch {
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
@@ -158,6 +160,8 @@ type counter struct {
 	status int
 	bytes  int64
 	limit  int64
+	half   int64
+	amid   func()
 }
 
 func (c *counter) WriteHeader(status int) {
@@ -172,6 +176,10 @@ func (c *counter) Write(b []byte) (int, error) {
 	}
 	n, err := c.ResponseWriter.Write(b)
 	c.bytes += int64(n)
+	if c.amid != nil && c.bytes >= c.half {
+		c.amid()
+		c.amid = nil
+	}
 	if cut {
 		http.NewResponseController(c.ResponseWriter).Flush()
 		panic(http.ErrAbortHandler)
