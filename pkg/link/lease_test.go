@@ -266,3 +266,51 @@ func TestLeaseOfForeignAddress(t *testing.T) {
 		}
 	}
 }
+
+// TestTwoDefaultGateways reaches a server behind the router of each network. What is for one never shows on the other's cable.
+func TestTwoDefaultGateways(t *testing.T) {
+	s := open(t, link.Options{})
+	type side struct {
+		network *link.Network
+		trace   *nettest.Trace
+	}
+	var sides []side
+	for i, prefix := range []string{"192.0.2.", "198.51.100."} {
+		n := nettest.NewNetwork(t, nil, prefix+"1/24", "203.0.113.1/32") // the same address behind both
+		n.Up(t)
+		var listener net.Listener
+		n.Servers.Do(t, func() (err error) { listener, err = net.Listen("tcp", "203.0.113.1:80"); return err })
+		defer listener.Close()
+		go greet(listener, fmt.Sprint("server ", i))
+		l := await(t, s, n.Device, usable)
+		lease := &dhcp.Lease{Address: netip.MustParsePrefix(prefix + "50/24"), Valid: time.Hour, Routes: []dhcp.Route{
+			{Destination: netip.MustParsePrefix("0.0.0.0/0"), Gateway: netip.MustParseAddr(prefix + "1")}}}
+		trace := n.Trace(t)
+		applied, err := s.Apply(t.Context(), l, lease)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer applied.Remove()
+		sides = append(sides, side{&link.Network{Interface: n.Device, Index: l.Index, Prefer: "ip4"}, trace})
+	}
+	for i, side := range sides {
+		other := sides[1-i].trace
+		quiet := len(other.Story("SYN"))
+		conn, err := side.network.DialContext(t.Context(), "tcp", "203.0.113.1:80")
+		if err != nil {
+			t.Fatal(err)
+		}
+		greeting := make([]byte, 64)
+		k, _ := conn.Read(greeting)
+		if conn.Close(); string(greeting[:k]) != fmt.Sprint("server ", i) {
+			t.Errorf("reached %q by interface %d", greeting[:k], i)
+		}
+		syn := side.trace.AwaitKind(t, "SYN", true)
+		if from, _ := syn.Addresses(); from.Addr().String() != []string{"192.0.2.50", "198.51.100.50"}[i] {
+			t.Errorf("asked from %v", from)
+		}
+		if astray := other.Story("SYN"); len(astray) > quiet {
+			t.Errorf("on the other cable: %q", astray[quiet:])
+		}
+	}
+}

@@ -6,6 +6,8 @@ package statusview
 import (
 	"cmp"
 	"fmt"
+	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -24,7 +26,8 @@ func Short(s *state.Status, now time.Time) string {
 		p.fact("identity", join(", ", identityKind(id), id.Algorithm, "key "+id.Key))
 		p.some("warning", len(id.Warnings), func(i int) string { return id.Warnings[i] })
 	}
-	p.some("interface", len(s.Interfaces), func(i int) string { return interfaceLine(&s.Interfaces[i]) })
+	interfaces := telling(s.Interfaces)
+	p.some("interface", len(interfaces), func(i int) string { return interfaceLine(&interfaces[i]) })
 	if n := len(s.Servers); n > 0 {
 		server := s.Servers[n-1]
 		server.Detail = untold(s, server.Detail)
@@ -200,9 +203,24 @@ func (p *page) fact(name, value string) {
 	}
 }
 
+// telling puts the interfaces last that tell most, where there are too many to be shown.
+func telling(list []state.Interface) []state.Interface {
+	if len(list) <= most {
+		return list
+	}
+	list = slices.Clone(list)
+	order := []string{"skipped", "no-carrier", "unbound", "acquiring", "bound"}
+	sort.SliceStable(list, func(i, j int) bool { // smaller than with package slices
+		return slices.Index(order, list[i].State) < slices.Index(order, list[j].State)
+	})
+	return list
+}
+
+// most is how many of a kind the short form shows.
+const most = 4
+
 // some prints the last few of many, and how many are left out.
 func (p *page) some(name string, n int, line func(int) string) {
-	const most = 4
 	first := max(0, n-most)
 	if first > 0 {
 		p.fact(name, fmt.Sprintf("(%d more with --verbose)", first))

@@ -177,6 +177,19 @@ func TestShortFitsAScreen(t *testing.T) {
 	}
 }
 
+// TestShortShowsWhatTells has a machine with many ports of which one is of use.
+func TestShortShowsWhatTells(t *testing.T) {
+	s := examples()["waiting"]
+	for _, i := range []string{"skipped", "no-carrier", "unbound"} {
+		for range 8 {
+			s.Interfaces = append(s.Interfaces, state.Interface{Name: "port", State: i})
+		}
+	}
+	if text := statusview.Short(s, now); !strings.Contains(text, "eth0 ipv4 bound") || strings.Contains(text, "skipped") {
+		t.Error(text)
+	}
+}
+
 // TestNothingObeysTheNetwork: no text in a status can add a line or reach the terminal as a control character.
 func TestNothingObeysTheNetwork(t *testing.T) {
 	lines := func(evil string) (string, int) {
