@@ -107,7 +107,7 @@ func (s *session) Send(command []byte) ([]byte, error) {
 func (s *session) flush(h tpm2.TPMHandle) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), flushTimeout)
 	defer cancel()
-	_, _ = tpm2.FlushContext{FlushHandle: h}.Execute(&session{s.conn, ctx})
+	_, _ = (&session{s.conn, ctx}).execute(flushContext(h))
 }
 
 func pause(ctx context.Context, d time.Duration) error {

@@ -100,12 +100,11 @@ func (d tpmDecrypter) decryptPadded(ciphertext []byte, opts crypto.DecrypterOpts
 func (k *tpmKey) rsaDecrypt(ciphertext []byte, scheme tpm2.TPMTRSADecrypt) (plain []byte, err error) {
 	err = k.use(context.Background(), "decrypting", func(s *session, key tpm2.AuthHandle) error {
 		return s.secretly(outward, func(encryption tpm2.Session) error {
-			rsp, err := tpm2.RSADecrypt{
-				KeyHandle: key, CipherText: tpm2.TPM2BPublicKeyRSA{Buffer: ciphertext}, InScheme: scheme,
-			}.Execute(s, encryption)
-			if err == nil {
-				plain = rsp.Message.Buffer
+			rsp, err := s.execute(rsaDecrypt(key, ciphertext, scheme).encrypted(encryption))
+			if err != nil {
+				return err
 			}
+			plain, err = rsp.sized()
 			return err
 		})
 	})
@@ -138,15 +137,19 @@ func (k *tpmKey) ecdh(peer *ecdh.PublicKey) (secret []byte, err error) {
 		Y: tpm2.TPM2BECCParameter{Buffer: y.FillBytes(make([]byte, size))},
 	}
 	err = k.use(context.Background(), "agreeing on a secret", func(s *session, key tpm2.AuthHandle) error {
-		var rsp *tpm2.ECDHZGenResponse
-		err := s.secretly(outward, func(encryption tpm2.Session) (err error) {
-			rsp, err = tpm2.ECDHZGen{KeyHandle: key, InPoint: tpm2.New2B(point)}.Execute(s, encryption)
+		var answer []byte
+		err := s.secretly(outward, func(encryption tpm2.Session) error {
+			rsp, err := s.execute(ecdhZGen(key, point).encrypted(encryption))
+			if err != nil {
+				return err
+			}
+			answer, err = rsp.sized()
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		z, err := rsp.OutPoint.Contents()
+		z, err := tpm2.Unmarshal[tpm2.TPMSECCPoint](answer)
 		if err != nil {
 			return err
 		}

@@ -38,31 +38,26 @@ func (f Factory) CreateIDevID(ctx context.Context, template Template, handle uin
 			Fix: "use 0x81020000"}
 	}
 	err = f.run(ctx, "creating the IDevID key", func(s *session) error {
-		var rsp *tpm2.CreatePrimaryResponse
+		var key primaryKey
 		err := s.authorized(tpm2.TPMRHEndorsement, f.EndorsementPassword, func(endorsement tpm2.AuthHandle) (err error) {
-			rsp, err = tpm2.CreatePrimary{PrimaryHandle: endorsement, InPublic: tpm2.New2B(area)}.Execute(s)
+			key, err = s.derive(endorsement, area)
 			return template.judge(err)
 		})
 		if err != nil {
 			return err
 		}
-		defer s.flush(rsp.ObjectHandle)
-		created := tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}
-		if err := f.keep(s, created, tpm2.TPMHandle(handle)); err != nil {
+		defer s.flush(key.handle)
+		if err := f.keep(s, tpm2.AuthHandle{Handle: key.handle, Name: key.name}, tpm2.TPMHandle(handle)); err != nil {
 			return err
 		}
-		actual, err := rsp.OutPublic.Contents()
-		if err != nil {
-			return err
-		}
-		public, err = publicKey(actual)
+		public, err = publicKey(key.area)
 		return err
 	})
 	return public, err
 }
 
 // keep makes an object persistent, unless it is already or something else must stay there.
-func (f Factory) keep(s *session, object tpm2.NamedHandle, handle tpm2.TPMHandle) error {
+func (f Factory) keep(s *session, object tpm2.AuthHandle, handle tpm2.TPMHandle) error {
 	_, name, err := readPublic(s, handle)
 	switch {
 	case errors.Is(err, tpm2.TPMRCHandle):
@@ -74,7 +69,7 @@ func (f Factory) keep(s *session, object tpm2.NamedHandle, handle tpm2.TPMHandle
 	case !f.Overwrite:
 		return occupied(fmt.Sprintf("there is another key at %#08x", uint32(handle)))
 	}
-	if err := f.evict(s, tpm2.NamedHandle{Handle: handle, Name: name}, handle); err != nil {
+	if err := f.evict(s, tpm2.AuthHandle{Handle: handle, Name: name}, handle); err != nil {
 		return err
 	}
 	return f.evict(s, object, handle)
@@ -84,9 +79,9 @@ func occupied(what string) error {
 	return &Error{Code: CodeOccupied, Msg: what, Fix: "leave it, or ask for it to be overwritten (--force)"}
 }
 
-func (f Factory) evict(s *session, object tpm2.NamedHandle, persistent tpm2.TPMHandle) error {
+func (f Factory) evict(s *session, object tpm2.AuthHandle, persistent tpm2.TPMHandle) error {
 	return s.authorized(tpm2.TPMRHOwner, f.OwnerPassword, func(owner tpm2.AuthHandle) error {
-		_, err := tpm2.EvictControl{Auth: owner, ObjectHandle: object, PersistentHandle: persistent}.Execute(s)
+		_, err := s.execute(evictControl(owner, object, persistent))
 		return err
 	})
 }

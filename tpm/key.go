@@ -211,15 +211,11 @@ func (k *tpmKey) sign(ctx context.Context, digest []byte, opts crypto.SignerOpts
 	}
 	var signature *tpm2.TPMTSignature
 	err = k.use(ctx, "signing", func(s *session, key tpm2.AuthHandle) error {
-		rsp, err := tpm2.Sign{
-			KeyHandle:  key,
-			Digest:     tpm2.TPM2BDigest{Buffer: digest},
-			InScheme:   scheme,
-			Validation: tpm2.TPMTTKHashCheck{Tag: tpm2.TPMSTHashCheck, Hierarchy: tpm2.TPMRHNull},
-		}.Execute(s)
-		if err == nil {
-			signature = &rsp.Signature
+		rsp, err := s.execute(signDigest(key, digest, scheme))
+		if err != nil {
+			return err
 		}
+		signature, err = tpm2.Unmarshal[tpm2.TPMTSignature](rsp.parameters)
 		return err
 	})
 	if err != nil {

@@ -135,12 +135,16 @@ func (p *pair) adopt(k *tpmKey) {
 
 // readPublic returns the public area of a loaded or persistent object, and its name.
 func readPublic(s *session, h tpm2.TPMHandle) (*tpm2.TPMTPublic, tpm2.TPM2BName, error) {
-	rsp, err := tpm2.ReadPublic{ObjectHandle: h}.Execute(s)
+	rsp, err := s.execute(readPublicArea(h))
 	if err != nil {
 		return nil, tpm2.TPM2BName{}, err
 	}
-	area, err := rsp.OutPublic.Contents()
-	return area, rsp.Name, err
+	area, err := rsp.public()
+	if err != nil {
+		return nil, tpm2.TPM2BName{}, err
+	}
+	name, err := rsp.sized()
+	return area, tpm2.TPM2BName{Buffer: name}, err
 }
 
 // persistentHandles completes a sentence about a missing key with the keys that are there.

@@ -79,13 +79,24 @@ func (c *conn) readNV(ctx context.Context, handle tpm2.TPMHandle, tryPassword bo
 }
 
 func describe(s *session, handle tpm2.TPMHandle) (nvIndex, error) {
-	rsp, err := tpm2.NVReadPublic{NVIndex: handle}.Execute(s)
+	rsp, err := s.execute(nvReadPublic(handle))
 	if err != nil {
 		return nvIndex{}, err
 	}
-	area, err := rsp.NVPublic.Contents()
-	return nvIndex{handle, rsp.NVName, area}, err
+	public, err := rsp.sized()
+	if err != nil {
+		return nvIndex{}, err
+	}
+	area, err := tpm2.Unmarshal[tpm2.TPMSNVPublic](public)
+	if err != nil {
+		return nvIndex{}, err
+	}
+	name, err := rsp.sized()
+	return nvIndex{handle, tpm2.TPM2BName{Buffer: name}, area}, err
 }
+
+// named is the index in a command that somebody else authorizes.
+func (n nvIndex) named() tpm2.AuthHandle { return tpm2.AuthHandle{Handle: n.handle, Name: n.name} }
 
 // readers returns the authorizations worth trying, all with the empty password.
 func (n nvIndex) readers(tryPassword bool) (auths []tpm2.AuthHandle) {
@@ -111,19 +122,18 @@ func (n nvIndex) read(s *session, auth tpm2.AuthHandle, chunk int) ([]byte, erro
 	size := int(n.area.DataSize)
 	content := make([]byte, 0, size)
 	for len(content) < size {
-		rsp, err := tpm2.NVRead{
-			AuthHandle: auth,
-			NVIndex:    tpm2.NamedHandle{Handle: n.handle, Name: n.name},
-			Size:       uint16(min(chunk, size-len(content))),
-			Offset:     uint16(len(content)),
-		}.Execute(s)
+		rsp, err := s.execute(nvRead(auth, n.named(), min(chunk, size-len(content)), len(content)))
 		if err != nil {
 			return nil, err
 		}
-		if len(rsp.Data.Buffer) == 0 {
+		data, err := rsp.sized()
+		if err != nil {
+			return nil, err
+		}
+		if len(data) == 0 {
 			return nil, errors.New("the TPM returned no data")
 		}
-		content = append(content, rsp.Data.Buffer...)
+		content = append(content, data...)
 	}
 	return content, nil
 }
@@ -136,85 +146,4 @@ func isAuthFailure(err error) bool {
 		}
 	}
 	return false
-}
-
-// handles lists the handles between first and last that exist, at most limit of them, in ascending order.
-func handles(s *session, first, last tpm2.TPMHandle, limit int) (found []tpm2.TPMHandle, err error) {
-	for len(found) < limit {
-		rsp, err := tpm2.GetCapability{
-			Capability: tpm2.TPMCapHandles, Property: uint32(first), PropertyCount: uint32(limit - len(found)),
-		}.Execute(s)
-		if err != nil {
-			return nil, err
-		}
-		page, err := rsp.CapabilityData.Data.Handles()
-		if err != nil {
-			return nil, err
-		}
-		for _, h := range page.Handle {
-			if h > last || h < first {
-				return found, nil
-			}
-			found = append(found, h)
-			first = h + 1
-		}
-		if len(page.Handle) == 0 || !rsp.MoreData {
-			return found, nil
-		}
-	}
-	return found[:limit], nil
-}
-
-// property returns one of the TPM's properties, 0 when it does not have it.
-func property(s *session, p tpm2.TPMPT) (uint32, error) {
-	rsp, err := tpm2.GetCapability{
-		Capability: tpm2.TPMCapTPMProperties, Property: uint32(p), PropertyCount: 1,
-	}.Execute(s)
-	if err != nil {
-		return 0, err
-	}
-	props, err := rsp.CapabilityData.Data.TPMProperties()
-	if err != nil {
-		return 0, err
-	}
-	for _, tagged := range props.TPMProperty {
-		if tagged.Property == p {
-			return tagged.Value, nil
-		}
-	}
-	return 0, nil
-}
-
-// locked tells whether the TPM says that it is in lockout (TPM 2.0 Part 1, 19.8): then it uses no key that is protected
-// against guessing its password, which IDevID keys are although they have none.
-func (c *conn) locked(ctx context.Context) bool {
-	const inLockout = 1 << 9 // TPMA_PERMANENT, Part 2, 8.6
-	var permanent uint32
-	err := c.do(ctx, commandTimeout, "asking for its lockout", func(s *session) (err error) {
-		permanent, err = property(s, tpm2.TPMPTPermanent)
-		return err
-	})
-	return err == nil && permanent&inLockout != 0
-}
-
-// algorithms lists what the TPM implements.
-func algorithms(s *session) (found []tpm2.TPMAlgID, err error) {
-	for next := uint32(0); next <= 0xFFFF; {
-		rsp, err := tpm2.GetCapability{Capability: tpm2.TPMCapAlgs, Property: next, PropertyCount: 256}.Execute(s)
-		if err != nil {
-			return nil, err
-		}
-		page, err := rsp.CapabilityData.Data.Algorithms()
-		if err != nil {
-			return nil, err
-		}
-		for _, a := range page.AlgProperties {
-			found = append(found, a.Alg)
-			next = max(next, uint32(a.Alg)+1)
-		}
-		if len(page.AlgProperties) == 0 || !rsp.MoreData {
-			break
-		}
-	}
-	return found, nil
 }

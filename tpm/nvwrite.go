@@ -87,8 +87,7 @@ func (f Factory) clearIndex(s *session, handle tpm2.TPMHandle) error {
 		return occupied(fmt.Sprintf("NV index 0x%08X exists already", uint32(handle)))
 	}
 	return s.authorized(tpm2.TPMRHOwner, f.OwnerPassword, func(owner tpm2.AuthHandle) error {
-		_, err := tpm2.NVUndefineSpace{
-			AuthHandle: owner, NVIndex: tpm2.NamedHandle{Handle: handle, Name: old.name}}.Execute(s)
+		_, err := s.execute(nvUndefineSpace(owner, old.named()))
 		return err
 	})
 }
@@ -112,46 +111,37 @@ func (f Factory) writeIndex(s *session, handle tpm2.TPMHandle, content []byte) e
 	}
 	for offset := (len(content) - 1) / int(chunk) * int(chunk); offset >= 0; offset -= int(chunk) {
 		part := content[offset:min(offset+int(chunk), len(content))]
-		err := f.change(s, handle, func(owner tpm2.AuthHandle, index tpm2.NamedHandle) error {
-			_, err := tpm2.NVWrite{AuthHandle: owner, NVIndex: index, Data: tpm2.TPM2BMaxNVBuffer{Buffer: part},
-				Offset: uint16(offset)}.Execute(s)
-			return err
-		})
+		err := f.change(s, handle, func(owner, index tpm2.AuthHandle) *command { return nvWrite(owner, index, part, offset) })
 		if err != nil {
 			return err
 		}
 	}
-	return f.change(s, handle, func(owner tpm2.AuthHandle, index tpm2.NamedHandle) error {
-		_, err := tpm2.NVWriteLock{AuthHandle: owner, NVIndex: index}.Execute(s)
-		return err
-	})
+	return f.change(s, handle, nvWriteLock)
 }
 
 func (f Factory) define(s *session, handle tpm2.TPMHandle, size int) error {
 	return s.authorized(tpm2.TPMRHOwner, f.OwnerPassword, func(owner tpm2.AuthHandle) error {
-		_, err := tpm2.NVDefineSpace{
-			AuthHandle: owner,
-			PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{
-				NVIndex: handle,
-				NameAlg: tpm2.TPMAlgSHA256,
-				Attributes: tpm2.TPMANV{
-					OwnerWrite: true, WriteDefine: true, OwnerRead: true, AuthRead: true, PPRead: true, NoDA: true,
-					NT: tpm2.TPMNTOrdinary,
-				},
-				DataSize: uint16(size),
-			}),
-		}.Execute(s)
+		_, err := s.execute(nvDefineSpace(owner, tpm2.TPMSNVPublic{
+			NVIndex: handle,
+			NameAlg: tpm2.TPMAlgSHA256,
+			Attributes: tpm2.TPMANV{
+				OwnerWrite: true, WriteDefine: true, OwnerRead: true, AuthRead: true, PPRead: true, NoDA: true,
+				NT: tpm2.TPMNTOrdinary,
+			},
+			DataSize: uint16(size),
+		}))
 		return err
 	})
 }
 
 // change runs a command that changes an NV index and with it perhaps its attributes, which are part of its name.
-func (f Factory) change(s *session, handle tpm2.TPMHandle, command func(owner tpm2.AuthHandle, index tpm2.NamedHandle) error) error {
+func (f Factory) change(s *session, handle tpm2.TPMHandle, with func(owner, index tpm2.AuthHandle) *command) error {
 	index, err := describe(s, handle)
 	if err != nil {
 		return err
 	}
 	return s.authorized(tpm2.TPMRHOwner, f.OwnerPassword, func(owner tpm2.AuthHandle) error {
-		return command(owner, tpm2.NamedHandle{Handle: handle, Name: index.name})
+		_, err := s.execute(with(owner, index.named()))
+		return err
 	})
 }

@@ -96,16 +96,9 @@ func (s *session) storageKey() (saltKey, error) {
 	}
 	for _, template := range []tpm2.TPMTPublic{tpm2.ECCSRKTemplate, tpm2.RSASRKTemplate} {
 		for _, hierarchy := range []tpm2.TPMHandle{tpm2.TPMRHOwner, tpm2.TPMRHNull} {
-			rsp, failed := tpm2.CreatePrimary{
-				PrimaryHandle: tpm2.AuthHandle{Handle: hierarchy, Auth: tpm2.PasswordAuth(nil)},
-				InPublic:      tpm2.New2B(template),
-			}.Execute(s)
+			key, failed := s.derive(tpm2.AuthHandle{Handle: hierarchy, Auth: tpm2.PasswordAuth(nil)}, template)
 			if failed == nil {
-				area, err := rsp.OutPublic.Contents()
-				if err != nil {
-					s.flush(rsp.ObjectHandle)
-				}
-				return saltKey{rsp.ObjectHandle, area, true}, err
+				return saltKey{key.handle, key.area, true}, nil
 			}
 			err = fmt.Errorf("deriving a storage key: %w", failed)
 			if !isAuthFailure(failed) && !errors.Is(failed, tpm2.TPMRCHierarchy) {

@@ -10,7 +10,7 @@ import (
 // wrappedKey is a key that is stored outside the TPM, encrypted by a parent inside.
 type wrappedKey struct {
 	file  *tss2Key
-	saved *tpm2.TPMSContext // the loaded key, so that the parent need not be derived for every signature
+	saved []byte // the loaded key (TPMS_CONTEXT), so that the parent need not be derived for every signature
 }
 
 func (w *wrappedKey) acquire(s *session) (tpm2.AuthHandle, func(), error) {
@@ -27,8 +27,9 @@ func (w *wrappedKey) acquire(s *session) (tpm2.AuthHandle, func(), error) {
 
 func (w *wrappedKey) load(s *session) (tpm2.TPMHandle, error) {
 	if w.saved != nil {
-		if rsp, err := (tpm2.ContextLoad{Context: *w.saved}).Execute(s); err == nil {
-			return rsp.LoadedHandle, nil
+		rsp, err := s.execute(contextLoad(w.saved))
+		if err == nil {
+			return rsp.handle, nil
 		}
 		w.saved = nil // the TPM was reset since
 	}
@@ -36,8 +37,8 @@ func (w *wrappedKey) load(s *session) (tpm2.TPMHandle, error) {
 	if err != nil {
 		return 0, err
 	}
-	if rsp, err := (tpm2.ContextSave{SaveHandle: handle}).Execute(s); err == nil {
-		w.saved = &rsp.Context
+	if rsp, err := s.execute(contextSave(handle)); err == nil {
+		w.saved = rsp.parameters
 	}
 	return handle, nil
 }
@@ -90,25 +91,21 @@ func (w *wrappedKey) loadUnder(s *session, template *tpm2.TPMTPublic) (tpm2.TPMH
 		}
 		parent.Name = name
 	case w.file.parent == tpm2.TPMRHOwner, w.file.parent == tpm2.TPMRHEndorsement:
-		rsp, err := tpm2.CreatePrimary{PrimaryHandle: parent, InPublic: tpm2.New2B(*template)}.Execute(s)
+		key, err := s.derive(parent, *template)
 		if err != nil {
 			return 0, fmt.Errorf("deriving the parent key: %w", err)
 		}
-		defer s.flush(rsp.ObjectHandle)
-		parent.Handle, parent.Name = rsp.ObjectHandle, rsp.Name
+		defer s.flush(key.handle)
+		parent.Handle, parent.Name = key.handle, key.name
 	default:
 		return 0, unusable("make the key again under the owner hierarchy",
 			"the key's parent %#08x is neither the owner hierarchy nor a persistent key", uint32(w.file.parent))
 	}
 	var loaded tpm2.TPMHandle
 	err := s.secretly(inward, func(encryption tpm2.Session) error {
-		rsp, err := tpm2.Load{
-			ParentHandle: parent,
-			InPrivate:    tpm2.TPM2BPrivate{Buffer: w.file.private},
-			InPublic:     tpm2.New2B(*w.file.area),
-		}.Execute(s, encryption)
+		rsp, err := s.execute(load(parent, w.file.private, w.file.area).encrypted(encryption))
 		if err == nil {
-			loaded = rsp.ObjectHandle
+			loaded = rsp.handle
 		}
 		return err
 	})
