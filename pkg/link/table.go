@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/xpu-sztp/ztp/dhcp"
@@ -80,10 +81,12 @@ func (a *Lease) rules() []change {
 	bound.Priority, bound.Bound = ruleFirst, true
 	from.Priority, from.Prefix = ruleFirst, netip.PrefixFrom(a.address.Addr(), a.address.Addr().BitLen())
 	last.Priority = ruleLast
-	if a.elsewhere() {
-		return []change{bound, last}
+	// A literal of three would have the compiler compare arrays of them, 2 KB.
+	rules := append([]change(nil), bound)
+	if !a.elsewhere() {
+		rules = append(rules, from)
 	}
-	return []change{bound, from, last}
+	return append(rules, last)
 }
 
 // elsewhere reports whether somebody else gave the leased address to another interface. What the machine sends from it must
@@ -129,24 +132,28 @@ func (a *Lease) Routes() []string {
 
 // sweep takes away rules and routes that an earlier process left, without its record. Addresses end by themselves.
 func sweep() error {
-	left := func(table int) bool { return table > tableBase && table < tableBase+tables }
-	var errs []error
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		rules, err := retryDump(func() ([]netlink.Rule, error) { return netlink.RuleList(family) })
-		errs = append(errs, err)
-		for _, r := range rules {
-			if r.Family = family; left(r.Table) {
-				errs = append(errs, netlink.RuleDel(&r))
-			}
+	return errors.Join(sweepKind(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, unix.RTM_DELROUTE),
+		sweepKind(unix.RTM_GETRULE, unix.RTM_NEWRULE, unix.RTM_DELRULE))
+}
+
+// sweepKind deletes what the kernel lists, by the very message that lists it, where that is about one of our tables.
+func sweepKind(get, item, del int) error {
+	messages, err := retryDump(func() ([][]byte, error) {
+		list := nl.NewNetlinkRequest(get, unix.NLM_F_DUMP)
+		list.AddData(&nl.RtMsg{}) // of every family; the header of rules is as large
+		return list.Execute(unix.NETLINK_ROUTE, uint16(item))
+	})
+	errs := []error{err}
+	for _, m := range messages {
+		table, err := attribute(m[unix.SizeofRtMsg:], unix.RTA_TABLE) // of rules, FRA_TABLE, which is the same
+		if err != nil || len(table) != 4 {
+			continue
 		}
-		routes, err := retryDump(func() ([]netlink.Route, error) {
-			return netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
-		})
-		errs = append(errs, err)
-		for _, r := range routes {
-			if left(r.Table) {
-				errs = append(errs, netlink.RouteDel(&r))
-			}
+		if t := nl.NativeEndian().Uint32(table); t > tableBase && t < tableBase+tables {
+			one := nl.NewNetlinkRequest(del, unix.NLM_F_ACK)
+			one.AddRawData(m)
+			_, err := one.Execute(unix.NETLINK_ROUTE, 0)
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
