@@ -150,9 +150,17 @@ func TestNetworkdStartsLate(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go func() { done <- r.Discover(ctx, func(context.Context, source.Lead) error { return errors.New("no") }) }()
-	<-began
+	begun := func() {
+		t.Helper()
+		select {
+		case <-began:
+		case <-time.After(time.Minute):
+			t.Fatal("the agent has not begun to look")
+		}
+	}
+	begun()
 	log := n.Networkd(t, r.run, networkdLease)
-	<-began
+	begun()
 	log.Await(t, n.Device+": State changed: configuring -> configured")
 	before := theirs(t, n)
 	cancel()
@@ -283,5 +291,49 @@ func TestManagerNeverDecides(t *testing.T) {
 	}
 	if story := trace.Story("DHCP"); len(story) > 0 {
 		t.Errorf("sent %q", story)
+	}
+}
+
+// TestSystemResolver looks for records in the search domains of the system, whose name servers are asked for them: on an
+// interface that somebody has configured by hand, and by the machine's own network, when the agent has no interface to use.
+func TestSystemResolver(t *testing.T) {
+	for name, own := range map[string]bool{"by-hand": false, "own-network": true} {
+		t.Run(name, func(t *testing.T) {
+			n := nettest.NewNetwork(t, nil, "192.0.2.1/24")
+			n.Up(t)
+			used := n
+			if own {
+				used = nettest.NewNetwork(t, nil)
+				used.Unplug(t)
+			}
+			r := managedRig(t, 10*time.Second, used)
+			n.Inside.Run(t, "ip", "addr", "add", "192.0.2.7/24", "dev", n.Device)
+			if !own {
+				awaitAddress(t, r, n, "manual")
+			}
+			// It answers who asks to be informed, but not with its name servers.
+			n.Dnsmasq(t, "dhcp-range=192.0.2.50,192.0.2.60,1h", "dhcp-option=6", "srv-host=_sztp._tcp.site.test,bs.site.test,8443")
+			text := "nameserver 192.0.2.1\nsearch other.test site.test\n"
+			if err := os.WriteFile(filepath.Join(r.run, "resolv.conf"), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			r.Finders = []source.Finder{source.DNS{Serial: "SN1", Random: func() float64 { return 0 }}}
+			trace := n.Trace(t)
+			err := discover(t, r, func(_ context.Context, lead source.Lead) error {
+				if lead.Source != "dns" || len(lead.Servers) != 1 || lead.Servers[0].Address != "bs.site.test" || (lead.Interface == "") != own {
+					t.Errorf("lead %+v", lead)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if from, to := trace.AwaitKind(t, "DNS query SRV", true).Addresses(); from.Addr().String() != "192.0.2.7" || to.Addr().String() != "192.0.2.1" {
+				t.Errorf("%v asked %v", from, to)
+			}
+			if trace.Count("mDNS query") > 0 && own {
+				t.Errorf("asked neighbours: %q", trace.Story("mDNS"))
+			}
+		})
 	}
 }

@@ -86,7 +86,8 @@ func newRig(t *testing.T, timeout time.Duration, networks ...*nettest.Network) *
 func newRigFor(t *testing.T, timeout time.Duration, include []string, networks ...*nettest.Network) *rig {
 	t.Helper()
 	r := &rig{board: &board{changed: make(chan struct{})}, run: t.TempDir()}
-	system, err := link.Open(link.Options{Include: include, Record: filepath.Join(r.run, "network.json"), Run: r.run})
+	system, err := link.Open(link.Options{Include: include, Record: filepath.Join(r.run, "network.json"), Run: r.run,
+		Resolver: filepath.Join(r.run, "resolv.conf")})
 	if err != nil {
 		t.Fatal(err)
 	}
