@@ -17,7 +17,7 @@ type Given struct {
 	State   string // in the manager's words, while the interface is not ready; empty when it is
 	DNS     []netip.Addr
 	Domains []string
-	// Option is the value of the option of RFC 8572 §8 in the manager's own DHCP lease, from Server; nil when there is none.
+	// Option is the value of the option of RFC 8572 §8 in the manager's own DHCP lease, from Server; empty when there is none.
 	Option []byte
 	Server netip.Addr
 	// System is the name servers of the system, to be asked by its own routes where there are no others.
@@ -80,8 +80,8 @@ func leasedBy(run string, index int, a netip.Addr) bool {
 	return lookup(filepath.Join(run, networkdLeases, strconv.Itoa(index)), "ADDRESS") == a.String()
 }
 
-// addDNS adds a name server that may have a port, an interface and a name, as in "192.0.2.1:53%eth0#dns.example". With another
-// port than DNS has it is left out.
+// addDNS adds a name server that may have a port, an interface and a name, as in "192.0.2.1:53%eth0#dns.example". One with
+// another port than DNS has is left out, and one on this very machine: it may be what a DHCP server said.
 func (g *Given) addDNS(server string) {
 	server, _, _ = strings.Cut(server, "#")
 	server, _, _ = strings.Cut(server, "%")
@@ -92,8 +92,14 @@ func (g *Given) addDNS(server string) {
 			return
 		}
 	}
-	if a = a.Unmap(); !a.IsUnspecified() && !a.IsMulticast() && len(g.DNS) < maxGiven && !slices.Contains(g.DNS, a) {
-		g.DNS = append(g.DNS, a)
+	if a = a.Unmap(); !a.IsLoopback() {
+		g.add(a)
+	}
+}
+
+func (g *Given) add(server netip.Addr) {
+	if !server.IsUnspecified() && !server.IsMulticast() && len(g.DNS) < maxGiven && !slices.Contains(g.DNS, server) {
+		g.DNS = append(g.DNS, server)
 	}
 }
 

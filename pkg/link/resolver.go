@@ -17,7 +17,9 @@ func readResolver(file string) Given {
 		}
 		switch fields[0] {
 		case "nameserver":
-			g.addDNS(fields[1])
+			if server, err := netip.ParseAddr(fields[1]); err == nil {
+				g.add(server.Unmap())
+			}
 		case "search", "domain": // the last one counts
 			g.Domains = nil
 			for _, domain := range fields[1:] {
@@ -38,11 +40,10 @@ func (n *Network) servers() []netip.Addr {
 	return servers[:min(len(servers), maxNameServers)]
 }
 
-// dialServer connects to a name server: by the machine's own routes to those of the system's resolver, and to one on this
-// very machine, which a manager may name.
+// dialServer connects to a name server, to those of the system's resolver by the machine's own routes.
 func (n *Network) dialServer(ctx context.Context, network string, server netip.Addr) (net.Conn, error) {
 	dial := n.DialContext
-	if len(n.DNS) == 0 || server.IsLoopback() {
+	if len(n.DNS) == 0 {
 		dial = new(net.Dialer).DialContext
 	}
 	return dial(ctx, network, netip.AddrPortFrom(server, 53).String())

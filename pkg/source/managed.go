@@ -2,6 +2,7 @@ package source
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"time"
 
@@ -20,7 +21,7 @@ const informWait = 10 * time.Second
 func (a *attempt) consult(ctx context.Context, address netip.Addr) (*dhcp.Lease, *link.Lease, error) {
 	g := a.System.Given(ctx, a.link, a.family == ipv6)
 	a.given = &g
-	if g.Option != nil {
+	if len(g.Option) > 0 {
 		if lease := dhcp.Foreign(g.Server, g.Option); lease.OptionError == nil {
 			a.told = true
 			return lease, &link.Lease{}, nil
@@ -41,8 +42,8 @@ func (a *attempt) foreignAddress(ctx context.Context) (found netip.Addr, err err
 		found = l.Global(false)[0]
 		return true
 	})
-	if err == nil {
-		return found, nil
+	if err == nil || !errors.Is(err, context.DeadlineExceeded) {
+		return found, err
 	}
 	e := &reason.Error{Code: NoAddress, Msg: a.link.Managed + " manages the interface and has not given it an IPv4 address",
 		Fix: "look at its configuration, or let the agent have the interface"}
