@@ -44,12 +44,14 @@ func TestExternal(t *testing.T) {
 func TestDisks(t *testing.T) {
 	root := t.TempDir()
 	const usb, soldered = "devices/pci0000:00/usb1/1-2/block/sda", "devices/platform/mmc0/mmc0:0001/block/mmcblk0"
+	const card = "devices/platform/mmc1/mmc1:aaaa/block/mmcblk1"
 	sticks.Write(t, root, map[string][]byte{
 		usb + "/removable": []byte("1\n"), usb + "/size": []byte("2000\n"), usb + "/dev": []byte("8:0\n"), usb + "/diskseq": []byte("9\n"),
 		usb + "/device/type":    []byte("0\n"),
 		usb + "/sda1/partition": []byte("1\n"), usb + "/sda1/size": []byte("1800\n"), usb + "/sda1/dev": []byte("8:1\n"),
 		usb + "/queue/size": []byte("5\n"),
 		soldered + "/size":  []byte("9000\n"), soldered + "/removable": []byte("0\n"), soldered + "/device/type": []byte("MMC\n"),
+		card + "/size": []byte("7000\n"), card + "/removable": []byte("0\n"), card + "/device/type": []byte("SD\n"),
 	})
 	link := func(to string) {
 		name := filepath.Join(root, "block", filepath.Base(to))
@@ -62,7 +64,9 @@ func TestDisks(t *testing.T) {
 	}
 	link(usb)
 	link(soldered)
-	want := []*storage.Disk{{
+	link(card)
+
+	want := []*storage.Disk{{Partition: storage.Partition{Name: "mmcblk1", Sectors: 7000}, Path: "/" + card, Card: "SD"}, {
 		Partition: storage.Partition{Name: "sda", Device: "8:0", Sectors: 2000}, Path: "/" + usb, Removable: true, Sequence: "9",
 		Partitions: []storage.Partition{{Name: "sda1", Device: "8:1", Sectors: 1800}},
 	}}
@@ -70,9 +74,9 @@ func TestDisks(t *testing.T) {
 	if diff := cmp.Diff(want, machine.Disks()); diff != "" {
 		t.Error(diff)
 	}
-	before := want[0].Key()
+	before := want[1].Key()
 	sticks.Write(t, root, map[string][]byte{usb + "/diskseq": []byte("10\n")})
-	if after := machine.Disks()[0].Key(); after == before {
+	if after := machine.Disks()[1].Key(); after == before {
 		t.Error("another medium has the same key")
 	}
 }

@@ -38,6 +38,7 @@ func TestFileSystem(t *testing.T) {
 		"Btrfs":                   {sector(0x10040, "_BHRfS_M"), ""},
 		"nothing":                 {nil, ""},
 		"cut off within":          {sector(0x8001, "CD001")[:0x8004], ""},
+		"cut off right after":     {sector(0x8001, "CD001")[:0x8006], "iso9660"},
 		"all ones":                {bytes.Repeat([]byte{0xff}, 40<<10), ""},
 		"magic at the very start": {[]byte("CD001FAT32   \x53\xef"), ""},
 	} {
@@ -81,7 +82,7 @@ func TestAboutBlocks(t *testing.T) {
 		"stick plugged in":     {uevent("add@"+path, "ACTION=add", "DEVPATH="+path, "SUBSYSTEM=block", "DEVNAME=sdb"), true},
 		"medium changed":       {uevent("change@"+path, "ACTION=change", "SUBSYSTEM=block", "DISK_MEDIA_CHANGE=1"), true},
 		"network interface":    {uevent("add@/devices/virtual/net/veth0", "ACTION=add", "SUBSYSTEM=net"), false},
-		"udev's":               {append([]byte("libudev\x00\xfe\xed\xca\xfe"), uevent("SUBSYSTEM=block")...), false},
+		"udev's":               {append([]byte("libudev\x00\xfe\xed\xca\xfe\x00"), uevent("SUBSYSTEM=block")...), false},
 		"no subsystem":         {uevent("add@"+path, "ACTION=add"), false},
 		"two, the first tells": {uevent("add@"+path, "SUBSYSTEM=net", "SUBSYSTEM=block"), false},
 		"subsystem of another": {uevent("add@"+path, "XSUBSYSTEM=block"), false},
