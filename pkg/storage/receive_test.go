@@ -3,6 +3,7 @@ package storage
 import (
 	"bytes"
 	"errors"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -66,5 +67,22 @@ func TestUnreadable(t *testing.T) {
 func TestOptions(t *testing.T) {
 	if got := options("iso9660"); !slices.Equal(got, [][2]string{{"check", "relaxed"}}) {
 		t.Errorf("iso9660 is mounted with %v", got)
+	}
+}
+
+// TestMessage: what a file system says of its failure is told, within bounds and as text.
+func TestMessage(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	if _, err := w.WriteString("e vfat: \xff" + strings.Repeat("x", 1000)); err != nil {
+		t.Fatal(err)
+	}
+	got := withMessage(int(r.Fd()), unix.EINVAL)
+	if want := "invalid argument (e vfat: ?" + strings.Repeat("x", 191) + ")"; got.Error() != want || !errors.Is(got, unix.EINVAL) {
+		t.Errorf("got %v", got)
 	}
 }

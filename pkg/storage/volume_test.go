@@ -82,6 +82,7 @@ const missing reason.Code = "missing"
 // wantRefused reads every file and wants it refused for the right reason.
 func wantRefused(t *testing.T, v *storage.Volume) {
 	t.Helper()
+	before := descriptors(t)
 	long := strings.Repeat("n", 300)
 	if _, err := v.ReadFile(long+"/x", limit); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a name of %d bytes: %v", len(long), err)
@@ -102,6 +103,19 @@ func wantRefused(t *testing.T, v *storage.Volume) {
 			t.Errorf("Exists(%q) = %t", path, got)
 		}
 	}
+	if after := descriptors(t); after != before {
+		t.Errorf("%d descriptors are open, before %d", after, before)
+	}
+}
+
+// descriptors counts those that are open.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
 }
 
 func TestHostileFiles(t *testing.T) { // R4.1-04
@@ -111,6 +125,40 @@ func TestHostileFiles(t *testing.T) { // R4.1-04
 	}
 	defer v.Close()
 	wantRefused(t, v)
+}
+
+// TestOtherFileSystem: what is mounted below a folder is not part of it.
+func TestOtherFileSystem(t *testing.T) {
+	v, err := storage.Folder("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	_, err = v.ReadFile("proc/version", limit)
+	if code, _ := reason.Of(err); code != storage.CodeLink {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestUnknownSize: a file that is longer than the system says is still not read beyond the limit.
+func TestUnknownSize(t *testing.T) {
+	v, err := storage.Folder("/proc") // whose files have no size
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	_, err = v.ReadFile("version", 10)
+	if code, _ := reason.Of(err); code != storage.CodeTooLarge {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestCharacterDevice: a node with the right number that is no block device is not read.
+func TestCharacterDevice(t *testing.T) {
+	system := &storage.System{Dev: "/dev"}
+	if _, err := system.Mount(storage.Partition{Name: "null", Device: "1:3"}); !errors.Is(err, unix.ENOTBLK) {
+		t.Errorf("got %v", err)
+	}
 }
 
 // TestMount has the kernel mount an image with the same files, with device nodes and a crowded folder besides. Who may not
@@ -226,6 +274,13 @@ func TestUse(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Error(err)
 	}
+	if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
+	_, err = system.Partitions(sda)
+	if code, _ := reason.Of(err); code != storage.CodeUnreadable {
+		t.Errorf("the file system of a stick that is gone: %v", err)
+	}
 	if f, err := system.Files(sda.Partition).Open("images/other.img"); f != nil || err == nil {
 		t.Errorf("opened %v of a stick that is gone: %v", f, err)
 	}
@@ -287,10 +342,19 @@ func TestNoFileSystem(t *testing.T) {
 	brokenDisk.PlugInto(t, root, "sdb")
 	system := &storage.System{Sys: filepath.Join(root, "sys"), Dev: filepath.Join(root, "dev")}
 	disks := system.Disks()
+	before := descriptors(t)
 
 	_, err := system.Partitions(disks[0])
 	if code, _ := reason.Of(err); code != storage.CodeFileSystem {
 		t.Errorf("blank: %v", err)
+	}
+	_, err = system.Mount(disks[0].Partition)
+	if code, _ := reason.Of(err); code != storage.CodeFileSystem {
+		t.Errorf("blank, mounted: %v", err)
+	}
+	disks[0].Partitions = []storage.Partition{disks[1].Partition}
+	if parts, err := system.Partitions(disks[0]); err != nil || !slices.Equal(parts, disks[0].Partitions) {
+		t.Errorf("divided: %v, %v", parts, err)
 	}
 	parts, err := system.Partitions(disks[1])
 	if err != nil || len(parts) != 1 {
@@ -303,6 +367,9 @@ func TestNoFileSystem(t *testing.T) {
 	other := storage.Partition{Name: "sda", Device: disks[1].Device}
 	if _, err = system.Mount(other); !errors.Is(err, unix.ENOTBLK) {
 		t.Errorf("a node of another device: %v", err)
+	}
+	if after := descriptors(t); after != before {
+		t.Errorf("%d descriptors are open, before %d", after, before)
 	}
 }
 
