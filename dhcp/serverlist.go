@@ -48,10 +48,14 @@ func (f Finding) String() string {
 	if f.Accepted {
 		verdict = "accepted nevertheless"
 	}
+	return f.sentence() + "; " + verdict
+}
+
+func (f Finding) sentence() string {
 	if f.Entry == "" {
-		return f.Problem + "; " + verdict
+		return f.Problem
 	}
-	return fmt.Sprintf("%q %s; %s", f.Entry, f.Problem, verdict)
+	return fmt.Sprintf("%q %s", f.Entry, f.Problem)
 }
 
 const (
@@ -181,10 +185,10 @@ func (p *listParser) result(list []byte) ([]Server, []Finding, error) {
 	}
 	why := "it is empty"
 	if len(p.findings) > 0 {
-		why = p.findings[0].String()
+		why = p.findings[0].sentence()
 	}
 	if i := slices.IndexFunc(p.findings, func(f Finding) bool { return !f.Accepted }); i >= 0 {
-		why = p.findings[i].String()
+		why = p.findings[i].sentence()
 	}
 	return nil, p.findings, &Error{Code: BadOption,
 		Msg: fmt.Sprintf("the bootstrap server option (%d bytes) holds no usable server: %s", len(list), why),

@@ -113,7 +113,6 @@ func (l *Lease) readServers(list []byte) {
 	servers, findings, err := ParseServerListLeniently(list)
 	l.Servers, l.OptionError = servers, err
 	if err != nil {
-		l.warn("%v", err)
 		return
 	}
 	for _, f := range findings {

@@ -114,8 +114,9 @@ const maxRetryAfter = time.Hour
 
 // Wish is the wish of a server to be left alone (RFC 9110 §10.2.3).
 type Wish struct {
-	Server string // its URL
-	Until  time.Time
+	Server         string // its URL
+	Asked, Granted time.Duration
+	Until          time.Time // when what is granted is over
 }
 
 // heed keeps the farthest wish of the servers of a round. trusted tells whether the server was authenticated.
@@ -128,8 +129,9 @@ func (r *round) heed(server string, trusted bool, err error) {
 	if trusted {
 		longest = maxRetryAfter
 	}
-	if until := time.Now().Add(min(refused.RetryAfter, longest)); refused.RetryAfter > 0 && until.After(r.wish.Until) {
-		r.wish = Wish{Server: server, Until: until}
+	granted := min(refused.RetryAfter, longest)
+	if until := time.Now().Add(granted); granted > 0 && until.After(r.wish.Until) {
+		r.wish = Wish{Server: server, Asked: refused.RetryAfter, Granted: granted, Until: until}
 	}
 }
 

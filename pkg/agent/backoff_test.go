@@ -215,6 +215,7 @@ func TestWishIsShown(t *testing.T) {
 		until   time.Duration
 	}{
 		"longer than the own wait":  {40 * time.Second, "https://busy.example:443 asked to be left alone for 40s", time.Minute},
+		"longer than it may be":     {3 * time.Hour, "https://busy.example:443 asked to be left alone for 3h0m0s, and gets 1h0m0s", time.Hour + 30*time.Second},
 		"shorter than the own wait": {4 * time.Second, "", 5 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -46,9 +46,16 @@ func (a *Agent) showPhase(p state.Phase) {
 func (a *Agent) showBackOff(next time.Time, wish Wish, cause error) {
 	why, because := Explain(cause), ""
 	if wish.Server != "" {
-		because = fmt.Sprintf("%s asked to be left alone for %v", wish.Server, time.Until(wish.Until).Round(time.Second))
+		because = fmt.Sprintf("%s asked to be left alone for %v", wish.Server, wish.Asked)
+		if wish.Granted < wish.Asked {
+			because += fmt.Sprintf(", and gets %v", wish.Granted)
+		}
 	}
-	a.Log.Warn("nothing worked, waiting", "retry_in", untilInWords(next), "because", because, Attributes(why))
+	attrs := []any{"retry_in", untilInWords(next), Attributes(why)}
+	if because != "" {
+		attrs = append(attrs, "because", because)
+	}
+	a.Log.Warn("nothing worked, waiting", attrs...)
 	a.Board.Update(func(s *state.Status) {
 		s.Phase = state.PhaseBackingOff
 		s.NextAttempt, s.NextBecause = next.UTC(), because

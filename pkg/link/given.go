@@ -41,7 +41,7 @@ func (s *System) Given(ctx context.Context, l Link, ipv6 bool) Given {
 	}
 	system := readResolver(s.resolver)
 	g.System = system.DNS
-	if l.Managed == byHand {
+	if l.Managed == ByHand {
 		g.Domains = system.Domains
 	}
 	return g

@@ -13,7 +13,7 @@ import (
 const (
 	networkd       = "systemd-networkd"
 	networkManager = "NetworkManager"
-	byHand         = "manual" // somebody gave it addresses
+	ByHand         = "manual" // somebody gave it addresses
 )
 
 // Where network managers keep what they know of each interface, by index below the folder /run.
@@ -39,7 +39,7 @@ func managedBy(l *Link, run string, ours func(index int, a netip.Addr) bool) str
 		// that never expire.
 		given := a.Addr().IsGlobalUnicast() && (a.Addr().Is4() || a.Permanent)
 		if given && !ours(l.Index, a.Addr()) {
-			return byHand
+			return ByHand
 		}
 	}
 	return ""

@@ -27,7 +27,7 @@ func (d *Networks) families(l link.Link) []family {
 	if s := d.static(l); s != nil {
 		v4, v6 = s.Families()
 	} else if d.Static != nil && d.Static(l.Name) != nil {
-		d.Logger.Warn("the interface does not get its static addresses, because somebody else configures it", "interface", l.Name, "manager", l.Managed)
+		d.Logger.Warn("the interface does not get its static addresses, because somebody else configures it", "interface", l.Name, "manager", manager(l))
 	}
 	switch {
 	case v4 && !v6:

@@ -68,8 +68,7 @@ func (d DNS) Find(ctx context.Context, u *Uplink, visit func(Lead) error) error 
 	}
 	var visits []error
 	var failures []string
-	answer := &reason.Error{Code: NoRecord, Msg: "no record for this device in DNS: ",
-		Fix: "add a TXT record below the serial number or an SRV record _sztp._tcp to the domain that DHCP or routers name"}
+	answer := d.absent(u)
 	for _, q := range d.questions(u.Domains) {
 		leads, err := d.ask(ctx, asker, q)
 		if ctx.Err() != nil {
@@ -77,6 +76,10 @@ func (d DNS) Find(ctx context.Context, u *Uplink, visit func(Lead) error) error 
 		}
 		if err != nil {
 			failures = append(failures, fmt.Sprintf("%s: %v", q, err))
+		}
+		if err != nil && !errors.Is(err, errNone) && answer.Code != BadRecord {
+			answer.Code, answer.Fix = NoNames, "look at the name servers that DHCP or routers name, and that they serve the domain; "+
+				"where they name none, have them do so"
 		}
 		if errors.Is(err, errUseless) {
 			answer.Code, answer.Msg = BadRecord, "the records for this device in DNS hold nothing usable: "
@@ -98,8 +101,25 @@ func (d DNS) Find(ctx context.Context, u *Uplink, visit func(Lead) error) error 
 	return answer
 }
 
-// errUseless is why an answer leads nowhere.
-var errUseless = errors.New("nothing usable")
+// absent is why there is nothing when nobody has a record. Where only neighbours can be asked, because the network has not said
+// what its domain is, that is what a person has to look at.
+func (d DNS) absent(u *Uplink) *reason.Error {
+	e := &reason.Error{Code: NoRecord, Msg: "no record for this device in DNS: ",
+		Fix: "add a TXT record below the serial number or an SRV record _sztp._tcp to the domain that DHCP or routers name"}
+	if len(u.Domains) == 0 {
+		e.Fix = "have DHCP or routers name a domain, and in it add a TXT record below the serial number or an SRV record _sztp._tcp"
+		if u.NoLease != nil {
+			e.Code, e.Fix = reason.Of(u.NoLease)
+		}
+	}
+	return e
+}
+
+// Why an answer leads nowhere.
+var (
+	errNone    = errors.New("none")
+	errUseless = errors.New("nothing usable")
+)
 
 // questions are all questions, in order.
 func (d DNS) questions(domains []string) []question {
@@ -154,7 +174,7 @@ func (d DNS) ask(ctx context.Context, asker Asker, q question) ([]Lead, error) {
 	records, err := ask(ctx, name, q.kind)
 	switch {
 	case errors.Is(err, dns.ErrNoSuchName), errors.Is(err, dns.ErrNoData), q.domain == local && errors.Is(err, dns.ErrNoAnswer):
-		return nil, errors.New("none")
+		return nil, errNone
 	case errors.Is(err, link.ErrNoNameServer):
 		return nil, errors.New("no name server")
 	case err != nil:

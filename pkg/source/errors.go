@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/xpu-sztp/ztp/dhcp"
+	"github.com/xpu-sztp/ztp/pkg/link"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/storage"
 )
@@ -20,6 +21,7 @@ const (
 	NoOption  reason.Code = "no-bootstrap-server-option" // DHCP works but names no bootstrap server
 	NoServer  reason.Code = "no-server"                  // a list of servers is empty
 	NoRecord  reason.Code = "no-dns-record"              // DNS has nothing for this device
+	NoNames   reason.Code = "no-dns-answer"              // name servers do not answer, or refuse to
 	BadRecord reason.Code = "bad-dns-record"             // DNS has records for it that hold nothing usable
 
 	DuplicateAddress reason.Code = "duplicate-address" // another host uses the address that the interface would have
@@ -32,6 +34,22 @@ const (
 
 var errNoLink = &reason.Error{Code: NoLink, Msg: "no network interface that the agent may use has a carrier",
 	Fix: "plug a cable in, or look at [discovery] include and exclude in the configuration"}
+
+// noLink is errNoLink with the interfaces that have a carrier and are left alone all the same: the cable may be in one of them.
+func noLink(links []link.Link) *reason.Error {
+	var elsewhere []string
+	for i := range links {
+		if l := &links[i]; l.Carrier && l.Skip != "" && l.Skip != "loopback" && !strings.HasPrefix(l.Skip, "virtual ") {
+			elsewhere = append(elsewhere, l.Name+" ("+l.Skip+")")
+		}
+	}
+	if len(elsewhere) == 0 {
+		return errNoLink
+	}
+	e := *errNoLink
+	e.Msg += "; these have one and are left alone: " + someOf(elsewhere)
+	return &e
+}
 
 var errOffline = &passing{&reason.Error{Code: NeedsNetwork, Msg: "this takes a network, and is tried again on each that there is"}}
 
@@ -65,7 +83,7 @@ func (e *attemptError) place() string {
 
 // telling orders codes by how much they help the person who looks for the fault: a network that works but lacks the option
 // tells more than a silent one.
-var telling = []reason.Code{NoServer, dhcp.BadOption, BadRecord, NoOption, NoRecord, dhcp.NoLease, Undecided, DuplicateAddress, dhcp.NoAnswer, NoAddress, LinkLost}
+var telling = []reason.Code{NoServer, dhcp.BadOption, BadRecord, NoOption, NoNames, NoRecord, dhcp.NoLease, Undecided, DuplicateAddress, dhcp.NoAnswer, NoAddress, LinkLost}
 
 // maxTold bounds how many interfaces one message names.
 const maxTold = 8
@@ -98,7 +116,13 @@ func explain(failures []error) error {
 		messages = append(messages, fmt.Sprintf("and %d more", more))
 	}
 	code, fix := mostTelling(failures)
-	return &reason.Error{Code: code, Fix: fix, Msg: strings.Join(messages, "; ")}
+	return &inVain{&reason.Error{Code: code, Fix: fix, Msg: strings.Join(messages, "; ")}, messages}
+}
+
+// inVain is why a finder found nothing on any uplink.
+type inVain struct {
+	reason.Explained
+	parts []string // of its message
 }
 
 // someOf lists places, as many as one message may name.

@@ -60,12 +60,13 @@ func (a *attempt) promising(ctx context.Context) bool {
 var (
 	errOtherFlags = errors.New("routers say something else by now")
 	errNoDHCPv6   = &reason.Error{Code: dhcp.NoAnswer, Msg: "routers advertise that there is no DHCPv6 here",
-		Fix: "let routers set the M or the O flag when a DHCPv6 server is to name the bootstrap servers"}
+		Fix: "let routers set the M or the O flag when a DHCPv6 server is to name the bootstrap servers, or name a domain with records"}
 )
 
 func (a *attempt) connect6(ctx context.Context) (*dhcp.Lease, *link.Lease, error) {
 	if link.IPv6Disabled(a.link) {
-		return nil, nil, &reason.Error{Code: NoAddress, Msg: "IPv6 is disabled on the interface"}
+		return nil, nil, &reason.Error{Code: NoAddress, Msg: "IPv6 is disabled on the interface",
+			Fix: "if it is to be used, look at net.ipv6.conf.INTERFACE.disable_ipv6"}
 	}
 	if a.link.Managed == "" {
 		a.undo = append(a.undo, a.System.PrepareIPv6(a.link))

@@ -33,6 +33,14 @@ func (a *attempt) consult(ctx context.Context, address netip.Addr) (*dhcp.Lease,
 	return a.inform(ctx, address)
 }
 
+// manager is who configures an interface, when not the agent, in a sentence.
+func manager(l link.Link) string {
+	if l.Managed == link.ByHand {
+		return "a person"
+	}
+	return l.Managed
+}
+
 // foreignAddress waits for the IPv4 address that somebody else gives the interface.
 func (a *attempt) foreignAddress(ctx context.Context) (found netip.Addr, err error) {
 	err = a.System.AwaitLink(ctx, a.link.Index, func(l *link.Link) bool {
@@ -45,7 +53,7 @@ func (a *attempt) foreignAddress(ctx context.Context) (found netip.Addr, err err
 	if err == nil || !errors.Is(err, context.DeadlineExceeded) {
 		return found, err
 	}
-	e := &reason.Error{Code: NoAddress, Msg: a.link.Managed + " manages the interface and has not given it an IPv4 address",
+	e := &reason.Error{Code: NoAddress, Msg: manager(a.link) + " manages the interface and has not given it an IPv4 address",
 		Fix: "look at its configuration, or let the agent have the interface"}
 	now := a.System.Given(context.WithoutCancel(ctx), a.link, false).State
 	if now != "" {

@@ -216,12 +216,15 @@ func (d *Networks) awaitLink(ctx context.Context) error {
 		if !waiting {
 			waiting = true
 			d.Logger.Info("waiting for a network interface with a carrier")
-			d.Board.Update(func(s *state.Status) {
-				s.Phase, s.Reason = state.PhaseWaitingForLink, &state.Reason{
-					Code: string(errNoLink.Code), Message: errNoLink.Msg, Hint: errNoLink.Fix, At: time.Now().UTC(),
-				}
-			})
 		}
+		d.Board.Update(func(s *state.Status) {
+			why := noLink(links)
+			if s.Phase != state.PhaseWaitingForLink || s.Reason == nil || s.Reason.Message != why.Msg {
+				s.Phase, s.Reason = state.PhaseWaitingForLink, &state.Reason{
+					Code: string(why.Code), Message: why.Msg, Hint: why.Fix, At: time.Now().UTC(),
+				}
+			}
+		})
 		return false
 	})
 	if err != nil {

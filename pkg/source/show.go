@@ -31,6 +31,9 @@ func (d *Networks) showLinks() {
 			old := slices.DeleteFunc(slices.Clone(s.Interfaces), func(e state.Interface) bool { return e.Index != l.Index })
 			for i := range old {
 				old[i].Name, old[i].MAC, old[i].MTU = l.Name, l.MAC.String(), l.MTU
+				if given := old[i].Method == "lease" || old[i].Method == "static"; !given || old[i].State != "bound" {
+					old[i].Addresses = addresses(l, family(old[i].Family))
+				}
 			}
 			switch {
 			case l.Skip == "loopback":
@@ -40,7 +43,11 @@ func (d *Networks) showLinks() {
 				shown = append(shown, noCarrier(l, old)...)
 			default:
 				// What attempts have written stays; an entry without a family is from before the carrier came.
-				shown = append(shown, slices.DeleteFunc(old, func(e state.Interface) bool { return e.Family == "" })...)
+				old = slices.DeleteFunc(old, func(e state.Interface) bool { return e.Family == "" })
+				if len(old) == 0 {
+					old = []state.Interface{entry(l, "unbound", "not tried yet since it has a carrier")}
+				}
+				shown = append(shown, old...)
 			}
 		}
 		shown = shown[:min(len(shown), maxShown)]
@@ -59,7 +66,7 @@ func noCarrier(l *link.Link, old []state.Interface) []state.Interface {
 	detail := ""
 	switch {
 	case !l.Up && l.Managed != "":
-		detail = "the interface is down; " + l.Managed + ", which manages it, has not brought it up"
+		detail = "the interface is down; " + manager(*l) + ", who manages it, has not brought it up"
 	case !l.Up:
 		detail = "the interface is down"
 	}
@@ -98,11 +105,22 @@ func (a *attempt) show(change func(*state.Interface)) {
 func (a *attempt) begin() {
 	a.show(func(i *state.Interface) {
 		*i = entry(&a.link, "acquiring", "")
-		i.Family = string(a.family)
+		now := a.now()
+		i.Family, i.Addresses = string(a.family), addresses(&now, a.family)
 	})
 }
 
-// showLease shows what a server gave. Of an interface that somebody else configures, only what DHCP said is shown.
+// addresses are those that an interface has, by whomever it got them.
+func addresses(l *link.Link, f family) (list []string) {
+	for _, a := range l.Addresses {
+		if a.Addr().Is6() == (f == ipv6) && a.Addr().IsGlobalUnicast() && !a.Tentative && !a.Duplicate {
+			list = append(list, a.Prefix.String())
+		}
+	}
+	return list
+}
+
+// showLease shows what a server gave.
 func (a *attempt) showLease(lease *dhcp.Lease, applied *link.Lease) {
 	a.show(func(i *state.Interface) {
 		i.State, i.Detail, i.Method, i.RoutesAdded, i.Warnings = "bound", "", "inform", applied.Routes(), lease.Warnings

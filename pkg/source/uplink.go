@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -39,11 +40,23 @@ type Finding struct {
 	Err    error
 }
 
-// Error tells what each finder came to.
+// Error tells what each finder came to; what is true of several finders, such as that there is no network, only of the first.
 func (e *FindersError) Error() string {
 	var told []string
+	known := map[string]bool{}
 	for _, f := range e.Findings {
-		told = append(told, f.Finder+": "+f.Err.Error())
+		parts := []string{f.Err.Error()}
+		if in := (*inVain)(nil); errors.As(f.Err, &in) {
+			parts = in.parts
+		}
+		var fresh []string
+		for _, part := range parts {
+			if !known[part] {
+				fresh = append(fresh, part)
+			}
+			known[part] = true
+		}
+		told = append(told, f.Finder+": "+cmp.Or(strings.Join(fresh, "; "), "likewise"))
 	}
 	return "no bootstrap server was found by " + strings.Join(told, "; by ")
 }

@@ -130,8 +130,16 @@ func identityKind(id *state.Identity) string {
 }
 
 func interfaceLine(i *state.Interface) string {
-	return join(", ", words(i.Name, i.Family, i.State), i.Detail, led("managed by ", i.Managed), strings.Join(i.Addresses, " "),
+	return join(", ", words(i.Name, i.Family, i.State), i.Detail, led("managed by ", manager(i)), strings.Join(i.Addresses, " "),
 		led("bootstrap servers ", strings.Join(i.Options, " ")))
+}
+
+// manager is who manages an interface.
+func manager(i *state.Interface) string {
+	if i.Managed == "manual" {
+		return "hand"
+	}
+	return i.Managed
 }
 
 // whatIsAt names the place: there may be data without a server.

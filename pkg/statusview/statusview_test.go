@@ -95,7 +95,8 @@ func examples() map[string]*state.Status {
 		// The next attempt is under way; what failed is of the one before.
 		"retrying": {
 			Schema: 1, Version: "1.0", PID: 77, Enabled: true, Phase: state.PhaseDiscovering, Started: at(-100), Attempts: 2,
-			Updated: at(-1), Reason: refused, Interfaces: []state.Interface{{Name: "eth0", Family: "ipv6", State: "acquiring"}},
+			Updated: at(-1), Reason: refused, Interfaces: []state.Interface{{Name: "eth0", Family: "ipv6", State: "acquiring"},
+				{Name: "eth1", Family: "ipv4", State: "unbound", Detail: "no DHCPv4 server answered", Managed: "manual", Addresses: []string{"192.0.2.7/24"}}},
 			Servers: []state.Server{{URL: "https://boot.example:443", Trust: "provisional", Visited: at(-35), Result: refused.Code,
 				Detail: "the server does not let this device in (HTTP 401)"}},
 		},

@@ -94,7 +94,7 @@ func (p *page) networkInterface(i *state.Interface) {
 	p.section("interface", words(i.Name, i.Family), func() {
 		p.fact("state", join(", ", i.State, i.Detail))
 		p.fact("kind", join(", ", i.Kind, i.MAC, led("MTU ", number(i.MTU))))
-		p.fact("managed by", i.Managed)
+		p.fact("managed by", manager(i))
 		p.fact("configured", methodLine(i.Method))
 		p.fact("addresses", strings.Join(i.Addresses, " "))
 		p.fact("router", routerLine(i.Router))
