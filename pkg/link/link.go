@@ -32,6 +32,7 @@ type Link struct {
 	hopeless  bool   // Skip holds also when the configuration names the interface
 	Life      int    // another one each time the interface gets its carrier or may be used, or has another hardware address or manager
 	Managed   string // who configures it: "systemd-networkd", "NetworkManager", "manual"; empty when nobody does
+	Settled   bool   // they are done with it, as far as they tell
 	Addresses []Address
 	Router    Router
 }

@@ -23,26 +23,27 @@ const (
 	managerDevices = "NetworkManager/devices"
 )
 
-// managedBy returns who configures the interface, or "". run is the folder /run; ours tells which addresses the agent added.
-func managedBy(l *Link, run string, ours func(index int, a netip.Addr) bool) string {
+// managedBy returns who configures the interface, or "", and whether they are done with it as far as they tell. run is the
+// folder /run; ours tells which addresses the agent added.
+func managedBy(l *Link, run string, ours func(index int, a netip.Addr) bool) (who string, settled bool) {
 	index := strconv.Itoa(l.Index)
-	switch lookup(filepath.Join(run, networkdLinks, index), "ADMIN_STATE") {
+	switch now := lookup(filepath.Join(run, networkdLinks, index), "ADMIN_STATE"); now {
 	case "", "unmanaged", "linger":
 	default: // "pending" and "initialized" as well: networkd has yet to decide
-		return networkd
+		return networkd, now == "configured"
 	}
 	if lookup(filepath.Join(run, managerDevices, index), "managed") == "true" {
-		return networkManager
+		return networkManager, true
 	}
 	for _, a := range l.Addresses {
 		// IPv6 addresses that are not permanent come from router advertisements, which the kernel follows by itself; also those
 		// that never expire.
 		given := a.Addr().IsGlobalUnicast() && (a.Addr().Is4() || a.Permanent)
 		if given && !ours(l.Index, a.Addr()) {
-			return ByHand
+			return ByHand, true
 		}
 	}
-	return ""
+	return "", true
 }
 
 // maxStateFile bounds what is read of a manager's file, in bytes.

@@ -164,7 +164,7 @@ func (w *watcher) refresh() error {
 	for i := range links {
 		l := &links[i]
 		l.Skip = skip(l, w.include, w.exclude)
-		l.Managed = managedBy(l, w.run, w.ours)
+		l.Managed, l.Settled = managedBy(l, w.run, w.ours)
 	}
 	w.advertised.forget(func(index int) bool {
 		return slices.ContainsFunc(links, func(l Link) bool { return l.Index == index && l.Carrier })

@@ -16,9 +16,16 @@ import (
 // and finders have other places to look at.
 const informWait = 10 * time.Second
 
+// settleWait is how long a manager may take to say what it has for an interface after that has an address: systemd-networkd
+// writes its files later.
+const settleWait = 2 * time.Second
+
 // consult learns what there is to know on an interface that somebody else configures: from its manager, whose own lease may
 // hold the option, and otherwise from DHCP, without asking for an address.
 func (a *attempt) consult(ctx context.Context, address netip.Addr) (*dhcp.Lease, *link.Lease, error) {
+	settling, stop := context.WithTimeout(ctx, settleWait)
+	_ = a.System.AwaitLink(settling, a.link.Index, func(l *link.Link) bool { return l == nil || l.Settled })
+	stop()
 	g := a.System.Given(ctx, a.link, a.family == ipv6)
 	a.given = &g
 	if len(g.Option) > 0 {

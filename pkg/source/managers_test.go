@@ -39,7 +39,7 @@ func awaitAddress(t *testing.T, r *rig, n *nettest.Network, manager string) (add
 	defer cancel()
 	err := r.System.Await(ctx, func(links []link.Link) bool {
 		return slices.ContainsFunc(links, func(l link.Link) bool {
-			if l.Name != n.Device || l.Managed != manager || len(l.Global(false)) == 0 {
+			if l.Name != n.Device || l.Managed != manager || !l.Settled || len(l.Global(false)) == 0 {
 				return false
 			}
 			address, index = l.Global(false)[0].String(), l.Index
@@ -85,8 +85,8 @@ func TestNetworkd(t *testing.T) {
 			r := managedRig(t, 30*time.Second, n)
 			log := n.Networkd(t, r.run, networkdLease)
 			address, index := awaitAddress(t, r, n, "systemd-networkd")
-			log.Await(t, n.Device+": State changed: configuring -> configured") // it writes its files no more
-			if tt.stored {                                                      // as one would that keeps other options than those of private use
+			if tt.stored { // as one would that keeps other options than those of private use
+				log.Freeze(t)
 				stored := fmt.Sprintf("OPTION_143=%s\n", hex.EncodeToString(c.Redirect))
 				appendTo(t, filepath.Join(r.run, "systemd/netif/leases", fmt.Sprint(index)), stored)
 			}

@@ -5,14 +5,39 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 )
 
+// Networkd is a real systemd-networkd.
+type Networkd struct {
+	*Log
+	parent int // process id
+}
+
+// Freeze stops it for good as it is, so that it writes nothing any more.
+func (d *Networkd) Freeze(t testing.TB) {
+	t.Helper()
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", d.parent, d.parent))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, child := range strings.Fields(string(children)) {
+		pid, err := strconv.Atoi(child)
+		if err == nil {
+			err = syscall.Kill(pid, syscall.SIGSTOP)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Networkd starts a real systemd-networkd that configures the device's interface as the lines below [Match] say, and keeps
 // its state below run as it would below /run.
-func (n *Network) Networkd(t testing.TB, run string, config ...string) *Log {
+func (n *Network) Networkd(t testing.TB, run string, config ...string) *Networkd {
 	t.Helper()
 	netif, etc := filepath.Join(run, "systemd/netif"), t.TempDir()
 	for _, dir := range []string{"links", "leases", "lldp"} {
@@ -29,7 +54,8 @@ func (n *Network) Networkd(t testing.TB, run string, config ...string) *Log {
 		/lib/systemd/systemd-networkd`, netif, etc)
 	cmd := private(script)
 	cmd.Env = append(cmd.Env, "SYSTEMD_LOG_LEVEL=debug", "SYSTEMD_LOG_TARGET=console")
-	return n.Inside.serve(t, "Enumeration completed", cmd)
+	log := n.Inside.serve(t, "Enumeration completed", cmd)
+	return &Networkd{log, cmd.Process.Pid}
 }
 
 // private runs a shell script in mount and process namespaces of its own, so that what it starts ends with it.
