@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -123,7 +124,7 @@ func (n *Network) order(addrs []netip.Addr) []netip.Addr {
 		addrs[i] = a.Unmap()
 	}
 	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return a.IsLoopback() || a.IsUnspecified() || a.IsMulticast() })
-	slices.SortStableFunc(addrs, func(a, b netip.Addr) int { return n.rank(a) - n.rank(b) })
+	sort.SliceStable(addrs, func(i, j int) bool { return n.rank(addrs[i]) < n.rank(addrs[j]) }) // smaller than with package slices
 	return addrs
 }
 

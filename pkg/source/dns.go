@@ -1,11 +1,11 @@
 package source
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/xpu-sztp/ztp/artifacts"
@@ -239,8 +239,9 @@ func (d DNS) servers(records []dns.Record) []artifacts.BootstrapServer {
 	records = slices.DeleteFunc(slices.Clone(records), func(r dns.Record) bool {
 		return r.Target.IsRoot() || r.Target.Host() == "" || r.Port == 0
 	})
-	slices.SortStableFunc(records, func(a, b dns.Record) int {
-		return cmp.Or(cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.Weight, b.Weight))
+	sort.SliceStable(records, func(i, j int) bool { // smaller than with package slices
+		a, b := &records[i], &records[j]
+		return a.Priority < b.Priority || a.Priority == b.Priority && a.Weight < b.Weight
 	})
 	var servers []artifacts.BootstrapServer
 	for len(records) > 0 && len(servers) < maxDNSServer {
