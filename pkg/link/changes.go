@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/netip"
 	"os"
 	"path"
@@ -14,8 +13,9 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/xpu-sztp/ztp/pkg/link/rtnetlink"
 )
 
 // change is one thing that the agent did to an interface. It holds what is needed to undo it, also by another process.
@@ -188,28 +188,28 @@ func (c change) plausible() bool {
 // revert undoes c. What is gone already, or belongs to somebody else by now, counts as undone.
 func (c change) revert() error {
 	if c.Kind == "rule" { // outlives its interface
-		if err := netlink.RuleDel(c.rule()); !errors.Is(err, unix.ENOENT) {
+		if err := c.rule().Delete(); !errors.Is(err, unix.ENOENT) {
 			return err
 		}
 		return nil
 	}
-	l, err := netlink.LinkByIndex(c.Index)
-	var gone netlink.LinkNotFoundError
-	switch {
-	case errors.As(err, &gone):
-		return nil
-	case err != nil:
+	links, err := rtnetlink.Links()
+	if err != nil {
 		return err
+	}
+	i := slices.IndexFunc(links, func(l rtnetlink.Link) bool { return l.Index == c.Index })
+	if i < 0 {
+		return nil
 	}
 	switch c.Kind {
 	case "sysctl":
-		err = c.revertSysctl(l.Attrs().Name)
+		err = c.revertSysctl(links[i].Name)
 	case "up":
-		err = c.revertUp(l)
+		err = c.revertUp(&links[i])
 	case "address":
-		err = c.revertAddress(l)
+		err = c.revertAddress()
 	case "route":
-		err = netlink.RouteDel(c.route())
+		err = c.route().Delete()
 	}
 	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENETDOWN) {
 		return nil
@@ -218,53 +218,40 @@ func (c change) revert() error {
 }
 
 // revertUp takes the interface down, unless somebody has put it to use since.
-func (c change) revertUp(l netlink.Link) error {
-	addrs, err := netlink.AddrList(l, netlink.FAMILY_ALL)
+func (c change) revertUp(l *rtnetlink.Link) error {
+	addresses, err := rtnetlink.Addresses()
 	if err != nil {
 		return err
 	}
-	used := slices.ContainsFunc(addrs, func(a netlink.Addr) bool {
-		return a.Flags&unix.IFA_F_PERMANENT != 0 && a.IP.IsGlobalUnicast()
+	used := slices.ContainsFunc(addresses, func(a rtnetlink.Address) bool {
+		return a.Index == l.Index && a.Flags&unix.IFA_F_PERMANENT != 0 && a.Prefix.Addr().IsGlobalUnicast()
 	})
-	if used || l.Attrs().MasterIndex != 0 || l.Attrs().HardwareAddr.String() != c.MAC {
+	if used || l.Master != 0 || l.HardwareAddr.String() != c.MAC {
 		return nil
 	}
-	return netlink.LinkSetDown(l)
+	return rtnetlink.SetDown(l.Index)
 }
 
 // revertAddress removes the address, unless somebody has made it permanent since: ours always expires.
-func (c change) revertAddress(l netlink.Link) error {
-	addrs, err := netlink.AddrList(l, netlink.FAMILY_ALL)
+func (c change) revertAddress() error {
+	addresses, err := rtnetlink.Addresses()
 	if err != nil {
 		return err
 	}
-	for _, a := range addrs {
-		if address(a).Prefix == c.Prefix {
+	for _, a := range addresses {
+		if a.Index == c.Index && a.Prefix == c.Prefix {
 			if a.Flags&unix.IFA_F_PERMANENT != 0 {
 				return nil
 			}
-			return netlink.AddrDel(l, &a)
+			return a.Delete()
 		}
 	}
 	return nil
 }
 
-func (c change) route() *netlink.Route {
-	r := &netlink.Route{LinkIndex: c.Index, Dst: ipNet(c.Prefix), Priority: c.Metric, Table: c.Table, Protocol: unix.RTPROT_DHCP}
-	if c.Source.IsValid() {
-		r.Src = c.Source.AsSlice()
-	}
-	if c.Gateway.IsValid() {
-		r.Gw = c.Gateway.AsSlice()
-		r.Flags = int(netlink.FLAG_ONLINK)
-	} else {
-		r.Scope = netlink.SCOPE_LINK
-	}
-	return r
-}
-
-func ipNet(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+func (c change) route() *rtnetlink.Route {
+	return &rtnetlink.Route{Destination: c.Prefix, Hop: rtnetlink.Hop{Index: c.Index, Gateway: c.Gateway}, Source: c.Source,
+		Table: c.Table, Metric: c.Metric, Protocol: unix.RTPROT_DHCP}
 }
 
 func (c change) revertSysctl(name string) error {

@@ -11,11 +11,11 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/xpu-sztp/ztp/dhcp"
+	"github.com/xpu-sztp/ztp/pkg/link/rtnetlink"
 )
 
 // PrepareIPv6 lets the kernel follow router advertisements on an interface that nobody manages, also where the machine
@@ -197,11 +197,9 @@ func (s *System) AwaitDefaultRoute(ctx context.Context, l Link) (string, error) 
 }
 
 // mainRoutes returns an interface's IPv6 routes in the main table, where the kernel puts what routers advertise.
-func mainRoutes(index int) ([]netlink.Route, error) {
-	return retryDump(func() ([]netlink.Route, error) {
-		return netlink.RouteListFiltered(netlink.FAMILY_V6, &netlink.Route{LinkIndex: index, Table: unix.RT_TABLE_MAIN},
-			netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
-	})
+func mainRoutes(index int) ([]rtnetlink.Route, error) {
+	routes, err := rtnetlink.Routes(rtnetlink.IPv6, unix.RT_TABLE_MAIN)
+	return slices.DeleteFunc(routes, func(r rtnetlink.Route) bool { return r.Index != index }), err
 }
 
 func defaultRoute(l Link) (string, error) {
@@ -210,13 +208,8 @@ func defaultRoute(l Link) (string, error) {
 		return "", err
 	}
 	for _, r := range routes {
-		if r.Dst != nil {
-			if bits, _ := r.Dst.Mask.Size(); bits != 0 {
-				continue
-			}
-		}
-		if gw, ok := netip.AddrFromSlice(r.Gw); ok {
-			return fmt.Sprintf("default via %v dev %s metric %d", gw, l.Name, r.Priority), nil
+		if r.Destination.Bits() == 0 && r.Gateway.IsValid() {
+			return fmt.Sprintf("default via %v dev %s metric %d", r.Gateway, l.Name, r.Metric), nil
 		}
 	}
 	return "", nil

@@ -2,55 +2,29 @@ package link
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/xpu-sztp/ztp/pkg/link/rtnetlink"
 )
 
 // traits are what the kernel says of an interface that tells what it is good for.
 type traits struct {
-	netlink.LinkAttrs
-	kind     string // of the driver that made it; "device" for what was not made by request
-	port     string // devlink's name of a port of an embedded switch: "p0" leads out, "pf0vf3" to a function of the adapter
-	switched bool   // it is a port of an embedded switch
-	virtual  bool   // a virtual function, while its physical function is this machine's as well (sysfs: device/physfn)
-	wireless bool   // sysfs: phy80211
-	carriers uint32 // how often it has got its carrier; always 0 before Linux 4.16
+	*rtnetlink.Link
+	virtual  bool // a virtual function, while its physical function is this machine's as well (sysfs: device/physfn)
+	wireless bool // sysfs: phy80211
 }
 
-// traitsOf reads a message of an RTM_GETLINK dump.
-func traitsOf(message []byte) (*traits, error) {
-	l, err := netlink.LinkDeserialize(nil, message)
-	if err != nil {
-		return nil, err
-	}
-	t := &traits{LinkAttrs: *l.Attrs(), kind: l.Type()}
-	attrs, err := nl.ParseRouteAttr(message[unix.SizeofIfInfomsg:])
-	if err != nil {
-		return nil, err
-	}
-	for _, a := range attrs {
-		switch a.Attr.Type & attrType {
-		case unix.IFLA_PHYS_SWITCH_ID:
-			t.switched = true
-		case unix.IFLA_PHYS_PORT_NAME:
-			t.port = nl.BytesToString(a.Value)
-		case unix.IFLA_CARRIER_UP_COUNT:
-			if len(a.Value) == 4 {
-				t.carriers = nl.NativeEndian().Uint32(a.Value)
-			}
-		}
-	}
-	if t.kind == "device" {
+func traitsOf(l *rtnetlink.Link) *traits {
+	t := &traits{Link: l}
+	if t.Kind == rtnetlink.Device {
 		t.virtual, t.wireless = t.has("device/physfn"), t.has("phy80211")
 	}
-	return t, nil
+	return t
 }
 
 // has reports whether sysfs has an entry for the interface. The sysfs in sight may be that of another network namespace.
@@ -66,14 +40,14 @@ func (t *traits) has(entry string) bool {
 // represents returns the function of the adapter that a port of its switch leads to, such as "pf0vf3", or "" for one that
 // leads out. The names are devlink's: an optional controller, then the physical function, then a function of that.
 func (t *traits) represents() string {
-	name := t.port
+	name := t.Port
 	if strings.HasPrefix(name, "c") {
 		name = strings.TrimLeft(name[1:], "0123456789")
 	}
-	if !t.switched || !strings.HasPrefix(name, "pf") {
+	if !t.Switched || !strings.HasPrefix(name, "pf") {
 		return ""
 	}
-	return t.port
+	return t.Port
 }
 
 // shown is the kind in the words of the status.
@@ -85,12 +59,10 @@ func (t *traits) shown() string {
 		return "representor"
 	case t.virtual:
 		return "virtual function"
-	case t.kind == "device":
+	case t.Kind == rtnetlink.Device:
 		return "ethernet"
-	case t.kind == "tuntap":
-		return "tun"
 	}
-	return t.kind
+	return t.Kind
 }
 
 // machine is all interfaces, by index.
@@ -100,11 +72,11 @@ type machine map[int]*traits
 // otherwise whoever names the interface in the configuration may know better.
 func (m machine) unsuitable(t *traits) (why string, hopeless bool) {
 	switch {
-	case t.Flags&net.FlagLoopback != 0:
+	case t.Flags&unix.IFF_LOOPBACK != 0:
 		return "loopback", true
-	case t.MasterIndex != 0:
+	case t.Master != 0:
 		return "belongs to " + m.master(t), true
-	case t.EncapType != "ether":
+	case t.Type != unix.ARPHRD_ETHER:
 		return "not Ethernet", true
 	case t.wireless:
 		return "wireless: to join a network takes credentials that the agent does not have", true
@@ -118,7 +90,7 @@ func (m machine) unsuitable(t *traits) (why string, hopeless bool) {
 
 // master says what an interface was made part of.
 func (m machine) master(t *traits) string {
-	if master := m[t.MasterIndex]; master != nil {
+	if master := m[t.Master]; master != nil {
 		return fmt.Sprintf("%s (%s)", master.Name, master.shown())
 	}
 	return "another interface (bridge, bond or VRF)"
@@ -127,8 +99,8 @@ func (m machine) master(t *traits) string {
 // leadsNowhere returns why an Ethernet interface that works by itself does not lead out of the machine, or "". Virtual
 // Ethernet, VLANs, bonds and bridges do as well as a port, when what is below them does.
 func (m machine) leadsNowhere(t *traits) string {
-	switch t.kind {
-	case "device":
+	switch t.Kind {
+	case rtnetlink.Device:
 		return m.leadsInside(t)
 	case "veth", "netkit", "hsr", "dsa":
 		return ""
@@ -147,7 +119,7 @@ func (m machine) leadsNowhere(t *traits) string {
 	case "bridge", "bond", "team":
 		leads := func(port *traits) bool { return m.portLeads(port) }
 		if !slices.ContainsFunc(m.ports(t), leads) {
-			return t.kind + " without a port that leads out"
+			return t.Kind + " without a port that leads out"
 		}
 		return ""
 	}
@@ -163,7 +135,7 @@ func (m machine) leadsInside(t *traits) string {
 		return "a virtual function of an adapter that is looked at itself"
 	}
 	for _, other := range m {
-		if other.kind == "dsa" && m.parent(other) == t {
+		if other.Kind == "dsa" && m.parent(other) == t {
 			return "carries the tagged frames of a switch, whose ports are looked at themselves"
 		}
 	}
@@ -185,20 +157,20 @@ func (m machine) below(t *traits) string {
 
 // portLeads reports whether a port of a bridge or bond leads out.
 func (m machine) portLeads(port *traits) bool {
-	return port.EncapType == "ether" && !port.wireless && m.leadsNowhere(port) == ""
+	return port.Type == unix.ARPHRD_ETHER && !port.wireless && m.leadsNowhere(port) == ""
 }
 
 // parent is what an interface was made on top of, when that is in this network namespace.
 func (m machine) parent(t *traits) *traits {
-	if t.NetNsID >= 0 || t.ParentIndex == t.Index {
+	if t.Foreign || t.Parent == t.Index {
 		return nil
 	}
-	return m[t.ParentIndex]
+	return m[t.Parent]
 }
 
 func (m machine) ports(t *traits) (ports []*traits) {
 	for _, p := range m {
-		if p.MasterIndex == t.Index && p != t {
+		if p.Master == t.Index && p != t {
 			ports = append(ports, p)
 		}
 	}

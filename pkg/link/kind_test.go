@@ -4,7 +4,9 @@ import (
 	"net"
 	"testing"
 
-	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/xpu-sztp/ztp/pkg/link/rtnetlink"
 )
 
 // TestKinds has the interfaces of a few machines. Kernels that test this lack most of these drivers.
@@ -12,19 +14,19 @@ func TestKinds(t *testing.T) {
 	mac := net.HardwareAddr{2, 0, 0, 0, 0, 1}
 	type attrs func(*traits)
 	eth := func(name, kind string, more ...attrs) *traits {
-		tr := &traits{LinkAttrs: netlink.LinkAttrs{Name: name, EncapType: "ether", HardwareAddr: mac, NetNsID: -1}, kind: kind}
+		tr := &traits{Link: &rtnetlink.Link{Name: name, Type: unix.ARPHRD_ETHER, HardwareAddr: mac, Kind: kind}}
 		for _, set := range more {
 			set(tr)
 		}
 		return tr
 	}
-	on := func(parent int) attrs { return func(t *traits) { t.ParentIndex = parent } }
-	in := func(master int) attrs { return func(t *traits) { t.MasterIndex = master } }
-	elsewhere := func(t *traits) { t.ParentIndex, t.NetNsID = 2, 0 }
-	encap := func(kind string, size int) attrs {
-		return func(t *traits) { t.EncapType, t.HardwareAddr = kind, make(net.HardwareAddr, size) }
+	on := func(parent int) attrs { return func(t *traits) { t.Parent = parent } }
+	in := func(master int) attrs { return func(t *traits) { t.Master = master } }
+	elsewhere := func(t *traits) { t.Parent, t.Foreign = 2, true }
+	hardware := func(kind uint16, size int) attrs {
+		return func(t *traits) { t.Type, t.HardwareAddr = kind, make(net.HardwareAddr, size) }
 	}
-	port := func(name string) attrs { return func(t *traits) { t.port, t.switched = name, true } }
+	port := func(name string) attrs { return func(t *traits) { t.Port, t.Switched = name, true } }
 	vf := func(t *traits) { t.virtual = true }
 
 	const inside = ", which is a function of this adapter and not the network"
@@ -33,27 +35,27 @@ func TestKinds(t *testing.T) {
 		kind, skip string
 	}{
 		"server": {
-			{eth("lo", "device", encap("loopback", 6), func(t *traits) { t.Flags = net.FlagLoopback }), "ethernet", "loopback"},
+			{eth("lo", "device", hardware(unix.ARPHRD_LOOPBACK, 6), func(t *traits) { t.Flags = unix.IFF_LOOPBACK }), "ethernet", "loopback"},
 			{eth("eth0", "device"), "ethernet", ""},
 			{eth("eth0.5", "vlan", on(2)), "vlan", ""},
 			{eth("dummy0", "dummy"), "dummy", "virtual (dummy)"},
 			{eth("dummy0.5", "vlan", on(4)), "vlan", "on dummy0: virtual (dummy)"},
 			{eth("ifb0", "ifb"), "ifb", "virtual (ifb)"},
-			{eth("tap0", "tuntap"), "tun", "virtual (tun)"},
-			{eth("tun0", "tuntap", encap("none", 0)), "tun", "not Ethernet"},
+			{eth("tap0", "tun"), "tun", "virtual (tun)"},
+			{eth("tun0", "tun", hardware(unix.ARPHRD_NONE, 0)), "tun", "not Ethernet"},
 			{eth("vxlan0", "vxlan"), "vxlan", "virtual (vxlan)"},
 			{eth("geneve0", "geneve"), "geneve", "virtual (geneve)"},
-			{eth("gre0", "gre", encap("gre", 4)), "gre", "not Ethernet"},
+			{eth("gre0", "gre", hardware(unix.ARPHRD_IPGRE, 4)), "gre", "not Ethernet"},
 			{eth("gretap0", "gretap"), "gretap", "virtual (gretap)"},
-			{eth("tunl0", "ipip", encap("ipip", 4)), "ipip", "not Ethernet"},
-			{eth("sit0", "sit", encap("sit", 4)), "sit", "not Ethernet"},
-			{eth("wg0", "wireguard", encap("none", 0)), "wireguard", "not Ethernet"},
+			{eth("tunl0", "ipip", hardware(unix.ARPHRD_TUNNEL, 4)), "ipip", "not Ethernet"},
+			{eth("sit0", "sit", hardware(unix.ARPHRD_SIT, 4)), "sit", "not Ethernet"},
+			{eth("wg0", "wireguard", hardware(unix.ARPHRD_NONE, 0)), "wireguard", "not Ethernet"},
 			{eth("macvlan0", "macvlan", on(2)), "macvlan", "shares eth0, which is looked at itself"},
 			{eth("macvtap0", "macvtap", on(2)), "macvtap", "shares eth0, which is looked at itself"},
 			{eth("ipvlan0", "ipvlan", on(2)), "ipvlan", "shares eth0, which is looked at itself"},
 			{eth("macsec0", "macsec", on(2)), "macsec", ""},
-			{eth("ib0", "device", encap("infiniband", 20)), "ethernet", "not Ethernet"},
-			{eth("can0", "can", encap("can", 0)), "can", "not Ethernet"},
+			{eth("ib0", "device", hardware(unix.ARPHRD_INFINIBAND, 20)), "ethernet", "not Ethernet"},
+			{eth("can0", "can", hardware(unix.ARPHRD_CAN, 0)), "can", "not Ethernet"},
 			{eth("vrf0", "vrf"), "vrf", "virtual (vrf)"},
 			{eth("eth1", "device", in(22)), "ethernet", "belongs to vrf0 (vrf)"},
 			{eth("wlan0", "device", func(t *traits) { t.wireless = true }), "wireless",
@@ -68,7 +70,7 @@ func TestKinds(t *testing.T) {
 			{eth("br7", "bridge"), "bridge", ""},
 			{eth("bond1", "bond"), "bond", "bond without a port that leads out"},
 			{eth("virbr0", "bridge"), "bridge", "bridge without a port that leads out"},
-			{eth("vnet0", "tuntap", in(7)), "tun", "belongs to virbr0 (bridge)"},
+			{eth("vnet0", "tun", in(7)), "tun", "belongs to virbr0 (bridge)"},
 			{eth("team0", "team"), "team", ""},
 			{eth("eth2", "device", in(9)), "ethernet", "belongs to team0 (team)"},
 			{eth("virbr0.3", "vlan", on(7)), "vlan", "on virbr0: bridge without a port that leads out"},
@@ -95,7 +97,7 @@ func TestKinds(t *testing.T) {
 			{eth("p1", "device", port("p1"), in(12)), "ethernet", "belongs to ovs-system (openvswitch)"},
 			{eth("ovs-system", "openvswitch"), "openvswitch", "the datapath of Open vSwitch"},
 			{eth("ovsbr1", "openvswitch"), "openvswitch", ""},
-			{eth("pf0", "device", func(t *traits) { t.port = "pf0" }), "ethernet", ""}, // without an embedded switch
+			{eth("pf0", "device", func(t *traits) { t.Port = "pf0" }), "ethernet", ""}, // without an embedded switch
 			{eth("pf0vf3.9", "vlan", on(3)), "vlan", "on pf0vf3: representor of c1pf0vf3" + inside},
 		},
 		"switch": {

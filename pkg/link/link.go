@@ -6,16 +6,15 @@
 package link
 
 import (
-	"errors"
 	"net"
 	"net/netip"
 	"path"
 	"slices"
 	"sort"
 
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/xpu-sztp/ztp/pkg/link/rtnetlink"
 )
 
 // Link is an interface at one moment.
@@ -90,31 +89,24 @@ func (l *Link) Interface() *net.Interface {
 
 // list reads all interfaces from the kernel. Skip reflects their kind only.
 func list() ([]Link, error) {
-	addrs, err := retryDump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+	addresses, err := rtnetlink.Addresses()
 	if err != nil {
 		return nil, err
 	}
-	messages, err := retryDump(dump)
+	known, err := rtnetlink.Links()
 	if err != nil {
 		return nil, err
 	}
 	all := machine{}
-	links := make([]Link, 0, len(messages))
-	for _, m := range messages {
-		t, err := traitsOf(m)
-		if err != nil {
-			return nil, err
-		}
-		router, err := routerOf(m)
-		if err != nil {
-			return nil, err
-		}
+	links := make([]Link, 0, len(known))
+	for i := range known {
+		t := traitsOf(&known[i])
 		all[t.Index] = t
-		l := Link{Index: t.Index, Name: t.Name, Kind: t.shown(), MAC: t.HardwareAddr, MTU: t.MTU, Router: router, carriers: t.carriers,
-			Up: t.Flags&net.FlagUp != 0, Carrier: t.RawFlags&unix.IFF_LOWER_UP != 0 && t.OperState != netlink.OperDormant}
-		for _, addr := range addrs {
-			if addr.LinkIndex == t.Index {
-				l.Addresses = append(l.Addresses, address(addr))
+		l := Link{Index: t.Index, Name: t.Name, Kind: t.shown(), MAC: t.HardwareAddr, MTU: t.MTU, Router: routerOf(t.Inet6Flags),
+			carriers: t.Carriers, Up: t.Flags&unix.IFF_UP != 0, Carrier: t.Flags&unix.IFF_LOWER_UP != 0 && t.OperState != operDormant}
+		for _, a := range addresses {
+			if a.Index == t.Index {
+				l.Addresses = append(l.Addresses, address(&a))
 			}
 		}
 		links = append(links, l)
@@ -127,32 +119,12 @@ func list() ([]Link, error) {
 	return links, nil
 }
 
-// extFilterSkipStats is RTEXT_FILTER_SKIP_STATS (include/uapi/linux/rtnetlink.h): counters are most of such a message.
-const extFilterSkipStats = 1 << 3
+// operDormant is IF_OPER_DORMANT (include/uapi/linux/if.h): the carrier is there, but something must happen first (RFC 2863).
+const operDormant = 5
 
-// dump reads what the kernel knows of all interfaces, and IPv6 of each.
-func dump() ([][]byte, error) {
-	req := nl.NewNetlinkRequest(unix.RTM_GETLINK, unix.NLM_F_DUMP)
-	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-	req.AddData(nl.NewRtAttr(unix.IFLA_EXT_MASK, nl.Uint32Attr(extFilterSkipStats)))
-	return req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
-}
-
-// retryDump repeats a listing that the kernel interrupted because something changed meanwhile.
-func retryDump[T any](dump func() ([]T, error)) (items []T, err error) {
-	for range 5 {
-		if items, err = dump(); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
-	}
-	return items, err
-}
-
-func address(a netlink.Addr) Address {
-	ip, _ := netip.AddrFromSlice(a.IP)
-	bits, _ := a.Mask.Size()
+func address(a *rtnetlink.Address) Address {
 	return Address{
-		Prefix:     netip.PrefixFrom(ip.Unmap(), bits),
+		Prefix:     a.Prefix,
 		Tentative:  a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_OPTIMISTIC) == unix.IFA_F_TENTATIVE,
 		Optimistic: a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_OPTIMISTIC) == unix.IFA_F_TENTATIVE|unix.IFA_F_OPTIMISTIC,
 		Duplicate:  a.Flags&unix.IFA_F_DADFAILED != 0,
@@ -192,32 +164,7 @@ const (
 	ifRAOtherConf = 0x80
 )
 
-// attrType takes the flags off a netlink attribute's type.
-const attrType = 0x3fff
-
-// routerOf reads what the kernel remembers of router advertisements from a message of an RTM_GETLINK dump.
-func routerOf(message []byte) (Router, error) {
-	inet6, err := attribute(message[unix.SizeofIfInfomsg:], unix.IFLA_AF_SPEC, unix.AF_INET6, unix.IFLA_INET6_FLAGS)
-	if err != nil || len(inet6) != 4 {
-		return Router{}, err
-	}
-	flags := nl.NativeEndian().Uint32(inet6)
-	return Router{Heard: flags&ifRAReceived != 0, Managed: flags&ifRAManaged != 0, Other: flags&ifRAOtherConf != 0}, nil
-}
-
-// attribute returns the value of an attribute inside others, or nil without it.
-func attribute(value []byte, path ...uint16) ([]byte, error) {
-	for _, t := range path {
-		attrs, err := nl.ParseRouteAttr(value)
-		if err != nil {
-			return nil, err
-		}
-		value = nil
-		for _, a := range attrs {
-			if a.Attr.Type&attrType == t {
-				value = a.Value
-			}
-		}
-	}
-	return value, nil
+// routerOf is what the kernel remembers of router advertisements.
+func routerOf(flags uint32) Router {
+	return Router{Heard: flags&ifRAReceived != 0, Managed: flags&ifRAManaged != 0, Other: flags&ifRAOtherConf != 0}
 }

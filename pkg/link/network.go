@@ -10,11 +10,10 @@ import (
 	"sync/atomic"
 	"syscall"
 
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/xpu-sztp/ztp/dhcp"
+	"github.com/xpu-sztp/ztp/pkg/link/rtnetlink"
 )
 
 // Network reaches hosts by way of one interface, with the name servers that were learned there. Its sockets are bound to
@@ -53,14 +52,10 @@ func (n *Network) approach(to netip.Addr) {
 		return
 	}
 	routes, err := mainRoutes(n.Index)
-	onLink := func(r netlink.Route) bool { return r.Gw == nil && r.Dst != nil && r.Dst.Contains(to.AsSlice()) }
-	if err != nil || !slices.ContainsFunc(routes, onLink) {
-		return
+	onLink := func(r rtnetlink.Route) bool { return !r.Gateway.IsValid() && r.Destination.Contains(to) }
+	if err == nil && slices.ContainsFunc(routes, onLink) {
+		_ = rtnetlink.LookFor(n.Index, to)
 	}
-	use := nl.NewNetlinkRequest(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK) // known neighbours stay as they are
-	use.AddData(&netlink.Ndmsg{Family: unix.AF_INET6, Index: uint32(n.Index), Flags: netlink.NTF_USE})
-	use.AddData(nl.NewRtAttr(netlink.NDA_DST, to.AsSlice()))
-	_, _ = use.Execute(unix.NETLINK_ROUTE, 0)
 }
 
 // bind ties a socket to the interface, unless the system refuses that to this process; it then uses the routing table like

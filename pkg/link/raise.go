@@ -5,8 +5,9 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/xpu-sztp/ztp/pkg/link/rtnetlink"
 )
 
 // Raise brings up the interfaces that are down, may be used and are nobody's, because only then they show whether they have
@@ -20,9 +21,7 @@ func (s *System) Raise() {
 			continue
 		}
 		c := change{Kind: "up", Index: l.Index, Interface: l.Name, MAC: l.MAC.String()}
-		err := s.changes.do(c, func() error {
-			return netlink.LinkSetUp(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: l.Index}})
-		})
+		err := s.changes.do(c, func() error { return rtnetlink.SetUp(l.Index) })
 		switch {
 		case errors.Is(err, unix.ENETDOWN): // what it is on top of is down, and may come up later
 			s.again(l.Index)

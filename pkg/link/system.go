@@ -12,8 +12,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"github.com/xpu-sztp/ztp/dhcp"
+	"github.com/xpu-sztp/ztp/pkg/link/rtnetlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -135,7 +135,7 @@ func (a *Lease) apply(ctx context.Context, lease *dhcp.Lease) error {
 		return nil
 	}
 	c := change{Kind: "address", Index: a.link.Index, Interface: a.link.Name, Prefix: lease.Address}
-	if err := a.do(c, func() error { return netlink.AddrAdd(handle(a.link.Index), netlinkAddr(lease)) }); err != nil {
+	if err := a.do(c, leased(a.link.Index, lease).Add); err != nil {
 		return fmt.Errorf("add address %v: %w", lease.Address, err)
 	}
 	if lease.Address.Addr().Is6() { // which routes cannot name before duplicate address detection allows it
@@ -206,7 +206,7 @@ func (a *Lease) Extend(lease *dhcp.Lease) error {
 	if len(a.made) == 0 || !lease.Address.IsValid() {
 		return nil
 	}
-	return netlink.AddrReplace(handle(a.link.Index), netlinkAddr(lease))
+	return leased(a.link.Index, lease).Replace()
 }
 
 // TakenOver reports whether somebody else has leased the same address meanwhile, so that the lease is no longer ours to give
@@ -231,12 +231,8 @@ func (a *Lease) Remove() error {
 	return errors.Join(errs...)
 }
 
-func handle(index int) netlink.Link {
-	return &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index}}
-}
-
-// netlinkAddr is the leased address without a prefix route, which would get a metric stronger than other people's routes.
-func netlinkAddr(lease *dhcp.Lease) *netlink.Addr {
+// leased is the leased address without a prefix route, which would get a metric stronger than other people's routes.
+func leased(index int, lease *dhcp.Lease) *rtnetlink.Address {
 	valid := lease.Valid
 	if valid == 0 {
 		valid = infiniteLease
@@ -245,15 +241,15 @@ func netlinkAddr(lease *dhcp.Lease) *netlink.Addr {
 	if preferred == 0 || preferred > valid {
 		preferred = valid
 	}
-	n, flags := ipNet(lease.Address), unix.IFA_F_NOPREFIXROUTE
+	flags := uint32(unix.IFA_F_NOPREFIXROUTE)
 	if lease.Address.Addr().Is6() {
 		flags |= unix.IFA_F_OPTIMISTIC // as RFC 4429 §3.1 allows for addresses from DHCPv6; the kernel does it where hope has told it to
 	}
-	return &netlink.Addr{IPNet: n, Flags: flags, ValidLft: seconds(valid), PreferedLft: seconds(preferred)}
+	return &rtnetlink.Address{Index: index, Prefix: lease.Address, Flags: flags, Valid: seconds(valid), Preferred: seconds(preferred)}
 }
 
 // seconds stays below what the kernel takes for "for ever".
-func seconds(d time.Duration) int { return int(min(d/time.Second, 0x7fffffff)) }
+func seconds(d time.Duration) uint32 { return uint32(min(d/time.Second, 0x7fffffff)) }
 
 // DefaultRecord is where the record of changes is kept below the root folder.
 func DefaultRecord(root string) string { return filepath.Join(root, "run/ztp/network.json") }

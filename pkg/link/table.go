@@ -6,11 +6,10 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/xpu-sztp/ztp/dhcp"
+	"github.com/xpu-sztp/ztp/pkg/link/rtnetlink"
 )
 
 // Leased routes are in one routing table for each interface. Three rules lead there: sockets that are bound to the interface
@@ -29,7 +28,7 @@ const (
 func (a *Lease) route(lease *dhcp.Lease) error {
 	routes := a.routes(lease)
 	for _, r := range routes {
-		if err := a.do(r, func() error { return netlink.RouteAdd(r.route()) }); err != nil {
+		if err := a.do(r, r.route().Add); err != nil {
 			return fmt.Errorf("add route %v: %w", r, err)
 		}
 	}
@@ -37,7 +36,7 @@ func (a *Lease) route(lease *dhcp.Lease) error {
 		return nil
 	}
 	for _, r := range a.rules() {
-		err := a.do(r, func() error { return netlink.RuleAdd(r.rule()) })
+		err := a.do(r, r.rule().Add)
 		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
 			a.system.log.Warn("the kernel has no policy routing; leased routes are in its only table", "interface", a.link.Name)
 			return nil
@@ -101,17 +100,13 @@ func (a *Lease) elsewhere() bool {
 }
 
 // rule is c for the kernel.
-func (c change) rule() *netlink.Rule {
-	r := netlink.NewRule()
-	r.Family, r.Table, r.Priority, r.Protocol = netlink.FAMILY_V4, c.Table, c.Priority, unix.RTPROT_DHCP
+func (c change) rule() *rtnetlink.Rule {
+	r := &rtnetlink.Rule{Family: rtnetlink.IPv4, Table: c.Table, Priority: c.Priority, Source: c.Prefix, Protocol: unix.RTPROT_DHCP}
 	if c.IPv6 {
-		r.Family = netlink.FAMILY_V6
+		r.Family = rtnetlink.IPv6
 	}
 	if c.Bound {
-		r.OifName = c.Interface
-	}
-	if c.Prefix.IsValid() {
-		r.Src = ipNet(c.Prefix)
+		r.Interface = c.Interface
 	}
 	return r
 }
@@ -132,28 +127,19 @@ func (a *Lease) Routes() []string {
 
 // sweep takes away rules and routes that an earlier process left, without its record. Addresses end by themselves.
 func sweep() error {
-	return errors.Join(sweepKind(unix.RTM_GETROUTE, unix.RTM_NEWROUTE, unix.RTM_DELROUTE),
-		sweepKind(unix.RTM_GETRULE, unix.RTM_NEWRULE, unix.RTM_DELRULE))
-}
-
-// sweepKind deletes what the kernel lists, by the very message that lists it, where that is about one of our tables.
-func sweepKind(get, item, del int) error {
-	messages, err := retryDump(func() ([][]byte, error) {
-		list := nl.NewNetlinkRequest(get, unix.NLM_F_DUMP)
-		list.AddData(&nl.RtMsg{}) // of every family; the header of rules is as large
-		return list.Execute(unix.NETLINK_ROUTE, uint16(item))
-	})
+	left := func(table int) bool { return table > tableBase && table < tableBase+tables }
+	rules, err := rtnetlink.Rules(rtnetlink.Any)
 	errs := []error{err}
-	for _, m := range messages {
-		table, err := attribute(m[unix.SizeofRtMsg:], unix.RTA_TABLE) // of rules, FRA_TABLE, which is the same
-		if err != nil || len(table) != 4 {
-			continue
+	for _, r := range rules {
+		if left(r.Table) {
+			errs = append(errs, r.Delete())
 		}
-		if t := nl.NativeEndian().Uint32(table); t > tableBase && t < tableBase+tables {
-			one := nl.NewNetlinkRequest(del, unix.NLM_F_ACK)
-			one.AddRawData(m)
-			_, err := one.Execute(unix.NETLINK_ROUTE, 0)
-			errs = append(errs, err)
+	}
+	routes, err := rtnetlink.Routes(rtnetlink.Any, rtnetlink.AllTables)
+	errs = append(errs, err)
+	for _, r := range routes {
+		if left(r.Table) {
+			errs = append(errs, r.Delete())
 		}
 	}
 	return errors.Join(errs...)
@@ -192,7 +178,7 @@ func (a *Lease) rename(name string) error {
 		}
 		c := old
 		c.Interface = name
-		if err := a.system.changes.do(c, func() error { return netlink.RuleAdd(c.rule()) }); err != nil {
+		if err := a.system.changes.do(c, c.rule().Add); err != nil {
 			return err
 		}
 		a.made[i] = c
