@@ -16,4 +16,6 @@ func Foreign(server netip.Addr, option []byte) *Lease {
 
 // Holder returns the hardware address of another host on the link that uses an IPv4 address, or nil (RFC 5227). It takes a
 // moment.
-func (c *Client4) Holder(ctx context.Context, address netip.Addr) net.HardwareAddr { return c.holder(ctx, address) }
+func (c *Client4) Holder(ctx context.Context, address netip.Addr) net.HardwareAddr {
+	return c.holder(ctx, address)
+}

@@ -19,9 +19,9 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 )
 
-// ruled is what RFC 2131, tables 4 and 5, rule about a message: its kind, ciaddr, options 50 and 54, and whether it asks for
+// ruled is what RFC 2131, tables 4 and 5, rule about a message: its kind, where it is sent, ciaddr, options 50 and 54, and whether it asks for
 // parameters (55, 57, 60).
-func ruled(t *testing.T, b []byte) string {
+func ruled(t *testing.T, b []byte, to string) string {
 	t.Helper()
 	m, err := dhcpv4.FromBytes(b)
 	if err != nil {
@@ -36,7 +36,7 @@ func ruled(t *testing.T, b []byte) string {
 	if !m.Options.Has(dhcpv4.OptionClientIdentifier) || m.IsBroadcast() || !m.GatewayIPAddr.Equal(net.IPv4zero) || m.HopCount != 0 {
 		t.Errorf("%v", m)
 	}
-	return fmt.Sprintf("%v ciaddr=%v requested=%v server=%v asks=%d", m.MessageType(), m.ClientIPAddr, m.RequestedIPAddress(), m.ServerIdentifier(), asks)
+	return fmt.Sprintf("%v to %s ciaddr=%v requested=%v server=%v asks=%d", m.MessageType(), to, m.ClientIPAddr, m.RequestedIPAddress(), m.ServerIdentifier(), asks)
 }
 
 // TestMessagesV4 follows a lease through all states and compares each message with RFC 2131, tables 4 and 5.
@@ -66,7 +66,9 @@ func TestMessagesV4(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.decline(w.open(), lease)
+		conn := w.open()
+		c.decline(conn, lease)
+		conn.Close()
 		if err := c.Release(lease); err != nil {
 			t.Fatal(err)
 		}
@@ -74,24 +76,28 @@ func TestMessagesV4(t *testing.T) {
 			t.Fatal(err)
 		}
 		var story []string
-		for _, b := range w.sent {
-			if line := ruled(t, b); len(story) == 0 || story[len(story)-1] != line {
+		for i, b := range w.sent {
+			if line := ruled(t, b, w.to[i]); len(story) == 0 || story[len(story)-1] != line {
 				story = append(story, line)
 			}
 		}
 		want := []string{
-			"DISCOVER ciaddr=0.0.0.0 requested=<nil> server=<nil> asks=3",
-			"REQUEST ciaddr=0.0.0.0 requested=192.0.2.50 server=192.0.2.1 asks=3",
-			"REQUEST ciaddr=192.0.2.50 requested=<nil> server=<nil> asks=3",
-			"DECLINE ciaddr=0.0.0.0 requested=192.0.2.50 server=192.0.2.1 asks=0",
-			"RELEASE ciaddr=192.0.2.50 requested=<nil> server=192.0.2.1 asks=0",
-			"INFORM ciaddr=192.0.2.7 requested=<nil> server=<nil> asks=3",
+			"DISCOVER to 255.255.255.255:67 ciaddr=0.0.0.0 requested=<nil> server=<nil> asks=3",
+			"REQUEST to 255.255.255.255:67 ciaddr=0.0.0.0 requested=192.0.2.50 server=192.0.2.1 asks=3",
+			"REQUEST to 192.0.2.1:67 ciaddr=192.0.2.50 requested=<nil> server=<nil> asks=3",
+			"REQUEST to 255.255.255.255:67 ciaddr=192.0.2.50 requested=<nil> server=<nil> asks=3",
+			"DECLINE to 255.255.255.255:67 ciaddr=0.0.0.0 requested=192.0.2.50 server=192.0.2.1 asks=0",
+			"RELEASE to 192.0.2.1:67 ciaddr=192.0.2.50 requested=<nil> server=192.0.2.1 asks=0",
+			"INFORM to 255.255.255.255:67 ciaddr=192.0.2.7 requested=<nil> server=<nil> asks=3",
 		}
 		if diff := cmp.Diff(want, story); diff != "" {
 			t.Error(diff)
 		}
 		if m, _ := dhcpv4.FromBytes(w.sent[0]); m.ClassIdentifier() != "ztp" {
 			t.Errorf("vendor class %q", m.ClassIdentifier())
+		}
+		if w.opened != 0 {
+			t.Errorf("%d sockets are open", w.opened)
 		}
 	})
 }
@@ -210,6 +216,8 @@ func TestLyingServers(t *testing.T) {
 		"wrong-client": func(t *testing.T, b []byte) []byte {
 			return offer(t, b, "192.0.2.66", redirect, option{61, []byte("other")})
 		},
+		"empty": func(*testing.T, []byte) []byte { return []byte{} },
+		"short": func(_ *testing.T, b []byte) []byte { return b[:8] },
 		"garbage": func(_ *testing.T, b []byte) []byte {
 			return append(bytes.Clone(b[:240]), bytes.Repeat([]byte{9}, 3800)...)
 		},
@@ -255,6 +263,7 @@ func TestFailureIsExplained(t *testing.T) {
 		"unanswered":     {nil, dhcpv4.MessageTypeNone, "by 192.0.2.1 came to nothing: no answer"},
 		"lease-of-3-s":   {[]option{{51, []byte{0, 0, 0, 3}}}, dhcpv4.MessageTypeAck, "a lease of 3s is too short"},
 		"without-server": {[]option{{54, nil}}, dhcpv4.MessageTypeAck, "no server identifier"},
+		"unusable-ack":   {[]option{{6, nil}}, dhcpv4.MessageTypeAck, "came to nothing: the server refused the address: its acknowledgement"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -264,6 +273,9 @@ func TestFailureIsExplained(t *testing.T) {
 						return [][]byte{answer4(t, b, dhcpv4.MessageTypeOffer, "192.0.2.1", tt.options...)}
 					case tt.answer == dhcpv4.MessageTypeNone:
 						return nil
+					}
+					if name == "unusable-ack" {
+						return [][]byte{answer4(t, b, tt.answer, "192.0.2.1", option{51, []byte{0, 0, 0, 3}})}
 					}
 					return [][]byte{answer4(t, b, tt.answer, "192.0.2.1")}
 				})
@@ -318,7 +330,7 @@ func TestFruitlessServersAreAskedLast(t *testing.T) {
 	for i := range 1000 {
 		s.Fruitless(&Lease{Server: netip.AddrFrom4([4]byte{192, 0, byte(i / 256), byte(i)})})
 	}
-	if len(s.times) > maxRemembered {
+	if len(s.times) != 1000%maxRemembered {
 		t.Errorf("remembers %d servers", len(s.times))
 	}
 }
@@ -357,11 +369,18 @@ func TestExtendV4(t *testing.T) {
 			return answer4(t, b, dhcpv4.MessageTypeNak, "192.0.2.66")
 		}, 0},
 		"another-address-first": {func(t *testing.T, b []byte, at time.Duration) []byte {
-			p := answer4(t, b, dhcpv4.MessageTypeAck, "192.0.2.1")
-			if at == 0 {
-				p[19] = 77
+			if at > 0 {
+				return answer4(t, b, dhcpv4.MessageTypeAck, "192.0.2.1")
 			}
+			p := answer4(t, b, dhcpv4.MessageTypeAck, "192.0.2.1", option{51, []byte{0, 0, 0, 60}})
+			p[19] = 77
 			return p
+		}, 0},
+		"unusable-first": {func(t *testing.T, b []byte, at time.Duration) []byte {
+			if at > 0 {
+				return answer4(t, b, dhcpv4.MessageTypeAck, "192.0.2.1")
+			}
+			return answer4(t, b, dhcpv4.MessageTypeAck, "192.0.2.1", option{51, []byte{0, 0, 0, 3}})
 		}, 0},
 		"any-server-after-T2": {func(t *testing.T, b []byte, at time.Duration) []byte {
 			if at < 400*time.Second {

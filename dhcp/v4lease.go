@@ -34,7 +34,7 @@ func (c *Client4) Inform(ctx context.Context, address netip.Addr) (*Lease, error
 		if err != nil {
 			return verdict{}
 		}
-		if best == nil || len(best.Servers) == 0 && len(lease.Servers) > 0 {
+		if best == nil || len(lease.Servers) > 0 { // then it is the last
 			best = lease
 		}
 		return verdict{done: len(lease.Servers) > 0, settle: offersFor([]int{0, 0, c.Servers.fruitless(lease)})}
