@@ -175,7 +175,9 @@ func TestExtendLateV4(t *testing.T) {
 	for at, want := range map[time.Duration]string{900 * time.Second: "255.255.255.255:67", 950 * time.Second: "255.255.255.255:67",
 		1000 * time.Second: "", 2000 * time.Second: ""} {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWire(func(b []byte, _ time.Duration) [][]byte { return [][]byte{answer4(t, b, dhcpv4.MessageTypeAck, "192.0.2.2")} })
+			w := newWire(func(b []byte, _ time.Duration) [][]byte {
+				return [][]byte{answer4(t, b, dhcpv4.MessageTypeAck, "192.0.2.2")}
+			})
 			lease := &Lease{Address: netip.MustParsePrefix("192.0.2.50/25"), Server: netip.MustParseAddr("192.0.2.1"),
 				Obtained: time.Now().Add(-at), Renew: 500 * time.Second, Rebind: 900 * time.Second, Valid: 1000 * time.Second}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
