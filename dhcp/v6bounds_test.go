@@ -220,12 +220,13 @@ func TestRefusersAreBounded(t *testing.T) {
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		busy := true
+		busy, requests := true, 0
 		w := newWire(func(b []byte, _ time.Duration) [][]byte {
 			switch parse6(t, b).MessageType {
 			case solicit6:
 				return [][]byte{answer6(t, b, advertise6, 1, granted(time.Hour))}
 			case request6:
+				requests++
 				if busy {
 					return [][]byte{answer6(t, b, reply6, 1, noAddress())}
 				}
@@ -236,7 +237,7 @@ func TestRefusersAreBounded(t *testing.T) {
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if lease, err := client6(w).Acquire(ctx); err != nil || !lease.Address.IsValid() {
+		if lease, err := client6(w).Acquire(ctx); err != nil || !lease.Address.IsValid() || requests != 2 {
 			t.Errorf("%+v, %v", lease, err)
 		}
 	})

@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -88,6 +89,20 @@ func TestStaticMistakes(t *testing.T) {
 		"dns family":         {"[discovery.static.a]\naddresses = [\"192.0.2.10/24\"]\ndns = [\"2001:db8::1\"]\n", "3: discovery.static.a.dns", "not another host that"},
 		"dns loopback":       {head + "dns = [\"127.0.0.53\"]\n", "3: discovery.static.eth0.dns", "not another host that"},
 		"dns itself":         {head + "dns = [\"192.0.2.10\"]\n", "3: discovery.static.eth0.dns", "not another host that"},
+		"gateway beyond":     {head + "gateways = [\"2001:db8:9::1\"]\n", "3: discovery.static.eth0.gateways", "is not another host on the link"},
+		"gateway link-local": {head + "gateways = [\"169.254.1.1\"]\n", "3: discovery.static.eth0.gateways", "is not another host on the link"},
+		"smallest network":   {"[discovery.static.a]\naddresses = [\"192.0.2.8/30\"]\n", "2: discovery.static.a.addresses", "not a host's address on a link"},
+		"any router":         {"[discovery.static.a]\naddresses = [\"2001:db8::/64\"]\n", "2: discovery.static.a.addresses", "not a host's address on a link"},
+		"dns zone":           {head + "dns = [\"2001:db8::53%eth0\"]\n", "3: discovery.static.eth0.dns", "not another host that"},
+		"dns elsewhere":      {head + "dns = [\"fe80::53%eth1\"]\n", "3: discovery.static.eth0.dns", "not another host that"},
+		"too many domains":   {head + "domains = [" + strings.Repeat("\"a\",", 65) + "]\n", "1: discovery.static.eth0", "more than 64"},
+		"too many servers":   {head + "dns = [" + strings.Repeat("\"192.0.2.53\",", 65) + "]\n", "1: discovery.static.eth0", "more than 64"},
+		"another's table":    {"[trust]\nstatic = 1\n", "2: trust.static", "unknown key"},
+		"sessions per day":   {"[reprovision]\nsessions-per-day = 0\n", "2: reprovision.sessions-per-day", "out of range, from 1 to 24"},
+		"sessions per hour":  {"[reprovision]\nsessions-per-day = 25\n", "2: reprovision.sessions-per-day", "out of range, from 1 to 24"},
+		"soon":               {"[reprovision]\nafter = \"999ms\"\n", "2: reprovision.after", "out of range, from 1s to 24h"},
+		"late":               {"[reprovision]\nafter = \"86401s\"\n", "2: reprovision.after", "out of range, from 1s to 24h"},
+		"policy":             {"[reprovision]\npolicy = \"always\"\n", "2: reprovision.policy", "none of never, on-network-change"},
 		"domain":             {head + "domains = [\"a..b\"]\n", "3: discovery.static.eth0.domains", "not a domain"},
 	}
 	for name, tt := range tests {
@@ -100,5 +115,41 @@ func TestStaticMistakes(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestStaticBounds is about what is just good enough.
+func TestStaticBounds(t *testing.T) {
+	c, _ := load(t, map[string]string{config.AdminFile: "[reprovision]\npolicy = \"on-network-change\"\nafter = \"1s\"\nsessions-per-day = 24\n" +
+		"[discovery.static.eth0]\naddresses = [\"10.1.2.3/8\"]\ndns = [" + strings.Repeat("\"192.0.2.53\",", 64) + "]\n" +
+		"domains = [" + strings.Repeat("\"a\",", 64) + "]\n" +
+		"[discovery.static.eth1]\naddresses = [\"2001:db8::ffff:ffff:ffff:ffff/64\"]\ndns = [\"fe80::53\"]\n" +
+		"[discovery.static.eth2]\naddresses = [\"2001:db8::/127\", \"192.0.2.9/30\"]\n"})
+	for name, want := range map[string][2]bool{"eth0": {true, false}, "eth1": {false, true}, "eth2": {true, true}} {
+		if ipv4, ipv6 := c.Discovery.StaticFor(name).Families(); [2]bool{ipv4, ipv6} != want {
+			t.Errorf("%s has IPv4: %t, IPv6: %t", name, ipv4, ipv6)
+		}
+	}
+	for n, good := range map[int]bool{64: true, 65: false} {
+		var file strings.Builder
+		for i := range n {
+			fmt.Fprintf(&file, "[discovery.static.eth%d]\naddresses = [\"192.0.2.%d/24\"]\n", i, i+1)
+		}
+		_, err := config.Load(write(t, map[string]string{config.AdminFile: file.String()}))
+		if (err == nil) != good || !good && !strings.Contains(err.Error(), "is one of more than 64") {
+			t.Errorf("%d interfaces: %v", n, err)
+		}
+	}
+	label := strings.Repeat("x", 63)
+	longest := label + "." + label + "." + label + "." + strings.Repeat("x", 61)
+	for domain, good := range map[string]bool{
+		"example.net": true, "EXAMPLE.NET": true, "example.net.": true, "a-1.b_2": true, "azAZ09": true, label: true, longest: true, longest + ".": true,
+		label + "x": false, longest + "x": false, "": false, ".": false, "a b": false, "a/b": false, "a:b": false, "a@b": false, "a[b": false,
+		"a`b": false, "a{b": false, "a~b": false, "\u00e4.example": false, "..": false,
+	} {
+		file := "[discovery.static.eth0]\naddresses = [\"192.0.2.10/24\"]\ndomains = [\"" + domain + "\"]\n"
+		if _, err := config.Load(write(t, map[string]string{config.AdminFile: file})); (err == nil) != good {
+			t.Errorf("domain %q: %v", domain, err)
+		}
 	}
 }
