@@ -180,7 +180,7 @@ func (c change) plausible() bool {
 	case "rule":
 		return c.Table == tableBase+c.Index
 	case "sysctl":
-		return strings.HasPrefix(c.Key, "net/") && filepath.IsLocal(c.Key)
+		return strings.HasPrefix(path.Clean(c.Key), "net/ipv") // so that revertSysctl stays below net, too
 	}
 	return false
 }
