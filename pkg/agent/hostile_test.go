@@ -12,6 +12,7 @@ import (
 	"github.com/xpu-sztp/ztp/artifacts"
 	"github.com/xpu-sztp/ztp/pkg/agent"
 	"github.com/xpu-sztp/ztp/pkg/source"
+	"github.com/xpu-sztp/ztp/pkg/state"
 )
 
 // liar is a network whose name server knows every name, under the same addresses.
@@ -174,16 +175,19 @@ func TestNetworkCannotPointTheDeviceAtItself(t *testing.T) {
 		t.Run(address, func(t *testing.T) {
 			w := newWorld(t)
 			w.servers["192.0.2.1"] = &serverThere{answers: [][]byte{redirectTo(t, entry{host: address}, entry{host: "liar.example"})}}
-			lead := w.lead(false, at(address), at("192.0.2.1"))
-			lead.Interface = "eth0"
-			lead.Network = liar{world: w, addresses: []netip.Addr{netip.MustParseAddr(address)}}
-			if _, err := w.round(t, leads{lead}); !hasReason(err, agent.CodeBadAddress) || !hasReason(err, agent.CodeNameNotFound) {
-				t.Errorf("got %v", err)
+			for _, ifname := range []string{"eth0", ""} { // "" is the machine's own network
+				lead := w.lead(false, at(address), at("192.0.2.1"))
+				lead.Interface, lead.Where = ifname, func() state.Network { return nil }
+				lead.Network = liar{world: w, addresses: []netip.Addr{netip.MustParseAddr(address)}}
+				w.trace = nil
+				if _, err := w.round(t, leads{lead}); !hasReason(err, agent.CodeBadAddress) || !hasReason(err, agent.CodeNameNotFound) {
+					t.Errorf("got %v", err)
+				}
+				w.wantTrace(t, "connect 192.0.2.1 192.0.2.1:443 provisional")
 			}
-			w.wantTrace(t, "connect 192.0.2.1 192.0.2.1:443 provisional")
 
 			w.trace = nil
-			lead = source.Lead{Source: "url", Servers: []artifacts.BootstrapServer{at(address)}, Network: w}
+			lead := source.Lead{Source: "url", Servers: []artifacts.BootstrapServer{at(address)}, Network: w}
 			if _, err := w.round(t, leads{lead}); err == nil {
 				t.Error("no error")
 			}

@@ -178,7 +178,8 @@ func (v *visit) resolve(ctx context.Context, host string) ([]netip.Addr, error) 
 // to itself, where other programs may take a connection for that of a local user, or to nobody. Servers that a person named,
 // or that were configured, may be anywhere.
 func (v *visit) ownAddress(addr netip.Addr) bool {
-	return (v.lead.Interface != "" || v.lead.Bundle != nil) && noServer(addr)
+	network := v.lead.Interface != "" || v.lead.Where != nil && !v.lead.Trusted // it may be the machine's own
+	return (network || v.lead.Bundle != nil) && noServer(addr)
 }
 
 // noServer reports whether addr is the device itself, or nobody.
