@@ -203,7 +203,7 @@ func (c change) revert() error {
 	}
 	switch c.Kind {
 	case "sysctl":
-		err = c.revertSysctl(links[i].Name)
+		err = c.revertSysctl(&links[i])
 	case "up":
 		err = c.revertUp(&links[i])
 	case "address":
@@ -254,13 +254,19 @@ func (c change) route() *rtnetlink.Route {
 		Table: c.Table, Metric: c.Metric, Protocol: unix.RTPROT_DHCP}
 }
 
-func (c change) revertSysctl(name string) error {
-	key := path.Join(path.Dir(path.Dir(c.Key)), name, path.Base(c.Key)) // what it is called by now
+func (c change) revertSysctl(l *rtnetlink.Link) error {
+	key := path.Join(path.Dir(path.Dir(c.Key)), l.Name, path.Base(c.Key)) // what it is called by now
 	now, err := readSysctl(key)
 	if err != nil || now != c.New {
 		return nil // somebody else has changed it since
 	}
-	return os.WriteFile("/proc/sys/"+key, []byte(c.Old), 0o644)
+	if err := os.WriteFile("/proc/sys/"+key, []byte(c.Old), 0o644); err != nil {
+		return err
+	}
+	if path.Base(key) == acceptRA && !followsRouters(l.Name, c.Old) {
+		return forgetRouters(l.Index)
+	}
+	return nil
 }
 
 func readSysctl(key string) (string, error) {

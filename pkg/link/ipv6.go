@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -23,7 +24,39 @@ import (
 // 5.12 and newer). The returned function restores what it was.
 func (s *System) PrepareIPv6(l Link) (restore func()) {
 	conf := "net/ipv6/conf/" + l.Name + "/"
-	return s.sysctls(l, map[string]string{conf + "accept_ra": "2", conf + "ra_defrtr_metric": strconv.Itoa(leasedMetric)})
+	return s.sysctls(l, map[string]string{conf + acceptRA: "2", conf + "ra_defrtr_metric": strconv.Itoa(leasedMetric)})
+}
+
+// acceptRA is the kernel parameter that says whether it follows router advertisements.
+const acceptRA = "accept_ra"
+
+// followsRouters reports whether the kernel follows router advertisements with a value of accept_ra.
+func followsRouters(ifname, accept string) bool {
+	forwarding, _ := readSysctl("net/ipv6/conf/" + ifname + "/forwarding")
+	return accept == "2" || accept == "1" && forwarding != "1"
+}
+
+// forgetRouters takes away what the kernel has by router advertisements, which nobody would correct or withdraw where it does not
+// follow them any more: addresses, and routes that may draw traffic of other interfaces.
+func forgetRouters(index int) error {
+	addresses, err := rtnetlink.Addresses()
+	errs := []error{err}
+	for _, a := range addresses {
+		if a.Index == index && a.Flags&unix.IFA_F_PERMANENT == 0 && a.Prefix.Addr().Is6() && a.Prefix.Addr().IsGlobalUnicast() {
+			errs = append(errs, a.Delete())
+		}
+	}
+	routes, err := mainRoutes(index)
+	errs = append(errs, err)
+	for _, r := range routes {
+		ofAddress := func(a rtnetlink.Address) bool { // which somebody has added, or which is link-local
+			return a.Index == index && a.Flags&unix.IFA_F_PERMANENT != 0 && r.Destination == a.Prefix.Masked()
+		}
+		if r.Protocol == unix.RTPROT_RA || r.Protocol == unix.RTPROT_KERNEL && !slices.ContainsFunc(addresses, ofAddress) {
+			errs = append(errs, r.Delete())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // hope lets the kernel use IPv6 addresses of an interface that nobody manages while it still looks whether another host has them

@@ -134,6 +134,9 @@ func (a *Lease) apply(ctx context.Context, lease *dhcp.Lease) error {
 	if !lease.Address.IsValid() {
 		return nil
 	}
+	if a.system.needs(lease.Address.Addr()) {
+		return fmt.Errorf("%v is the address of a router or name server of this machine, which would lose it", lease.Address.Addr())
+	}
 	c := change{Kind: "address", Index: a.link.Index, Interface: a.link.Name, Prefix: lease.Address}
 	if err := a.do(c, leased(a.link.Index, lease).Add); err != nil {
 		return fmt.Errorf("add address %v: %w", lease.Address, err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -97,6 +98,15 @@ func (a *Lease) elsewhere() bool {
 		return l.Index != a.link.Index && !a.system.changes.hasAddress(l.Index, leased) &&
 			slices.ContainsFunc(l.Addresses, func(other Address) bool { return other.Addr() == leased })
 	})
+}
+
+// needs reports whether the machine has a router or a name server at an address, by networks that somebody else configured. With
+// the address as its own it would ask itself, whatever the routes say.
+func (s *System) needs(address netip.Addr) bool {
+	routers := appendRouters(appendRouters(nil, rtnetlink.IPv4, 0), rtnetlink.IPv6, 0)
+	servers, _ := s.SystemResolver()
+	return len(routers) > 0 && slices.Contains(servers, address) ||
+		slices.ContainsFunc(routers, func(r string) bool { return strings.Fields(r)[1] == address.String() })
 }
 
 // rule is c for the kernel.
