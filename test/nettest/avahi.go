@@ -67,10 +67,15 @@ func (n *Network) Avahi(t testing.TB, host string, services map[string]string, r
 		write(filepath.Join("services", name), content)
 	}
 	n.Serve(t, bus, exec.Command("dbus-daemon", "--config-file="+filepath.Join(dir, "bus.conf"), "--nofork", "--nopidfile", "--print-address"))
+	// It gives its folder to this user, and an ordinary user's namespace has no other.
+	write("passwd", "avahi:x:0:0::/:/bin/false\n")
+	write("group", "avahi:x:0:\n")
 	// Its folders are fixed, and the machine may have another running.
 	cmd := exec.Command("unshare", "--mount", "sh", "-ec", `mount -t tmpfs avahi /run
 mkdir /run/avahi-daemon
 mount --bind "$1/services" /etc/avahi/services
+mount --bind "$1/passwd" /etc/passwd
+mount --bind "$1/group" /etc/group
 exec avahi-daemon --file "$1/avahi.conf" --no-drop-root --no-chroot --no-rlimits`, "sh", dir)
 	cmd.Env = append(os.Environ(), "DBUS_SYSTEM_BUS_ADDRESS="+bus)
 	log := n.Serve(t, "Server startup complete", cmd)

@@ -46,11 +46,13 @@ func (n *Network) Networkd(t testing.TB, run string, config ...string) *Networkd
 		}
 	}
 	write(t, filepath.Join(etc, "10-device.network"), "[Match]\nName="+n.Device+"\n"+strings.Join(config, "\n")+"\n", 0o644)
+	// It becomes this user, and an ordinary user's namespace has no other.
+	write(t, filepath.Join(etc, "passwd"), "systemd-network:x:0:0::/:/bin/false\n", 0o644)
 	// It waits for udev to know an interface, unless /sys is read-only as in a container.
 	script := fmt.Sprintf(`mkdir -p /run/systemd/netif
 		mount --bind %s /run/systemd/netif
 		mount --bind %s /etc/systemd/network
-		chown -R systemd-network: /run/systemd/netif
+		mount --bind /etc/systemd/network/passwd /etc/passwd
 		/lib/systemd/systemd-networkd`, netif, etc)
 	cmd := private(script)
 	cmd.Env = append(cmd.Env, "SYSTEMD_LOG_LEVEL=debug", "SYSTEMD_LOG_TARGET=console")

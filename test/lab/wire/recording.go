@@ -43,9 +43,11 @@ func Record(ifname string, device net.HardwareAddr) (*Recording, error) {
 		return nil, fmt.Errorf("record packets: %w", err)
 	}
 	file := os.NewFile(uintptr(fd), "recording of "+ifname)
+	// Only root of the machine may have more than others.
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 8<<20)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20)
 	err = errors.Join(
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1),
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20),
 		unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_ALL), Ifindex: ifi.Index}),
 	)
 	if err != nil {
