@@ -262,7 +262,7 @@ func TestRefusedRenewal(t *testing.T) {
 	r := newRig(t, 10*time.Second, n)
 	err := r.visit(t, func(lead source.Lead) {
 		log.Stop()
-		n.Dnsmasq(t, "dhcp-range="+s.host(100)+","+s.host(110)+",1h")
+		n.Dnsmasq(t, "dhcp-range="+s.host(100)+","+s.host(109)+",1h")
 		nak := trace.AwaitKind(t, "DHCPNAK", false)
 		if _, to := nak.Addresses(); to.Addr().String() != "255.255.255.255" {
 			t.Errorf("refused to %v", to)
