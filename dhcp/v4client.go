@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -121,6 +120,7 @@ var errInUse = errors.New("another host uses the address")
 
 // discover returns the best offer. Whoever offers bootstrap servers, and never disappointed, is taken at once.
 func (a *acquisition) discover(ctx context.Context, xid dhcpv4.TransactionID) (*Lease, error) {
+	choice := a.Servers.choice(a.Rand)
 	var best *Lease
 	accept := func(p datagram, _ time.Duration) verdict {
 		m := a.reply(p, xid, dhcpv4.MessageTypeOffer)
@@ -133,11 +133,11 @@ func (a *acquisition) discover(ctx context.Context, xid dhcpv4.TransactionID) (*
 			logger(a.Logger).Debug("ignored a DHCPv4 offer", "error", a.failure)
 			return verdict{}
 		}
-		flaws := a.flaws(lease)
-		if best == nil || slices.Compare(flaws, a.flaws(best)) < 0 {
+		flaws := choice.flaws(lease, a.refused[lease.Server])
+		if choice.prefers(flaws) {
 			best = lease
 		}
-		return verdict{done: slices.Max(flaws) == 0, settle: offersFor(flaws)}
+		return verdict{done: choice.final(flaws), settle: choice.window(flaws)}
 	}
 	send := func(time.Duration) error {
 		a.elapsed = time.Since(a.begun)
@@ -147,23 +147,6 @@ func (a *acquisition) discover(ctx context.Context, xid dhcpv4.TransactionID) (*
 		return nil, err
 	}
 	return best, nil
-}
-
-// flaws says what speaks against an offer, the weightiest first.
-func (a *acquisition) flaws(l *Lease) []int {
-	unhelpful := 0
-	if len(l.Servers) == 0 {
-		unhelpful = 1
-	}
-	return []int{a.refused[l.Server], unhelpful, a.Servers.fruitless(l)}
-}
-
-// offersFor is how long after a first offer with flaws a better one may come: a moment at first, so that a network without
-// bootstrap servers in DHCP costs no time, and up to some seconds once its servers have disappointed, because servers that
-// look whether an address is free before they offer it take that long.
-func offersFor(flaws []int) time.Duration {
-	const least, doublings = 120 * time.Millisecond, 5
-	return least << min(flaws[0]+flaws[2], doublings)
 }
 
 func (a *acquisition) request(ctx context.Context, xid dhcpv4.TransactionID, offered *Lease) (*Lease, error) {

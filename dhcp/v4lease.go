@@ -20,6 +20,7 @@ func (c *Client4) Inform(ctx context.Context, address netip.Addr) (*Lease, error
 	defer conn.Close()
 	xid, begun := c.xid(), time.Now()
 	var best *Lease
+	choice := c.Servers.choice(c.Rand)
 	send := func(time.Duration) error {
 		m := c.message(dhcpv4.MessageTypeInform, xid, time.Since(begun))
 		m.ClientIPAddr = address.AsSlice()
@@ -34,10 +35,11 @@ func (c *Client4) Inform(ctx context.Context, address netip.Addr) (*Lease, error
 		if err != nil {
 			return verdict{}
 		}
-		if best == nil || len(lease.Servers) > 0 { // then it is the last
+		flaws := choice.flaws(lease, 0)
+		if choice.prefers(flaws) {
 			best = lease
 		}
-		return verdict{done: len(lease.Servers) > 0, settle: offersFor([]int{0, 0, c.Servers.fruitless(lease)})}
+		return verdict{done: choice.final(flaws), settle: choice.window(flaws)}
 	}
 	if err := exchange(ctx, receive(conn), v4Inform, c.Rand, send, accept); err != nil {
 		return nil, c.explain(err, nil)

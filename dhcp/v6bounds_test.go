@@ -16,33 +16,52 @@ import (
 
 // TestOffersInOrder compares each offer with each worse one.
 func TestOffersInOrder(t *testing.T) {
-	useful, plain := &Lease{Servers: []Server{{"bs", 443}}}, &Lease{}
-	offers := []offer6{ // the best first
-		{lease: useful, preference: 9},
-		{lease: useful, committed: true},
-		{lease: useful},
-		{lease: useful, fruitless: 1, preference: 255},
-		{lease: useful, fruitless: 2, preference: 255},
-		{lease: plain, preference: 255},
-		{lease: plain, preference: 7, committed: true},
-		{lease: plain, preference: 7},
-		{lease: plain, committed: true},
-		{lease: plain, fruitless: 1, preference: 255, committed: true},
-		{lease: useful, refused: true, preference: 255},
-		{lease: plain, refused: true},
-		{},
+	servers := new(Servers)
+	from := func(server byte, fruitless int, list ...Server) *Lease {
+		l := &Lease{Servers: list, serverID: []byte{server}}
+		for range fruitless {
+			servers.Fruitless(l)
+		}
+		return l
+	}
+	bs := Server{"bs", 443}
+	useful, useful1, useful2 := from(1, 0, bs), from(2, 1, bs), from(3, 2, bs)
+	plain, plain1 := from(4, 0), from(5, 1)
+	offers := []struct {
+		offer6
+		preference uint8
+	}{ // the best first
+		{offer6{lease: useful}, 9},
+		{offer6{lease: useful, committed: true}, 0},
+		{offer6{lease: useful}, 0},
+		{offer6{lease: useful1}, 255},
+		{offer6{lease: plain}, 255},
+		{offer6{lease: plain, committed: true}, 7},
+		{offer6{lease: plain}, 7},
+		{offer6{lease: plain, committed: true}, 0},
+		{offer6{lease: useful2}, 255},
+		{offer6{lease: plain1, committed: true}, 255},
+		{offer6{lease: useful, refused: true}, 255},
+		{offer6{lease: plain, refused: true}, 0},
+	}
+	chosen := func(i, j int) (second bool) {
+		c := &choice{servers: servers}
+		return c.prefers(offers[i].flaws(c, offers[i].preference)) && c.prefers(offers[j].flaws(c, offers[j].preference))
 	}
 	for i, better := range offers {
-		for _, worse := range offers[i+1:] {
-			if !better.betterThan(worse) || worse.lease != nil && worse.betterThan(better) {
-				t.Errorf("%+v is not better than %+v", better, worse)
+		for j := range offers[i+1:] {
+			if j += i + 1; chosen(i, j) || !chosen(j, i) {
+				t.Errorf("%+v is not better than %+v", better, offers[j])
 			}
 		}
-		if better.lease != nil && better.betterThan(better) {
+		if chosen(i, i) {
 			t.Errorf("%+v is better than itself", better)
 		}
-		if want := i < 3 || i == 5; better.lease != nil && better.best() != want {
-			t.Errorf("%+v: best() = %t", better, !want)
+		for all := range 2 {
+			c := &choice{servers: servers, all: all}
+			if want := all == 0 && (len(better.lease.Servers) > 0 || better.preference == 255) && !better.refused; c.final(better.flaws(c, better.preference)) != want {
+				t.Errorf("%+v is final: %t, after %d in vain", better, !want, all)
+			}
 		}
 	}
 }
@@ -163,7 +182,7 @@ func TestInformV6(t *testing.T) {
 	}{
 		"none-useful": {"", "", 1, startDelay6 + offerWindow},
 		"useful-last": {"3", "", 3, startDelay6},
-		"spent-first": {"12", "1", 2, startDelay6},
+		"spent-first": {"12", "1", 2, startDelay6 + offerWindow}, // the other may be the same
 		"all-spent":   {"13", "13", 1, startDelay6 + offerWindow},
 	} {
 		t.Run(name, func(t *testing.T) {

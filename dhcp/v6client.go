@@ -164,7 +164,8 @@ func (c *Client6) Inform(ctx context.Context, _ netip.Addr) (*Lease, error) {
 }
 
 func (s *session) inform(ctx context.Context, r retransmission) (*Lease, error) {
-	var best offer6
+	var best *Lease
+	choice := s.Servers.choice(s.Rand)
 	m := s.message(dhcpv6.MessageTypeInformationRequest)
 	accept := func(p datagram, _ time.Duration) verdict {
 		reply := s.reply(p, m)
@@ -176,16 +177,16 @@ func (s *session) inform(ctx context.Context, r retransmission) (*Lease, error) 
 			logger(s.Logger).Debug("the DHCPv6 server refused", "from", p.from, "error", err)
 			return verdict{}
 		}
-		o := offer6{lease: lease, fruitless: s.Servers.fruitless(lease)}
-		if o.betterThan(best) {
-			best = o
+		flaws := choice.flaws(lease, 0)
+		if choice.prefers(flaws) {
+			best = lease
 		}
-		return verdict{done: o.best(), settle: offerWindow}
+		return verdict{done: choice.final(flaws), settle: offerWindow}
 	}
 	if err := s.exchange(ctx, m, r, accept); err != nil {
 		return nil, err
 	}
-	return best.lease, nil
+	return best, nil
 }
 
 func (s *session) exchange(ctx context.Context, m *dhcpv6.Message, r retransmission,

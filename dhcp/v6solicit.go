@@ -41,41 +41,30 @@ func (s *session) acquire(ctx context.Context, r retransmission) (*Lease, error)
 
 // offer6 is what a server advertises, or has committed at once (RFC 8415 §18.3.1, rapid commit).
 type offer6 struct {
-	lease      *Lease
-	preference uint8
-	committed  bool
-	fruitless  int  // how often a lease of the server led to nothing
-	refused    bool // the server has advertised before what it then did not grant
+	lease     *Lease
+	committed bool
+	refused   bool // the server has advertised before what it then did not grant
 }
 
-// best reports whether nothing better than o can come.
-func (o offer6) best() bool {
-	return !o.refused && o.fruitless == 0 && (len(o.lease.Servers) > 0 || o.preference == 255)
-}
-
-// betterThan compares by what serves a device most: a server that keeps to what it advertises, bootstrap servers, of
-// those that led to nothing the fewest times, the preference that the administrator set, and an address that needs not be asked for.
-func (o offer6) betterThan(other offer6) bool {
-	switch {
-	case other.lease == nil:
-		return true
-	case o.refused != other.refused:
-		return other.refused
-	case len(o.lease.Servers) > 0 != (len(other.lease.Servers) > 0):
-		return len(o.lease.Servers) > 0
-	case o.fruitless != other.fruitless:
-		return o.fruitless < other.fruitless
-	case o.preference != other.preference:
-		return o.preference > other.preference
+// flaws are, after those that count in both families, an administrator's preference for another server, and that the address
+// needs to be asked for.
+func (o offer6) flaws(c *choice, preference uint8) []int {
+	refused, asking := 0, 1
+	if o.refused {
+		refused = 1
 	}
-	return o.committed && !other.committed
+	if o.committed {
+		asking = 0
+	}
+	return append(c.flaws(o.lease, refused), 255-int(preference), asking)
 }
 
 // solicit returns the best of what servers advertise or commit. Others are waited for until the first retransmission time is
 // over (RFC 8415 §18.2.1), or for the time that DHCPv4 offers have, whichever is shorter, and not at all once an answer names
-// bootstrap servers: that is what this client came for. An address that a server has committed and that is not used is released.
+// bootstrap servers, for which this client came, or has the greatest preference; unless leases were in vain before. An address that a server has committed and that is not used is released.
 func (s *session) solicit(ctx context.Context, r retransmission) (best offer6, _ error) {
 	var unusable error
+	choice := s.Servers.choice(s.Rand)
 	m := s.message(dhcpv6.MessageTypeSolicit)
 	m.AddOption(&dhcpv6.OptionGeneric{OptionCode: dhcpv6.OptionRapidCommit})
 	m.AddOption(s.iana(nil))
@@ -90,15 +79,14 @@ func (s *session) solicit(ctx context.Context, r retransmission) (best offer6, _
 			unusable = err
 			return wait
 		}
-		o := offer6{lease: lease, preference: reply.preference, committed: reply.kind == dhcpv6.MessageTypeReply,
-			fruitless: s.Servers.fruitless(lease), refused: s.hasRefused(reply.serverID)}
-		if !o.betterThan(best) {
+		o := offer6{lease, reply.kind == dhcpv6.MessageTypeReply, s.hasRefused(reply.serverID)}
+		if !choice.prefers(o.flaws(choice, reply.preference)) {
 			s.unwanted(o)
 			return wait
 		}
 		s.unwanted(best)
 		best = o
-		wait.done = wait.done || o.best()
+		wait.done = wait.done || choice.final(choice.best)
 		return wait
 	}
 	if err := s.exchange(ctx, m, r, accept); err != nil {

@@ -35,6 +35,7 @@ func (a *attempt) acquire(ctx context.Context) (*dhcp.Lease, *link.Lease, error)
 		client6, v6 := a.client.(*dhcp.Client6)
 		if !v6 || !errors.Is(err, link.ErrDuplicate) {
 			_ = a.client.Release(lease) // best effort; the lease was never used
+			a.dhcpServers(a.link.Index).Fruitless(lease)
 			return nil, nil, &reason.Error{Code: reason.Code(dhcp.NoLease), Msg: "cannot apply the lease", Err: err}
 		}
 		_ = client6.Decline(lease)

@@ -14,6 +14,7 @@ import (
 func TestSecretsComeFromTheKernel(t *testing.T) {
 	guessable := []string{
 		"dhcp/exchange.go", "dhcp/v4client.go", "dhcp/v6client.go", // transactions and waits
+		"dhcp/servers.go",        // choice among servers
 		"pkg/daemon/compose.go",  // waits between rounds
 		"pkg/daemon/identity.go", // waits for the TPM
 		"pkg/daemon/sources.go",  // choice among equal SRV records
