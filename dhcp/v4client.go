@@ -100,6 +100,7 @@ func (a *acquisition) once(ctx context.Context) (*Lease, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.failure = fmt.Errorf("the offer of %v by %v came to nothing: no answer in time", offered.Address, offered.Server)
 	lease, err := a.request(ctx, xid, offered)
 	if err == nil {
 		other := a.holder(ctx, lease.Address.Addr())
@@ -181,7 +182,9 @@ func (c *Client4) acknowledged(ctx context.Context, in <-chan datagram, xid dhcp
 			return verdict{}
 		}
 		if m.MessageType() == dhcpv4.MessageTypeNak {
-			refused = fmt.Errorf("%w (%.80q)", errRefused, m.Message())
+			if refused = errRefused; m.Message() != "" {
+				refused = fmt.Errorf("%w (%.80q)", errRefused, m.Message())
+			}
 		} else if lease, refused = leaseFromV4(m, false, time.Now()); refused != nil {
 			refused = fmt.Errorf("%w: its acknowledgement cannot be used: %w", errRefused, refused)
 		}

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -163,6 +164,25 @@ func TestSilenceV6(t *testing.T) {
 		}
 		if n := len(w.sent); n < 6 || n > 20 {
 			t.Errorf("%d messages at %v", n, w.times)
+		}
+	})
+}
+
+// TestUnansweredRequestV6: a server that advertised is not said to be silent.
+func TestUnansweredRequestV6(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire(func(b []byte, _ time.Duration) [][]byte {
+			if parse6(t, b).MessageType != solicit6 {
+				return nil
+			}
+			return [][]byte{answer6(t, b, advertise6, 1, granted(1000*time.Second))}
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		_, err := client6(w).Acquire(ctx)
+		var e *Error
+		if !errors.As(err, &e) || e.Reason() != NoLease || !strings.Contains(err.Error(), "and then did not answer in time") {
+			t.Errorf("%v", err)
 		}
 	})
 }

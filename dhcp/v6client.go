@@ -64,6 +64,8 @@ type session struct {
 	to   net.Addr
 	// refusers are servers that advertised an address and did not grant it.
 	refusers [][]byte
+	// requested is why there is no lease when time runs out in the middle of a request.
+	requested error
 }
 
 func (c *Client6) session() (*session, error) {
@@ -106,7 +108,7 @@ func (c *Client6) Acquire(ctx context.Context) (*Lease, error) {
 		case err == nil:
 			return lease, nil
 		case ctx.Err() != nil || !errors.Is(err, errUnanswered):
-			return nil, explain("DHCPv6", err, failure)
+			return nil, explain("DHCPv6", err, cmp.Or(failure, s.requested))
 		}
 		solicit.initial = min(2*solicit.initial, solicit.max)
 		inform.initial = min(2*inform.initial, inform.max)

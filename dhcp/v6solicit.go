@@ -30,6 +30,7 @@ func (s *session) acquire(ctx context.Context, r retransmission) (*Lease, error)
 		m := s.message(dhcpv6.MessageTypeRequest)
 		m.AddOption(serverID(best.lease.serverID))
 		m.AddOption(s.iana(best.lease))
+		s.requested = fmt.Errorf("%v advertised %v and then did not answer in time", best.lease.Server, best.lease.Address.Addr())
 		lease, err := s.leased(ctx, m, v6Request, netip.Addr{})
 		if err == nil || ctx.Err() != nil {
 			return lease, err

@@ -81,6 +81,10 @@ func (n *Network) askOne(ctx context.Context, server netip.Addr, limit time.Dura
 	if err == nil {
 		return records, nil
 	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err // without addresses and ports, which are others each time
+	}
 	if one.Err() != nil && ctx.Err() == nil {
 		err = dns.ErrNoAnswer
 	}

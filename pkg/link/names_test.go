@@ -237,6 +237,18 @@ func TestDeadNameServers(t *testing.T) {
 	}
 }
 
+// TestClosedNameServer: what a person reads of it is short and the same each time.
+func TestClosedNameServer(t *testing.T) {
+	t.Parallel()
+	n := nettest.NewNetwork(t, nil, "198.18.7.1/24")
+	n.Up(t)
+	n.Inside.Run(t, "ip", "addr", "add", "198.18.7.200/24", "dev", n.Device)
+	network := &link.Network{Interface: n.Device, Index: index(t, n), Prefer: "ip4", DNS: []netip.Addr{netip.MustParseAddr("198.18.7.1")}}
+	if _, err := network.Ask(t.Context(), "\x01x\x04test\x00", dns.TXT); err == nil || err.Error() != "198.18.7.1: read: connection refused" {
+		t.Error(err)
+	}
+}
+
 // TestNameServerWithoutIPv6 never answers for IPv6 addresses. Nobody waits for those.
 func TestNameServerWithoutIPv6(t *testing.T) {
 	t.Parallel()

@@ -101,7 +101,7 @@ func (s *Session) dial(ctx context.Context) (net.Conn, error) {
 	}
 	fix := "check that the server runs and listens on that port"
 	if errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EHOSTUNREACH) {
-		fix = "check the routes between the device and the server, and that the server is up"
+		fix = "check that the server is up, that the default gateway is right and answers, and the routes between them"
 	}
 	return nil, fail(CodeConnectFailed, "no connection to "+address, fix, err)
 }

@@ -16,6 +16,7 @@ import (
 const (
 	NoLink    reason.Code = "no-link"                    // no interface can be used
 	LinkLost  reason.Code = "link-lost"                  // the interface lost its carrier or vanished too early
+	NotAsked  reason.Code = "not-asked"                  // no network is one on which to look at this kind of place
 	NoAddress reason.Code = "no-address"                 // the interface has no address of the family
 	Undecided reason.Code = "interface-undecided"        // whoever manages the interface has yet to decide about it
 	NoOption  reason.Code = "no-bootstrap-server-option" // DHCP works but names no bootstrap server
@@ -88,11 +89,11 @@ var telling = []reason.Code{NoServer, dhcp.BadOption, BadRecord, NoOption, NoNam
 // maxTold bounds how many interfaces one message names.
 const maxTold = 8
 
+// errNotAsked is of finders that had nothing to look at on any uplink, such as DHCP where addresses are static.
+var errNotAsked = &reason.Error{Code: NotAsked, Msg: "not asked on the networks that there are"}
+
 // explain makes one error of why a finder found nothing on any uplink: each explanation once, after the places it is true of.
 func explain(failures []error) error {
-	if len(failures) == 0 {
-		return errNoLink
-	}
 	var why []string
 	places := map[string][]string{}
 	for _, f := range failures {

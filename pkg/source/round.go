@@ -61,7 +61,7 @@ func (r *round) run(ctx context.Context, cancel context.CancelFunc) error {
 	defer r.stopTimers()
 	var hurry <-chan time.Time
 	r.findings = map[string][]finding{}
-	succeeded, active := false, r.startSystem(ctx)
+	succeeded, active, tried := false, r.startSystem(ctx), false
 	for {
 		links, changed := r.System.Links()
 		if ctx.Err() == nil {
@@ -76,6 +76,7 @@ func (r *round) run(ctx context.Context, cancel context.CancelFunc) error {
 			stop(errPatience)
 		case res := <-r.results:
 			active--
+			tried = true
 			if t := r.running[res.index]; t != nil {
 				t.ended(res)
 			}
@@ -95,7 +96,10 @@ func (r *round) run(ctx context.Context, cancel context.CancelFunc) error {
 	if succeeded {
 		return nil
 	}
-	return r.conclude()
+	if !tried {
+		return r.conclude(errNoLink)
+	}
+	return r.conclude(errNotAsked)
 }
 
 // ended notes how one family ended, while the other may go on.
@@ -176,7 +180,8 @@ func (r *round) try(ctx, waiting context.Context, l link.Link) (started int) {
 }
 
 // conclude says what each finder came to. Where servers were visited, what the visitor said is all that matters.
-func (r *round) conclude() error {
+// nothing is why a finder has neither visited nor failed.
+func (r *round) conclude(nothing error) error {
 	e := &FindersError{}
 	for _, f := range r.active() {
 		var visits, failures []error
@@ -187,8 +192,10 @@ func (r *round) conclude() error {
 				failures = append(failures, found.err)
 			}
 		}
-		err := errors.Join(visits...)
-		if err == nil {
+		err := nothing
+		if len(visits) > 0 {
+			err = errors.Join(visits...)
+		} else if len(failures) > 0 {
 			err = explain(failures)
 		}
 		e.Findings = append(e.Findings, Finding{f.Name(), err})

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/xpu-sztp/ztp/dhcp"
+	"github.com/xpu-sztp/ztp/pkg/config"
 	"github.com/xpu-sztp/ztp/pkg/dns"
 	"github.com/xpu-sztp/ztp/pkg/link"
 	"github.com/xpu-sztp/ztp/pkg/reason"
@@ -22,7 +23,7 @@ import (
 // not that DNS lacks a record: nobody has named a domain.
 func TestSilentNetwork(t *testing.T) {
 	n := nettest.NewNetwork(t, nil)
-	r := newRig(t, 4*time.Second, n)
+	r := newRig(t, time.Second, n)
 	r.Finders = []source.Finder{source.DHCP{}, source.DNS{Serial: "SN1", Random: rand.Float64}}
 	err := discover(t, r, func(context.Context, source.Lead) error { return nil })
 	if code, hint := reason.Of(err); code != dhcp.NoAnswer || !strings.Contains(hint, "VLAN") {
@@ -138,5 +139,24 @@ func TestCableInTheWrongPort(t *testing.T) {
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Error(err)
+	}
+}
+
+// TestStaticNetworkIsNotAsked: where addresses are static nobody asks DHCP, which is not to say that there is no carrier.
+func TestStaticNetworkIsNotAsked(t *testing.T) {
+	n := nettest.NewNetwork(t, nil)
+	r := newRig(t, 10*time.Second, n)
+	r.addressed(config.Static{Addresses: prefixes("192.0.2.10/24")})
+	r.Finders = []source.Finder{source.DHCP{}, source.DNS{Serial: "SN1", Random: rand.Float64}}
+	err := discover(t, r, func(context.Context, source.Lead) error { return nil })
+	var all *source.FindersError
+	if !errors.As(err, &all) || len(all.Findings) != 2 {
+		t.Fatal(err)
+	}
+	if code, _ := reason.Of(all.Findings[0].Err); code != source.NotAsked {
+		t.Errorf("of DHCP: %q, %v", code, all.Findings[0].Err)
+	}
+	if code, _ := reason.Of(err); code != source.NoRecord || strings.Contains(err.Error(), "dhcp") {
+		t.Errorf("%q, %v", code, err)
 	}
 }

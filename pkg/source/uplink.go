@@ -45,6 +45,9 @@ func (e *FindersError) Error() string {
 	var told []string
 	known := map[string]bool{}
 	for _, f := range e.Findings {
+		if f.Err == errNotAsked && len(e.Findings) > 1 {
+			continue
+		}
 		parts := []string{f.Err.Error()}
 		if in := (*inVain)(nil); errors.As(f.Err, &in) {
 			parts = in.parts
