@@ -2,8 +2,6 @@ package source
 
 import (
 	"context"
-	"strings"
-	"time"
 
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/state"
@@ -94,23 +92,26 @@ func (b *beside) inTurn(ctx context.Context, l Lead, visit func(context.Context,
 // visitArrivals visits what was plugged in. leads says that some of it needs a network.
 func (b *beside) visitArrivals(ctx context.Context, visit func(context.Context, Lead) error) (won, leads bool) {
 	disks := b.storage.unseen()
-	if len(disks) == 0 {
-		return false, false
-	}
 	before := len(b.storage.needNetwork())
 	err := b.storage.visitAll(ctx, disks, visit)
 	if err == nil || ctx.Err() != nil {
 		return err == nil, false
 	}
-	code, _ := reason.Of(err)
-	tried := state.Source{Name: b.storage.Name(), Tried: time.Now().UTC(), Result: string(code), Detail: strings.ReplaceAll(err.Error(), "\n", "; ")}
+	why := shown(err)
+	links, _ := b.networks.System.Links()
 	b.networks.Board.Update(func(s *state.Status) {
-		s.ShowSource(tried)
-		if !b.isConnected() { // decided here, so that whoever finds a connection has the last word
-			s.Phase = state.PhaseWaitingForLink
+		s.ShowSource(state.Source{Name: b.storage.Name(), Tried: why.At, Result: why.Code, Detail: why.Message})
+		if b.isConnected() { // decided here, so that whoever finds a connection has the last word
+			return
+		}
+		s.Phase = state.PhaseWaitingForLink
+		if s.Reason = why; why.Code == string(NoStorage) { // it was pulled out
+			s.Reason = shown(noLink(links))
 		}
 	})
-	b.networks.Logger.Info("nothing came of what was plugged in", "reason", tried.Result, "error", tried.Detail)
+	if len(disks) > 0 {
+		b.networks.Logger.Info("nothing came of what was plugged in", "reason", why.Code, "error", why.Message)
+	}
 	return false, len(b.storage.needNetwork()) > before
 }
 

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/xpu-sztp/ztp/pkg/link"
+	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/source"
 	"github.com/xpu-sztp/ztp/pkg/state"
 	"github.com/xpu-sztp/ztp/test/nettest"
@@ -102,6 +104,38 @@ func TestStickWhileWaiting(t *testing.T) { // other tests' interfaces would be a
 	}
 	if len(d.visits) > 0 {
 		t.Errorf("%d visits too many", len(d.visits))
+	}
+}
+
+// TestReasonOfTheLatestStick: whoever plugs one stick after the other in reads of the latest, and of none when it is pulled out.
+func TestReasonOfTheLatestStick(t *testing.T) { // other tests' interfaces would be a connection
+	d := newDesk(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- d.beside.Discover(ctx, d.visit) }()
+	says := func(code reason.Code, what string) {
+		t.Helper()
+		d.board.await(t, func(s state.Status) bool {
+			return s.Phase == state.PhaseWaitingForLink && s.Reason != nil && s.Reason.Code == string(code) && strings.Contains(s.Reason.Message, what)
+		})
+	}
+	says(source.NoLink, "no network interface")
+	d.insert(t, "sda", stickWith("bad"))
+	d.Changed()
+	says("internal", "sda1: sztp/SN1: refused")
+	d.pull("sda")
+	d.Changed()
+	says(source.NoLink, "no network interface")
+	d.insert(t, "sda", map[string]string{"sztp/SN2/" + conveyed: "another device's"})
+	d.Changed()
+	says(source.NoData, `nothing for the serial number "SN1"`)
+	d.insert(t, "sdb", map[string]string{"DCIM/holiday.jpg": "sea"})
+	d.Changed()
+	says(source.NoData, "sdb1 has no folder sztp")
+	cancel()
+	<-ended
+	if s := d.board.status.Sources; len(s) != 1 || s[0].Result != string(source.NoData) {
+		t.Errorf("%+v", s)
 	}
 }
 

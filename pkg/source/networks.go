@@ -207,7 +207,7 @@ func (d *Networks) awaitLink(ctx context.Context) error {
 	}) == nil {
 		return nil
 	}
-	waiting := false
+	waiting, said := false, ""
 	err := d.System.Await(ctx, func(links []link.Link) bool {
 		usable, elsewhere := connected(links)
 		if usable || elsewhere {
@@ -217,14 +217,10 @@ func (d *Networks) awaitLink(ctx context.Context) error {
 			waiting = true
 			d.Logger.Info("waiting for a network interface with a carrier")
 		}
-		d.Board.Update(func(s *state.Status) {
-			why := noLink(links)
-			if s.Phase != state.PhaseWaitingForLink || s.Reason == nil || s.Reason.Message != why.Msg {
-				s.Phase, s.Reason = state.PhaseWaitingForLink, &state.Reason{
-					Code: string(why.Code), Message: why.Msg, Hint: why.Fix, At: time.Now().UTC(),
-				}
-			}
-		})
+		if why := noLink(links); why.Msg != said {
+			said = why.Msg
+			d.Board.Update(func(s *state.Status) { s.Phase, s.Reason = state.PhaseWaitingForLink, shown(why) })
+		}
 		return false
 	})
 	if err != nil {

@@ -5,10 +5,12 @@ import (
 	"reflect"
 	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/xpu-sztp/ztp/dhcp"
 	"github.com/xpu-sztp/ztp/pkg/link"
+	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/state"
 )
 
@@ -19,6 +21,12 @@ const maxShown = 256
 func entry(l *link.Link, now, detail string) state.Interface {
 	return state.Interface{Name: l.Name, Index: l.Index, Kind: l.Kind, MAC: l.MAC.String(), MTU: l.MTU, State: now, Detail: detail,
 		Managed: l.Managed}
+}
+
+// shown is an explained error for the status.
+func shown(err error) *state.Reason {
+	code, hint := reason.Of(err)
+	return &state.Reason{Code: string(code), Message: strings.ReplaceAll(err.Error(), "\n", "; "), Hint: hint, At: time.Now().UTC()}
 }
 
 // showLinks lists the interfaces without a lease and forgets those that are gone.

@@ -3,6 +3,7 @@ package source
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -15,12 +16,14 @@ import (
 // never trusted.
 type Storage struct {
 	StorageOptions
-	arrived chan struct{} // something was plugged in that was not visited
+	arrived chan struct{} // something was plugged in that was not visited, or pulled out
 
 	mu     sync.Mutex
 	seen   map[string]bool          // disks that were visited, by their key
+	pulled bool                     // one of these is gone since Changed
 	turns  map[string]chan struct{} // of those who read a disk, by its key
 	online []*place                 // what needs a network, in the order to visit
+	latest error                    // why storage has led to nothing
 }
 
 // StorageOptions configure Storage.
@@ -77,7 +80,13 @@ func (s *Storage) visitAll(ctx context.Context, disks []*storage.Disk, visit fun
 			}
 		}
 	}
-	return explainStorage(failures)
+	fresh := len(disks) > 0 || len(s.Devices.Disks()) == 0
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if fresh { // otherwise what was said before still holds
+		s.latest = explainStorage(failures)
+	}
+	return s.latest
 }
 
 // Find visits what was found to need a network.
@@ -109,17 +118,27 @@ func (s *Storage) visit(ctx context.Context, p *place, ifname string, network Ne
 		s.Logger.Warn("data on removable storage is refused", "place", p.String(), "error", err)
 		return err
 	}
-	return visit(ctx, Lead{Source: s.Name(), Interface: ifname, Bundle: bundle, Place: p.String(), Files: s.Devices.Files(p.partition), Network: network})
+	err = visit(ctx, Lead{Source: s.Name(), Interface: ifname, Bundle: bundle, Place: p.String(), Files: s.Devices.Files(p.partition), Network: network})
+	if err != nil {
+		return fmt.Errorf("%s: %w", p, err)
+	}
+	return nil
 }
 
 // Changed makes the source look what has been plugged in. Call it whenever block devices have come, gone or changed.
 func (s *Storage) Changed() {
-	if len(s.unseen()) > 0 {
+	news := s.unseen()
+	s.mu.Lock()
+	pulled := s.pulled
+	s.pulled = false
+	s.mu.Unlock()
+	if pulled || len(news) > 0 {
 		notify(s.arrived)
 	}
 }
 
-// Arrivals returns a channel that says that something was plugged in that was not visited.
+// Arrivals returns a channel that says that something was plugged in that was not visited, or pulled out that was: what is said
+// of it then no longer holds.
 func (s *Storage) Arrivals() <-chan struct{} { return s.arrived }
 
 // unseen returns the disks that were not visited, and forgets those that are gone with what led from there to servers.
@@ -138,6 +157,7 @@ func (s *Storage) unseen() (news []*storage.Disk) {
 		if !present[key] {
 			delete(s.seen, key)
 			delete(s.turns, key)
+			s.pulled = true
 		}
 	}
 	s.online = slices.DeleteFunc(s.online, func(p *place) bool { return !present[p.disk.Key()] })

@@ -28,6 +28,11 @@ func Short(s *state.Status, now time.Time) string {
 	}
 	interfaces := telling(s.Interfaces)
 	p.some("interface", len(interfaces), func(i int) string { return interfaceLine(&interfaces[i]) })
+	for _, source := range s.Sources { // whoever has plugged something in looks here
+		if source.Name == "removable-storage" && source.Result != "no-removable-storage" && source.Result != "success" {
+			p.fact("storage", untold(s, source.Detail))
+		}
+	}
 	if n := len(s.Servers); n > 0 {
 		server := s.Servers[n-1]
 		server.Detail = untold(s, server.Detail)

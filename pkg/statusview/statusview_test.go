@@ -62,7 +62,8 @@ func examples() map[string]*state.Status {
 				Hint: "ask the manufacturer for a voucher for SN-1234", At: at(-2),
 			},
 			Interfaces: []state.Interface{eth0, eth1, {Name: "eth2", State: "no-carrier"}, {Name: "eth3", State: "skipped", Detail: "excluded"}},
-			Sources:    []state.Source{{Name: "dhcp", Tried: at(-40), Result: "voucher-serial-mismatch", Detail: "one lead"}},
+			Sources: []state.Source{{Name: "dhcp", Tried: at(-40), Result: "voucher-serial-mismatch", Detail: "one lead"},
+				{Name: "removable-storage", Tried: at(-41), Result: "storage-no-data", Detail: "sda1 has no folder sztp"}},
 			Servers: []state.Server{redirect, {
 				URL: "https://owner.example:443", Address: "[2001:db8::1]:443", Source: "redirect", Trust: "provisional", Visited: at(-20),
 				Result: "voucher-serial-mismatch",

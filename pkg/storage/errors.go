@@ -46,7 +46,7 @@ func refused(path string, err error) error {
 	switch {
 	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.EXDEV):
 		return &reason.Error{Code: CodeLink, Msg: path + " is a symbolic link or below one, which is not followed",
-			Fix: "copy the file itself to the stick", Err: err}
+			Fix: "copy the file itself to the stick"}
 	case errors.Is(err, errNoFile):
 		return &reason.Error{Code: CodeNoFile, Msg: path + " is no regular file", Fix: "copy the file itself to the stick"}
 	}
