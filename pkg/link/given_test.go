@@ -3,6 +3,7 @@ package link
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -127,6 +128,45 @@ func FuzzGiven(f *testing.F) {
 		}
 		if got := fromDhclient(strings.Join(digits, ":")); option != "" && string(got) != option {
 			t.Errorf("%q became %q", option, got)
+		}
+	})
+}
+
+// FuzzManagers has networkd's files and NetworkManager's properties say anything, of which what a lease put there is a stranger's:
+// no name server is this machine or nobody, and no domain is one only for routing.
+func FuzzManagers(f *testing.F) {
+	f.Add("ADMIN_STATE=configured\nDNS=192.0.2.1 2001:db8::1%2 127.0.0.1\nDOMAINS=lab.test ~.\n", "ADDRESS=192.0.2.5\nOPTION_143=0003\nSERVER_ADDRESS=192.0.2.2\n",
+		`{"NameserverData":{"data":[{"address":{"data":"192.0.2.1"}}]},"Domains":{"data":["lab.test"]}}`)
+	f.Add("DNS=", "OPTION_143=0", `{"Nameservers":{"data":[[32,1]]},"Options":{"data":{"sztp_redirect":{"data":"0:3:61"},"dhcp_server_identifier":{"data":"192.0.2.2"}}}}`)
+	run := f.TempDir()
+	if err := errors.Join(os.MkdirAll(filepath.Join(run, networkdLinks), 0o755), os.MkdirAll(filepath.Join(run, networkdLeases), 0o755)); err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, link, lease, told string) {
+		for dir, text := range map[string]string{networkdLinks: link, networkdLeases: lease} {
+			if err := os.WriteFile(filepath.Join(run, dir, "7"), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		all := []Given{networkdGave(run, 7, false), networkdGave(run, 7, true)}
+		var p properties
+		if json.Unmarshal([]byte(told), &p) == nil {
+			var g Given
+			p.readNames(&g)
+			p.readLease(&g, strings.Contains(told, "dhcp6"))
+			all = append(all, g)
+		}
+		for _, g := range all {
+			for _, a := range g.DNS {
+				if a.IsMulticast() || a.IsUnspecified() || a.IsLoopback() || a.Zone() != "" || a.Is4In6() {
+					t.Errorf("name server %v", a)
+				}
+			}
+			for _, d := range g.Domains {
+				if d == "" || d[0] == '~' || len(d) > 253 {
+					t.Errorf("domain %q", d)
+				}
+			}
 		}
 	})
 }
