@@ -93,6 +93,31 @@ func TestNetworkChangeCutsTheWaitShort(t *testing.T) {
 	})
 }
 
+// TestEarlyIsNoLater: a change of the network never makes a device wait for longer than without, and three of them count in one
+// window.
+func TestEarlyIsNoLater(t *testing.T) {
+	now := time.Now()
+	waits := agent.Backoff{Initial: 10 * time.Second, Max: 10 * time.Minute}.Schedule(0.9)
+	var next time.Time
+	for range 10 {
+		next, _ = waits.Failed(now, time.Time{})
+		now = next
+	}
+	next, _ = waits.Failed(now, time.Time{})
+	if at, ok := waits.Early(next.Add(-time.Second)); !ok || !at.Equal(next) {
+		t.Errorf("a second before its time it tries %v after it", at.Sub(next))
+	}
+	if at, ok := waits.Early(now); !ok || !at.Before(next) || !at.After(now) {
+		t.Errorf("long before its time it tries after %v of %v", at.Sub(now), next.Sub(now))
+	}
+	if _, ok := waits.Early(now); !ok {
+		t.Error("the third change does not count")
+	}
+	if at, ok := waits.Early(now); ok || !at.Equal(next) {
+		t.Error("the fourth change counts")
+	}
+}
+
 // TestEarlyTriesChangeNoSchedule: the try that was due is made when it was due, and the window after it is the next.
 func TestEarlyTriesChangeNoSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -112,3 +112,82 @@ func TestWhatManagersAdd(t *testing.T) {
 		}
 	}
 }
+
+// TestManagedBy: only addresses that somebody has given to the interface by hand make it theirs.
+func TestManagedBy(t *testing.T) {
+	ours := netip.MustParseAddr("192.0.2.7")
+	for _, tt := range []struct {
+		address Address
+		want    string
+	}{
+		{Address{Prefix: netip.MustParsePrefix("192.0.2.9/24")}, ByHand},
+		{Address{Prefix: netip.MustParsePrefix("192.0.2.7/24")}, ""}, // the agent's
+		{Address{Prefix: netip.MustParsePrefix("169.254.3.4/16")}, ""},
+		{Address{Prefix: netip.MustParsePrefix("127.0.0.1/8")}, ""},
+		{Address{Prefix: netip.MustParsePrefix("2001:db8::9/64")}, ""}, // advertised
+		{Address{Prefix: netip.MustParsePrefix("2001:db8::9/64"), Permanent: true}, ByHand},
+		{Address{Prefix: netip.MustParsePrefix("fe80::9/64"), Permanent: true}, ""},
+	} {
+		l := &Link{Index: 7, Addresses: []Address{tt.address}}
+		who, settled := managedBy(l, t.TempDir(), func(index int, a netip.Addr) bool { return index == 7 && a == ours })
+		if who != tt.want || !settled {
+			t.Errorf("%+v: %q, %t", tt.address, who, settled)
+		}
+	}
+}
+
+// TestOrder: what a name server says is brought into order, and what only the device itself has is left out.
+func TestOrder(t *testing.T) {
+	const all = "::ffff:192.0.2.2 2001:db8::1 127.0.0.1 ::ffff:127.0.0.2 ::1 0.0.0.0 :: 224.0.0.1 ff02::1 192.0.2.1 2001:db8::2"
+	for prefer, want := range map[string]string{
+		"":    "[192.0.2.2 2001:db8::1 192.0.2.1 2001:db8::2]",
+		"ip4": "[192.0.2.2 192.0.2.1 2001:db8::1 2001:db8::2]",
+		"ip6": "[2001:db8::1 2001:db8::2 192.0.2.2 192.0.2.1]",
+	} {
+		var addrs []netip.Addr
+		for text := range strings.FieldsSeq(all) {
+			addrs = append(addrs, netip.MustParseAddr(text))
+		}
+		n := &Network{Prefer: prefer}
+		if got := fmt.Sprint(n.order(addrs)); got != want {
+			t.Errorf("%q first: %s", prefer, got)
+		}
+	}
+}
+
+// TestNames says which names are looked up for one, and who is asked.
+func TestNames(t *testing.T) {
+	n := &Network{Domains: []string{"a", "b", "c", "d", "e", "f", "g"}}
+	if got := fmt.Sprint(n.names("bs"), n.names("bs.lab.test")); got != "[bs.a bs.b bs.c bs.d bs.e bs.f bs] [bs.lab.test]" {
+		t.Error(got)
+	}
+	for host, want := range map[string]bool{"bs.local": true, "BS.Local.": true, "bs.nonlocal": false, "bs.local.test": false, "bs": false} {
+		if isLocal(host) != want {
+			t.Errorf("%s: %t", host, !want)
+		}
+	}
+}
+
+// TestServersToAsk: an interface's own name servers are asked, and the system's where it has none; no more than are tried.
+func TestServersToAsk(t *testing.T) {
+	var many []netip.Addr
+	for i := range byte(2 * maxNameServers) {
+		many = append(many, netip.AddrFrom4([4]byte{192, 0, 2, i + 1}))
+	}
+	own := &Network{DNS: many[:1], System: many}
+	if got := own.servers(); !slices.Equal(got, many[:1]) {
+		t.Errorf("asks %v", got)
+	}
+	for _, n := range []*Network{{System: many}, {DNS: many}} {
+		if got := n.servers(); !slices.Equal(got, many[:maxNameServers]) {
+			t.Errorf("asks %v", got)
+		}
+	}
+	file := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(file, []byte("search a.test\ndomain b.test\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got := readResolver(file).Domains; !slices.Equal(got, []string{"b.test"}) {
+		t.Errorf("domains %q", got)
+	}
+}

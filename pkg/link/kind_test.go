@@ -61,6 +61,17 @@ func TestKinds(t *testing.T) {
 			{eth("wlan0", "device", func(t *traits) { t.wireless = true }), "wireless",
 				"wireless: to join a network takes credentials that the agent does not have"},
 			{eth("future0", "quantum"), "quantum", "virtual (quantum)"},
+			{eth("short0", "device", hardware(unix.ARPHRD_ETHER, 0)), "ethernet", "has no hardware address"},
+			{eth("vxlan1", "vxlan", hardware(unix.ARPHRD_ETHER, 0)), "vxlan", "virtual (vxlan)"},
+			{eth("nk0", "netkit"), "netkit", ""},
+			{eth("hsr0", "hsr"), "hsr", ""},
+			{eth("odd0", "vlan", on(30)), "vlan", ""}, // what the kernel never says must not be followed for ever
+			{eth("odd1", "bridge", in(31)), "bridge", "belongs to odd1 (bridge)"},
+			{eth("odd1.2", "vlan", on(31)), "vlan", "on odd1: bridge without a port that leads out"},
+			{eth("br1", "bridge"), "bridge", "bridge without a port that leads out"},
+			{eth("wlan1", "device", in(33), func(t *traits) { t.wireless = true }), "wireless", "belongs to br1 (bridge)"},
+			{eth("bond2", "bond"), "bond", "bond without a port that leads out"},
+			{eth("ib1", "device", in(35), hardware(unix.ARPHRD_INFINIBAND, 20)), "ethernet", "belongs to bond2 (bond)"},
 		},
 		"bonds and bridges": {
 			{eth("eth0", "device", in(3)), "ethernet", "belongs to bond0 (bond)"},
