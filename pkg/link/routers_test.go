@@ -71,6 +71,61 @@ func TestManyRouters(t *testing.T) {
 	}
 }
 
+// TestNoAdvertisement has messages that are none.
+func TestNoAdvertisement(t *testing.T) {
+	router, now := netip.MustParseAddr("fe80::1"), time.Now()
+	good := advertisement(0, []byte{1, 1, 2, 0, 0, 0, 0, 1})
+	code, kind := bytes.Clone(good), bytes.Clone(good)
+	code[1], kind[0] = 1, 135
+	for name, m := range map[string][]byte{
+		"code": code, "kind": kind, "short": good[:15], "empty": nil, "half an option": good[:20], "option of no length": advertisement(0, []byte{1, 0, 0, 0, 0, 0, 0, 0}),
+		"option beyond the end": advertisement(0, []byte{1, 2, 0, 0, 0, 0, 0, 0}), "second option": advertisement(0, good[16:], []byte{1, 0, 0, 0, 0, 0, 0, 0}),
+	} {
+		var a advertised
+		if a.message(1, router, m, now) || a.of(1, Router{}, now).Heard {
+			t.Errorf("%s is taken for an advertisement", name)
+		}
+	}
+	var a advertised
+	if !a.message(1, router, good, now) || !a.message(2, router, good[:16], now) || a.of(3, Router{}, now).Heard {
+		t.Error("what is right is not taken")
+	}
+	a.forget(func(index int) bool { return index == 2 })
+	if a.of(1, Router{}, now).Heard || !a.of(2, Router{}, now).Heard {
+		t.Error("forgets of the wrong interface")
+	}
+}
+
+// TestLifetimes: what was said ends when it ends, is prolonged when it is said again, and does not come back.
+func TestLifetimes(t *testing.T) {
+	router, now := netip.MustParseAddr("fe80::1"), time.Now()
+	rdnss := func(seconds byte, server string) []byte {
+		return append([]byte{optionRDNSS, 3, 0, 0, 0, 0, 0, seconds}, netip.MustParseAddr(server).AsSlice()...)
+	}
+	dnssl := func(seconds byte) []byte {
+		return append([]byte{optionDNSSL, 3, 0, 0, 0, 0, 0, seconds}, "\x03lab\x04test\x00\x00\x00\x00\x00\x00\x00"...)
+	}
+	var a advertised
+	want := func(after time.Duration, text string) {
+		t.Helper()
+		r := a.of(1, Router{}, now.Add(after))
+		if got := fmt.Sprint(r.DNS, r.Domains); got != text {
+			t.Errorf("after %v: %s, want %s", after, got, text)
+		}
+	}
+	a.message(1, router, advertisement(0, rdnss(100, "2001:db8::1"), rdnss(200, "2001:db8::2"), dnssl(100)), now)
+	want(0, "[2001:db8::2 2001:db8::1] [lab.test]")
+	want(100*time.Second-1, "[2001:db8::2 2001:db8::1] [lab.test]")
+	want(100*time.Second, "[2001:db8::2] []")
+	a.message(1, router, advertisement(0, rdnss(100, "2001:db8::1"), dnssl(100)), now.Add(50*time.Second))
+	want(149*time.Second, "[2001:db8::2 2001:db8::1] [lab.test]")
+	want(150*time.Second, "[2001:db8::2] []")
+	a.message(1, router, advertisement(0, rdnss(0, "2001:db8::2")), now.Add(60*time.Second))
+	want(60*time.Second, "[2001:db8::1] [lab.test]")
+	a.message(1, router, advertisement(0, rdnss(0, "2001:db8::9")), now.Add(60*time.Second))
+	want(60*time.Second, "[2001:db8::1] [lab.test]")
+}
+
 // FuzzRouterAdvertisement checks that what is remembered of one advertisement is bounded and usable, that another, which takes it
 // back, leaves nothing, and that half an advertisement counts for nothing.
 func FuzzRouterAdvertisement(f *testing.F) {

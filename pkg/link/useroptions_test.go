@@ -50,16 +50,44 @@ func advertise(t *testing.T, n *nettest.Network, lifetime uint32, servers []neti
 	for _, s := range servers {
 		message = append(message, s.AsSlice()...)
 	}
+	announce(t, n, "::", 255, message)
+}
+
+// announce sends an ICMPv6 message to all from an address of the server, or from its link-local one when that is "::".
+func announce(t *testing.T, n *nettest.Network, from string, hops int, message []byte) {
+	t.Helper()
 	n.Servers.Do(t, func() error {
-		conn, err := icmp.ListenPacket("ip6:ipv6-icmp", "::")
+		conn, err := icmp.ListenPacket("ip6:ipv6-icmp", from)
 		if err != nil {
 			return err
 		}
 		defer conn.Close()
-		if err := conn.IPv6PacketConn().SetMulticastHopLimit(255); err != nil {
+		if err := conn.IPv6PacketConn().SetMulticastHopLimit(hops); err != nil {
 			return err
 		}
 		_, err = conn.WriteTo(message, &net.IPAddr{IP: net.ParseIP("ff02::1"), Zone: n.Server})
 		return err
 	})
+}
+
+// TestAdvertisementsFromElsewhere: what a router may have passed on, or does not come from a router's link-local address, is no
+// advertisement (RFC 4861 §6.1.2), nor is another message with the same content.
+func TestAdvertisementsFromElsewhere(t *testing.T) {
+	n := nettest.NewNetwork(t, nil, "2001:db8:5::1/64")
+	n.Up(t)
+	s := open(t, link.Options{})
+	defer s.PrepareIPv6(await(t, s, n.Device, func(l *link.Link) bool { return l.LinkLocal().IsValid() }))()
+	message := func(kind byte, server string) []byte {
+		options := append([]byte{25, 3, 0, 0, 0, 0, 2, 88}, netip.MustParseAddr(server).AsSlice()...)
+		return append([]byte{kind, 0, 0, 0, 64, 0xc0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0}, options...)
+	}
+	announce(t, n, "::", 254, message(134, "2001:db8::1"))
+	announce(t, n, "::", 1, message(134, "2001:db8::2"))
+	announce(t, n, "2001:db8:5::1", 255, message(134, "2001:db8::3"))
+	announce(t, n, "::", 255, message(200, "2001:db8::4"))
+	announce(t, n, "::", 255, message(134, "2001:db8::53"))
+	l := await(t, s, n.Device, func(l *link.Link) bool { return len(l.Router.DNS) > 0 })
+	if !slices.Equal(l.Router.DNS, []netip.Addr{netip.MustParseAddr("2001:db8::53")}) {
+		t.Errorf("believes %v", l.Router.DNS)
+	}
 }
