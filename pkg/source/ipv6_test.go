@@ -202,7 +202,9 @@ func TestIPv6AddressInUse(t *testing.T) {
 			n.Radvd(t, "AdvManagedFlag on; prefix 2001:db8:6::/64 { AdvAutonomous off; };")
 			trace := n.Trace(t)
 			r := newRig(t, time.Minute, n)
-			err := r.Discover(t.Context(), func(ctx context.Context, lead source.Lead) error {
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			defer cancel()
+			err := r.Discover(ctx, func(ctx context.Context, lead source.Lead) error {
 				if used := n.Inside.Run(t, "ip", "-6", "addr", "show", "dev", n.Device); !strings.Contains(used, leased+"/") {
 					return reach(ctx, lead)
 				}
