@@ -28,6 +28,7 @@ type shelf struct {
 	count   int
 	numbers map[string]int
 	hang    chan struct{} // mounting takes until this is closed
+	stuck   int           // of those who mount
 }
 
 // insert plugs in a disk with files and returns its folder.
@@ -67,11 +68,15 @@ func (s *shelf) Disks() (list []*storage.Disk) {
 func (s *shelf) Partitions(d *storage.Disk) ([]storage.Partition, error) { return d.Partitions, nil }
 
 func (s *shelf) Mount(p storage.Partition) (*storage.Volume, error) {
+	s.mu.Lock()
+	s.stuck++
+	s.mu.Unlock()
 	if s.hang != nil {
 		<-s.hang
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.stuck--
 	folder, plugged := s.folders[strings.TrimSuffix(p.Name, "1")]
 	if !plugged {
 		return nil, &reason.Error{Code: storage.CodeUnreadable, Msg: "pulled out"}
@@ -180,6 +185,10 @@ func TestHostileStick(t *testing.T) { // R4.1-04
 		"too large": {func(dir string) error {
 			return errors.Join(os.WriteFile(dir+"/sztp/SN1/"+conveyed, nil, 0o600), os.Truncate(dir+"/sztp/SN1/"+conveyed, 16<<20+1))
 		}, storage.CodeTooLarge},
+		"certificate is too large": {func(dir string) error {
+			return errors.Join(os.WriteFile(dir+"/sztp/SN1/"+conveyed, nil, 0o600), os.WriteFile(dir+"/sztp/SN1/"+owner, nil, 0o600),
+				os.Truncate(dir+"/sztp/SN1/"+owner, 16<<20+1))
+		}, storage.CodeTooLarge},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var s shelf
@@ -229,8 +238,8 @@ func TestBrokenStick(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if took := time.Since(began); took != time.Minute {
-			t.Errorf("took %v", took)
+		if took := time.Since(began); took != time.Minute || s.stuck != 1 {
+			t.Errorf("took %v, and %d are stuck", took, s.stuck)
 		}
 		close(s.hang)
 		if err := sticks.Discover(t.Context(), visit); err != nil || len(got) != 1 {
