@@ -123,10 +123,20 @@ func (cs *changes) undoAll() error {
 }
 
 // hasAddress reports whether the agent added an address to an interface.
-func (cs *changes) hasAddress(index int, a netip.Addr) bool {
+func (cs *changes) hasAddress(index int, a netip.Addr) bool { return cs.addresses().has(index, a) }
+
+// ownAddresses are changes at one moment.
+type ownAddresses []change
+
+// addresses returns what the agent has added by now.
+func (cs *changes) addresses() ownAddresses {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	return slices.ContainsFunc(cs.made, func(c change) bool {
+	return slices.Clone(cs.made)
+}
+
+func (own ownAddresses) has(index int, a netip.Addr) bool {
+	return slices.ContainsFunc(own, func(c change) bool {
 		return c.Kind == "address" && c.Index == index && c.Prefix.Addr() == a
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os/exec"
 	"slices"
@@ -36,7 +37,7 @@ func (o *overrun) Handle(_ context.Context, r slog.Record) error {
 // afterwards.
 func TestOverrun(t *testing.T) {
 	log := &overrun{Handler: slog.DiscardHandler, released: make(chan struct{})}
-	w := &watcher{run: t.TempDir(), ours: func(int, netip.Addr) bool { return false }, news: func() {},
+	w := &watcher{run: t.TempDir(), ours: func() ownAddresses { return nil }, news: func() {},
 		log: slog.New(log)}
 	if err := w.start(); err != nil {
 		t.Fatal(err)
@@ -76,5 +77,35 @@ func TestOverrun(t *testing.T) {
 	})
 	if err != nil {
 		t.Errorf("%v: %s is not in %+v", err, last, w.links)
+	}
+}
+
+// TestAddressTakenAwayWhileRead: an address of the agent that is listed and forgotten a moment later was nobody else's, so that the
+// other attempts on the interface go on.
+func TestAddressTakenAwayWhileRead(t *testing.T) {
+	run := func(args ...string) {
+		t.Helper()
+		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	run("link", "add", "mine0", "type", "bridge")
+	defer run("link", "del", "mine0")
+	run("addr", "add", "192.0.2.7/24", "dev", "mine0")
+	nic, err := net.InterfaceByName("mine0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := ownAddresses{{Kind: "address", Index: nic.Index, Prefix: netip.MustParsePrefix("192.0.2.7/24")}}
+	for name, ours := range map[string][]ownAddresses{"taken away": {made, nil}, "added": {nil, made}, "another's": {nil, nil}} {
+		calls := 0
+		w := &watcher{run: t.TempDir(), changed: make(chan struct{}), news: func() {}, ours: func() ownAddresses { calls++; return ours[calls-1] }}
+		if err := w.refresh(); err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(w.links, func(l Link) bool { return l.Index == nic.Index })
+		if managed := w.links[i].Managed == ByHand; managed != (name == "another's") {
+			t.Errorf("%s: managed by %q", name, w.links[i].Managed)
+		}
 	}
 }

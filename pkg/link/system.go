@@ -63,7 +63,7 @@ func Open(o Options) (*System, error) {
 	if err := s.changes.undoAll(); err != nil {
 		s.log.Warn("cannot undo network changes of an earlier run", "error", err)
 	}
-	s.watcher = watcher{include: o.Include, exclude: o.Exclude, run: o.Run, ours: s.changes.hasAddress,
+	s.watcher = watcher{include: o.Include, exclude: o.Exclude, run: o.Run, ours: s.changes.addresses,
 		news: s.followNames, log: o.Logger}
 	if err := s.watcher.start(); err != nil {
 		return nil, fmt.Errorf("follow network interfaces: %w", err)

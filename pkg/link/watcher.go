@@ -24,7 +24,7 @@ const settle = 20 * time.Millisecond
 type watcher struct {
 	include, exclude []string
 	run              string
-	ours             func(index int, a netip.Addr) bool
+	ours             func() ownAddresses
 	news             func() // called with every new list, before those who wait are told
 	log              *slog.Logger
 	advertised       advertised
@@ -157,14 +157,17 @@ func (w *watcher) watchManagers(events chan<- struct{}) {
 func (w *watcher) refresh() error {
 	w.reading.Lock()
 	defer w.reading.Unlock()
+	before := w.ours() // one of these may be taken away, and forgotten, after it was listed
 	links, err := list()
 	if err != nil {
 		return err
 	}
+	now := w.ours()
+	ours := func(index int, a netip.Addr) bool { return before.has(index, a) || now.has(index, a) }
 	for i := range links {
 		l := &links[i]
 		l.Skip = skip(l, w.include, w.exclude)
-		l.Managed, l.Settled = managedBy(l, w.run, w.ours)
+		l.Managed, l.Settled = managedBy(l, w.run, ours)
 	}
 	w.advertised.forget(func(index int) bool {
 		return slices.ContainsFunc(links, func(l Link) bool { return l.Index == index && l.Carrier })
@@ -172,11 +175,11 @@ func (w *watcher) refresh() error {
 	for i := range links {
 		links[i].Router = w.advertised.of(links[i].Index, links[i].Router, time.Now())
 	}
-	before, _ := w.snapshot()
+	known, _ := w.snapshot()
 	for i := range links {
-		w.live(&links[i], before)
+		w.live(&links[i], known)
 	}
-	if reflect.DeepEqual(links, before) {
+	if reflect.DeepEqual(links, known) {
 		return nil
 	}
 	w.mu.Lock()
