@@ -98,16 +98,13 @@ func (b *beside) visitArrivals(ctx context.Context, visit func(context.Context, 
 		return err == nil, false
 	}
 	why := shown(err)
-	links, _ := b.networks.System.Links()
 	b.networks.Board.Update(func(s *state.Status) {
 		s.ShowSource(state.Source{Name: b.storage.Name(), Tried: why.At, Result: why.Code, Detail: why.Message})
 		if b.isConnected() { // decided here, so that whoever finds a connection has the last word
 			return
 		}
-		s.Phase = state.PhaseWaitingForLink
-		if s.Reason = why; why.Code == string(NoStorage) { // it was pulled out
-			s.Reason = shown(noLink(links))
-		}
+		links, _ := b.networks.System.Links()
+		s.Phase, s.Reason = state.PhaseWaitingForLink, shown(b.networks.whyWaiting(links))
 	})
 	if len(disks) > 0 {
 		b.networks.Logger.Info("nothing came of what was plugged in", "reason", why.Code, "error", why.Message)

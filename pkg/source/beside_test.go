@@ -131,12 +131,29 @@ func TestReasonOfTheLatestStick(t *testing.T) { // other tests' interfaces would
 	says(source.NoData, `nothing for the serial number "SN1"`)
 	d.insert(t, "sdb", map[string]string{"DCIM/holiday.jpg": "sea"})
 	d.Changed()
-	says(source.NoData, "sdb1 has no folder sztp")
+	says(source.NoLink, "no network interface") // nobody's fault; the sources tell
 	cancel()
 	<-ended
 	if s := d.board.status.Sources; len(s) != 1 || s[0].Result != string(source.NoData) {
 		t.Errorf("%+v", s)
 	}
+}
+
+// TestReasonOfTheStickThatWasThere: it was visited before the networks, and that there is none says less.
+func TestReasonOfTheStickThatWasThere(t *testing.T) { // other tests' interfaces would be a connection
+	d := newDesk(t)
+	d.insert(t, "sda", stickWith("bad"))
+	if err := d.Storage.Discover(t.Context(), d.visit); !errors.Is(err, errRefused) {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- d.beside.Discover(ctx, d.visit) }()
+	d.board.await(t, func(s state.Status) bool {
+		return s.Phase == state.PhaseWaitingForLink && s.Reason != nil && strings.Contains(s.Reason.Message, "sda1: sztp/SN1: refused")
+	})
+	cancel()
+	<-ended
 }
 
 // TestStickAfterNetworks: where networks come first but there is none, the stick that was there all along does not wait.

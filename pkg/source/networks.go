@@ -2,6 +2,7 @@ package source
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -194,6 +195,19 @@ func (d *Networks) Discover(ctx context.Context, visit func(context.Context, Lea
 	return err
 }
 
+// whyWaiting is what a person needs to know while no interface is usable: what is wrong with the stick that was plugged in
+// for this device, if one was, and otherwise that there is no carrier.
+func (d *Networks) whyWaiting(links []link.Link) error {
+	for _, f := range d.Finders {
+		if s, ok := f.(*Storage); ok {
+			if err := s.failure(); err != nil && !errors.Is(err, ErrNothing) {
+				return err
+			}
+		}
+	}
+	return noLink(links)
+}
+
 // raising is how long interfaces that were just brought up may take to find their carrier before a person needs to know.
 const raising = time.Second
 
@@ -217,8 +231,8 @@ func (d *Networks) awaitLink(ctx context.Context) error {
 			waiting = true
 			d.Logger.Info("waiting for a network interface with a carrier")
 		}
-		if why := noLink(links); why.Msg != said {
-			said = why.Msg
+		if why := d.whyWaiting(links); why.Error() != said {
+			said = why.Error()
 			d.Board.Update(func(s *state.Status) { s.Phase, s.Reason = state.PhaseWaitingForLink, shown(why) })
 		}
 		return false

@@ -89,6 +89,13 @@ func (s *Storage) visitAll(ctx context.Context, disks []*storage.Disk, visit fun
 	return s.latest
 }
 
+// failure is why storage has led to nothing, or nil before it was looked at.
+func (s *Storage) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.latest
+}
+
 // Find visits what was found to need a network.
 func (s *Storage) Find(ctx context.Context, u *Uplink, visit func(Lead) error) error {
 	var visits []error

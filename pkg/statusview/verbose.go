@@ -186,7 +186,11 @@ func (p *page) server(s *state.Server) {
 
 func (p *page) download(d *state.Download) {
 	p.section("download", d.URI, func() {
-		p.fact("server", words(d.Server, led("by ", d.Protocol)))
+		if d.Server == "" {
+			p.fact("protocol", d.Protocol)
+		} else {
+			p.fact("server", words(d.Server, led("by ", d.Protocol)))
+		}
 		p.fact("bytes", join(", ", progress(d), rate(d)))
 		p.times(d.Started, d.Ended)
 		p.fact("result", join(", ", d.Result, d.Detail))
