@@ -122,6 +122,7 @@ func TestRelay(t *testing.T) {
 
 // TestLyingServer has a second server on the link that lies to everybody; the real Kea must win.
 func TestLyingServer(t *testing.T) {
+	t.Parallel()
 	lie := func(s subnet, m *dhcpv4.DHCPv4, kind dhcpv4.MessageType, mods ...dhcpv4.Modifier) [][]byte {
 		t := dhcpv4.MessageTypeOffer
 		if m.MessageType() == dhcpv4.MessageTypeRequest {

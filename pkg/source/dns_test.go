@@ -285,6 +285,7 @@ func TestServiceInstances(t *testing.T) {
 // TestNothingInDNSEither looks in DNS where DHCP led to nothing. The interface goes on to say what DHCP said; what DNS lacks is said
 // of DNS, and each of these once, although IPv6 is tried twice.
 func TestNothingInDNSEither(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		redirect []byte
 		detail   string
@@ -296,6 +297,7 @@ func TestNothingInDNSEither(t *testing.T) {
 		"visited": {redirect(t, "https://192.0.2.1"), "the lease was released", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			n := nettest.NewNetwork(t, nil, "192.0.2.1/24")
 			c := kea4
 			c.Redirect = test.redirect

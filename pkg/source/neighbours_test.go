@@ -21,6 +21,7 @@ var sztpService = map[string]string{"sztp.service": `<?xml version="1.0"?><!DOCT
 // TestNobodyButNeighbours has a link with nothing but a real avahi on it: neither DHCP nor routers nor name servers. The device
 // learns of the server by multicast DNS, in either way in which it can be published, and so its address, and gets there.
 func TestNobodyButNeighbours(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		services map[string]string
 		records  []nettest.Record

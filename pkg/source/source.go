@@ -1,7 +1,7 @@
-// Package source finds leads: places where bootstrapping data may be had (RFC 8572 §4). Networks gets every usable interface
-// onto its network and has finders look there (the options of DHCPv4 and DHCPv6, records in DNS and multicast DNS, the maker's
-// well-known servers); Static is servers named on the command line. What they find goes to the visitor while the network
-// it came with is up. A lead is never believed here; what trust it carries is part of the value and is judged by the agent.
+// Package source finds leads: places where bootstrapping data may be had (RFC 8572 §4). Storage looks on sticks. Networks gets
+// every usable interface onto its network and has finders look there (the options of DHCPv4 and DHCPv6, records in DNS and
+// multicast DNS, the maker's well-known servers); Static is servers named on the command line. What they find goes to the visitor
+// while the network it came with is up. A lead is never believed here; what trust it carries is part of the value and is judged by the agent.
 package source
 
 import (

@@ -254,6 +254,7 @@ func TestManagedInterface(t *testing.T) {
 }
 
 func TestReasons(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name     string
 		redirect []byte
@@ -416,7 +417,7 @@ func TestWellKnown(t *testing.T) {
 		n.Up(t)
 		n.Inside.Run(t, "ip", "addr", "add", "192.0.2.7/24", "dev", n.Device)
 		serve(t, n, "192.0.2.1:8443")
-		r := newRig(t, 10*time.Second, n)
+		r := newRig(t, 2*time.Second, n) // nobody answers DHCP
 		r.board.await(t, func(state.Status) bool { return true })
 		r.Finders = []source.Finder{source.WellKnown{Servers: servers}}
 		err := discover(t, r, func(ctx context.Context, lead source.Lead) error {

@@ -22,6 +22,7 @@ import (
 // TestSilentNetwork has nobody on the cable but a port that forwards. That there is no DHCP is what a person must hear, once, and
 // not that DNS lacks a record: nobody has named a domain.
 func TestSilentNetwork(t *testing.T) {
+	t.Parallel()
 	n := nettest.NewNetwork(t, nil)
 	r := newRig(t, time.Second, n)
 	r.Finders = []source.Finder{source.DHCP{}, source.DNS{Serial: "SN1", Random: rand.Float64}}
@@ -144,6 +145,7 @@ func TestCableInTheWrongPort(t *testing.T) {
 
 // TestStaticNetworkIsNotAsked: where addresses are static nobody asks DHCP, which is not to say that there is no carrier.
 func TestStaticNetworkIsNotAsked(t *testing.T) {
+	t.Parallel()
 	n := nettest.NewNetwork(t, nil)
 	r := newRig(t, 10*time.Second, n)
 	r.addressed(config.Static{Addresses: prefixes("192.0.2.10/24")})
