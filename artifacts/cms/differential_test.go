@@ -81,6 +81,13 @@ var signerNames = []string{"p256", "p384", "p521", "rsa2048", "rsa3072"}
 func TestDifferential(t *testing.T) {
 	w := shared()
 	signers := differentialSigners(t, w)
+	for _, c := range signers { // each kind of key once with what all three read, whatever is drawn below
+		data := []byte("content")
+		c.check(t, w.Sign(c.signer, data, "-md", "sha256"), data)
+		if c.accepted != 1 || c.byOthers != 1 {
+			t.Fatalf("%s: not compared", c.signer.Certificate.Subject)
+		}
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		name := rapid.SampledFrom(signerNames).Draw(t, "signer")
 		c := signers[name]
@@ -115,9 +122,6 @@ func TestDifferential(t *testing.T) {
 	})
 	for name, c := range signers {
 		t.Logf("%s: %d accepted, %d of them by pkcs7 too", name, c.accepted, c.byOthers)
-		if c.accepted == 0 || c.byOthers == 0 {
-			t.Errorf("%s: nothing was compared", name)
-		}
 	}
 }
 
