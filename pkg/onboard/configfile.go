@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/xpu-sztp/ztp/artifacts"
+	"github.com/xpu-sztp/ztp/pkg/durable"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/state"
 )
@@ -66,7 +67,7 @@ func (h fileHandler) commit(_ context.Context, _ *session, c *artifacts.Configur
 	if err := makeFolders(missingFolders(now.path)); err != nil {
 		return finished{}, fileError(now.path, err)
 	}
-	if err := state.WriteFile(now.path, content, now.mode, now.owner); err != nil {
+	if err := durable.WriteFile(durable.OS{}, now.path, content, now.mode, now.owner); err != nil {
 		return finished{}, fileError(now.path, err)
 	}
 	return finished{}, nil
@@ -74,7 +75,7 @@ func (h fileHandler) commit(_ context.Context, _ *session, c *artifacts.Configur
 
 // restore makes the file what it was. Doing so twice is the same as once.
 func (e *Executor) restore(b *state.FileBackup) error {
-	if err := os.Remove(state.TempName(b.Path)); err != nil && !gone(err) {
+	if err := os.Remove(durable.TempName(b.Path)); err != nil && !gone(err) {
 		return fileError(b.Path, err)
 	}
 	if !b.Existed {
@@ -87,7 +88,7 @@ func (e *Executor) restore(b *state.FileBackup) error {
 	if sum := sha256.Sum256(content); hex.EncodeToString(sum[:]) != b.SHA256 {
 		return fileError(b.Path, errors.New("its backup was damaged"))
 	}
-	if err := state.WriteFile(b.Path, content, b.Mode, &state.Owner{UID: b.UID, GID: b.GID}); err != nil {
+	if err := durable.WriteFile(durable.OS{}, b.Path, content, b.Mode, &durable.Owner{UID: b.UID, GID: b.GID}); err != nil {
 		return fileError(b.Path, err)
 	}
 	return nil
@@ -104,7 +105,7 @@ func removeFile(b *state.FileBackup) error {
 	if len(b.Folders) > 0 {
 		top = filepath.Dir(b.Folders[0])
 	}
-	if err := state.SyncDir(top); err != nil && !gone(err) {
+	if err := (durable.OS{}).SyncDir(top); err != nil && !gone(err) {
 		return fileError(b.Path, err)
 	}
 	return nil
@@ -116,7 +117,7 @@ type configFile struct {
 	existed bool
 	content []byte
 	mode    fs.FileMode
-	owner   *state.Owner // nil for a new file
+	owner   *durable.Owner // nil for a new file
 }
 
 func readConfigFile(path string) (configFile, error) {
@@ -151,7 +152,7 @@ func readConfigFile(path string) (configFile, error) {
 	}
 	c := configFile{path: resolved, existed: true, content: content, mode: unixMode(info)}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		c.owner = &state.Owner{UID: int(st.Uid), GID: int(st.Gid)}
+		c.owner = &durable.Owner{UID: int(st.Uid), GID: int(st.Gid)}
 	}
 	return c, nil
 }
@@ -204,7 +205,7 @@ func makeFolders(folders []string) error {
 		if err := os.Mkdir(folder, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		if err := state.SyncDir(filepath.Dir(folder)); err != nil {
+		if err := (durable.OS{}).SyncDir(filepath.Dir(folder)); err != nil {
 			return err
 		}
 	}

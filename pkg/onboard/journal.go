@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/xpu-sztp/ztp/pkg/durable"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/state"
 )
@@ -140,7 +141,7 @@ func (e *Executor) undo(ctx context.Context, entry state.Entry) error {
 func (e *Executor) stage(name string, data []byte, mode fs.FileMode) error {
 	err := os.MkdirAll(e.Dir, 0o700)
 	if err == nil {
-		err = state.WriteFile(filepath.Join(e.Dir, name), data, mode, nil)
+		err = durable.WriteFile(durable.OS{}, filepath.Join(e.Dir, name), data, mode, nil)
 	}
 	if err != nil {
 		return &reason.Error{
@@ -158,7 +159,7 @@ func (e *Executor) stage(name string, data []byte, mode fs.FileMode) error {
 func (e *Executor) cleanUp() {
 	for _, name := range []string{stagedPre, stagedPost, stagedConfig, backupConfig, workFolder} {
 		path := filepath.Join(e.Dir, name)
-		if err := errors.Join(os.RemoveAll(path), os.RemoveAll(state.TempName(path))); err != nil {
+		if err := errors.Join(os.RemoveAll(path), os.RemoveAll(durable.TempName(path))); err != nil {
 			e.Logger.Warn("cannot remove a file of the last onboarding", "error", err)
 		}
 	}

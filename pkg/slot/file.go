@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/xpu-sztp/ztp/pkg/durable"
 )
 
 // The slots and the text files of the back end "file".
@@ -163,7 +165,7 @@ func (f *File) read(name string) (string, error) {
 
 // write replaces a text file so that a power cut leaves the old line or the new one.
 func (f *File) write(name, line string) error {
-	if err := replaceFile(f.path(name), []byte(line+"\n")); err != nil {
+	if err := durable.WriteFile(durable.OS{}, f.path(name), []byte(line+"\n"), 0o600, nil); err != nil {
 		return fail(CodeWriteFailed, "cannot record the state of the slots", "check the storage", err)
 	}
 	return nil
@@ -171,14 +173,7 @@ func (f *File) write(name, line string) error {
 
 // remove removes a text file for good; it may be absent.
 func (f *File) remove(name string) error {
-	err := os.Remove(f.path(name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		err = syncFolder(f.dir)
-	}
-	if err != nil {
+	if err := durable.Remove(durable.OS{}, f.path(name)); err != nil {
 		return fail(CodeWriteFailed, "cannot record the state of the slots", "check the storage", err)
 	}
 	return nil

@@ -10,6 +10,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/xpu-sztp/ztp/pkg/durable"
 )
 
 // fileWriter writes one image into one slot of a File.
@@ -62,7 +64,7 @@ func (w *fileWriter) Commit(ctx context.Context, sum []byte) error {
 			w.slot, size, stored, w.size, sum), "check the storage; it may be failing", nil)
 	}
 	// The folder entry of the image must be as durable as the record that says it is complete.
-	if err := syncFolder(w.backend.dir); err != nil {
+	if err := (durable.OS{}).SyncDir(w.backend.dir); err != nil {
 		return fail(CodeWriteFailed, "cannot record the image in slot "+w.slot, "check the storage", err)
 	}
 	return w.backend.write(digestFile(w.slot), hex.EncodeToString(sum)+"  "+imageFile(w.slot))

@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"sync"
 	"time"
+
+	"github.com/xpu-sztp/ztp/pkg/durable"
 )
 
 // StatusName is the name of the live status in the run folder.
@@ -70,7 +72,7 @@ func (b *Board) Err() error {
 
 // publish replaces the file at path without syncing: the run folder does not survive a power cut anyway.
 func publish(path string, data []byte) error {
-	temp := TempName(path)
+	temp := durable.TempName(path)
 	os.Remove(temp) // left by a daemon that was killed
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {

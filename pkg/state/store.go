@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/xpu-sztp/ztp/pkg/durable"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 )
 
@@ -36,19 +37,22 @@ const (
 type Store struct {
 	dir string
 	mu  sync.Mutex // keeps goroutines of this process from polling for each other's file lock
-	at  func(moment string)
+	on  durable.FS
 	now func() time.Time
 }
 
 // Open returns the store in dir, which is made when it is missing and restricted to its owner.
-func Open(dir string) (*Store, error) {
+func Open(dir string) (*Store, error) { return OpenOn(durable.OS{}, dir) }
+
+// OpenOn is Open with another way of changing files.
+func OpenOn(on durable.FS, dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, accessError(dir, err)
 	}
 	if err := os.Chmod(dir, 0o700); err != nil {
 		return nil, accessError(dir, err)
 	}
-	return &Store{dir: dir, at: func(string) {}, now: time.Now}, nil
+	return &Store{dir: dir, on: on, now: time.Now}, nil
 }
 
 // Load returns the record as it is now; changes to it go nowhere. A missing file reads as NewRecord.
@@ -103,10 +107,10 @@ func (s *Store) read() (*Record, []byte, error) {
 // so that at no instant there is no record at all, which would read as factory-fresh.
 func (s *Store) quarantine(cause error) error {
 	aside := s.path() + ".corrupt"
-	if err := os.Remove(aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.on.Remove(aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.Link(s.path(), aside); err != nil {
+	if err := s.on.Link(s.path(), aside); err != nil {
 		return err
 	}
 	r := NewRecord()
@@ -127,7 +131,7 @@ func (s *Store) write(r *Record, old []byte) error {
 	if bytes.Equal(data, old) {
 		return nil
 	}
-	if err := writeFile(s.path(), data, 0o600, nil, s.at); err != nil {
+	if err := durable.WriteFile(s.on, s.path(), data, 0o600, nil); err != nil {
 		return &reason.Error{
 			Code: ReasonWrite,
 			Msg:  "cannot write the state; the old one is kept",

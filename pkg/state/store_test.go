@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/xpu-sztp/ztp/pkg/durable"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 )
 
@@ -68,17 +70,58 @@ func countReboots(dir string, n int) {
 }
 
 func dieAt(dir, moment string) {
-	s, err := Open(dir)
+	s, err := OpenOn(dying{moment: moment}, dir)
 	if err != nil {
 		panic(err)
 	}
-	s.at = func(m string) {
-		if m == moment {
-			syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			select {}
-		}
-	}
 	panic(s.Update(func(r *Record) error { r.Outcome = OutcomeProvisioned; return nil }))
+}
+
+// dying is a file system during whose use the process is killed.
+type dying struct {
+	durable.OS
+	moment string
+}
+
+const (
+	momentWritten = "temporary file written"
+	momentSynced  = "temporary file synced"
+	momentRenamed = "renamed"
+)
+
+func (d dying) pass(moment string) {
+	if moment == d.moment {
+		syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	}
+}
+
+func (d dying) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, error) {
+	f, err := d.OS.OpenFile(name, flag, perm)
+	return dyingFile{f, d}, err
+}
+
+func (d dying) Rename(from, to string) error {
+	err := d.OS.Rename(from, to)
+	d.pass(momentRenamed)
+	return err
+}
+
+type dyingFile struct {
+	durable.File
+	dying
+}
+
+func (f dyingFile) Write(p []byte) (int, error) {
+	n, err := f.File.Write(p)
+	f.pass(momentWritten)
+	return n, err
+}
+
+func (f dyingFile) Sync() error {
+	err := f.File.Sync()
+	f.pass(momentSynced)
+	return err
 }
 
 func open(t *testing.T) *Store {
@@ -227,7 +270,7 @@ func TestStoreKilledWhileWriting(t *testing.T) {
 			if err := s.Update(func(r *Record) error { r.Enabled = true; return nil }); err != nil {
 				t.Fatalf("the lock or the temporary file of the dead is in the way: %v", err)
 			}
-			if _, err := os.Stat(TempName(s.path())); !errors.Is(err, os.ErrNotExist) {
+			if _, err := os.Stat(durable.TempName(s.path())); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("the temporary file stayed: %v", err)
 			}
 		})

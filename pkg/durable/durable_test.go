@@ -1,4 +1,4 @@
-package state
+package durable
 
 import (
 	"os"
@@ -9,14 +9,14 @@ import (
 func TestWriteFileKeepsOldOnError(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "file")
-	if err := WriteFile(path, []byte("old"), 0o640, nil); err != nil {
+	if err := WriteFile(OS{}, path, []byte("old"), 0o640, nil); err != nil {
 		t.Fatal(err)
 	}
 	// A folder in the way of the temporary file that cannot be removed.
 	if err := os.MkdirAll(filepath.Join(TempName(path), "x"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := WriteFile(path, []byte("new"), 0o640, nil); err == nil {
+	if err := WriteFile(OS{}, path, []byte("new"), 0o640, nil); err == nil {
 		t.Fatal("no error")
 	}
 	if got, _ := os.ReadFile(path); string(got) != "old" {
@@ -33,7 +33,7 @@ func TestWriteFileFollowsNoLink(t *testing.T) {
 	if err := os.Symlink(victim, TempName(path)); err != nil {
 		t.Fatal(err)
 	}
-	if err := WriteFile(path, []byte("new"), 0o604, nil); err != nil {
+	if err := WriteFile(OS{}, path, []byte("new"), 0o604, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := os.ReadFile(victim); string(got) != "precious" {
