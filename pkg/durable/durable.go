@@ -130,6 +130,30 @@ func writeTemp(on FS, temp string, data []byte, mode fs.FileMode, owner *Owner) 
 	return f.Sync()
 }
 
+// MkdirAll makes a folder and those above it that are missing, each of them durable before anything is made in it: what is
+// synced in a folder whose own name is lost is lost with it. That goes for the first one that it finds, too, which may be
+// what an interrupted earlier call left.
+func MkdirAll(on FS, path string, perm fs.FileMode) error {
+	path = filepath.Clean(path)
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.IsDir():
+		return on.SyncDir(filepath.Dir(path))
+	case err == nil:
+		return &fs.PathError{Op: "mkdir", Path: path, Err: syscall.ENOTDIR}
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	parent := filepath.Dir(path)
+	if err := MkdirAll(on, parent, perm); err != nil {
+		return err
+	}
+	if err := on.Mkdir(path, perm); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return on.SyncDir(parent)
+}
+
 // TempName is the name of the file that WriteFile writes before it takes the place of path. It is fixed, so that
 // interrupted writes leave one file behind at most.
 func TempName(path string) string {

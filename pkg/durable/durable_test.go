@@ -1,8 +1,10 @@
 package durable
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
@@ -41,5 +43,24 @@ func TestWriteFileFollowsNoLink(t *testing.T) {
 	}
 	if info, err := os.Lstat(path); err != nil || info.Mode() != 0o604 {
 		t.Errorf("got %v, %v", info.Mode(), err)
+	}
+}
+
+func TestMkdirAll(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a", "b", "c")
+	for range 2 { // the second time there is nothing to do
+		if err := MkdirAll(OS{}, path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode() != os.ModeDir|0o700 {
+		t.Errorf("got %v, %v", info, err)
+	}
+	if err := os.WriteFile(filepath.Join(path, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := MkdirAll(OS{}, filepath.Join(path, "file", "d"), 0o700); !errors.Is(err, syscall.ENOTDIR) {
+		t.Errorf("below a file: got %v", err)
 	}
 }

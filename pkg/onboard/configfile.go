@@ -55,7 +55,7 @@ func (h fileHandler) prepare(s *session, c *artifacts.Configuration) (state.Entr
 	return state.Entry{File: backup}, nil
 }
 
-func (h fileHandler) commit(_ context.Context, _ *session, c *artifacts.Configuration) (finished, error) {
+func (h fileHandler) commit(_ context.Context, s *session, c *artifacts.Configuration) (finished, error) {
 	now, err := readConfigFile(h.path)
 	if err != nil {
 		return finished{}, err
@@ -64,10 +64,10 @@ func (h fileHandler) commit(_ context.Context, _ *session, c *artifacts.Configur
 	if err != nil {
 		return finished{}, err
 	}
-	if err := makeFolders(missingFolders(now.path)); err != nil {
+	if err := durable.MkdirAll(s.FS, filepath.Dir(now.path), 0o755); err != nil {
 		return finished{}, fileError(now.path, err)
 	}
-	if err := durable.WriteFile(durable.OS{}, now.path, content, now.mode, now.owner); err != nil {
+	if err := durable.WriteFile(s.FS, now.path, content, now.mode, now.owner); err != nil {
 		return finished{}, fileError(now.path, err)
 	}
 	return finished{}, nil
@@ -75,11 +75,11 @@ func (h fileHandler) commit(_ context.Context, _ *session, c *artifacts.Configur
 
 // restore makes the file what it was. Doing so twice is the same as once.
 func (e *Executor) restore(b *state.FileBackup) error {
-	if err := os.Remove(durable.TempName(b.Path)); err != nil && !gone(err) {
+	if err := e.FS.Remove(durable.TempName(b.Path)); err != nil && !gone(err) {
 		return fileError(b.Path, err)
 	}
 	if !b.Existed {
-		return removeFile(b)
+		return e.removeFile(b)
 	}
 	content, err := os.ReadFile(filepath.Join(e.Dir, b.Backup))
 	if err != nil {
@@ -88,24 +88,24 @@ func (e *Executor) restore(b *state.FileBackup) error {
 	if sum := sha256.Sum256(content); hex.EncodeToString(sum[:]) != b.SHA256 {
 		return fileError(b.Path, errors.New("its backup was damaged"))
 	}
-	if err := durable.WriteFile(durable.OS{}, b.Path, content, b.Mode, &durable.Owner{UID: b.UID, GID: b.GID}); err != nil {
+	if err := durable.WriteFile(e.FS, b.Path, content, b.Mode, &durable.Owner{UID: b.UID, GID: b.GID}); err != nil {
 		return fileError(b.Path, err)
 	}
 	return nil
 }
 
-func removeFile(b *state.FileBackup) error {
-	if err := os.Remove(b.Path); err != nil && !gone(err) {
+func (e *Executor) removeFile(b *state.FileBackup) error {
+	if err := e.FS.Remove(b.Path); err != nil && !gone(err) {
 		return fileError(b.Path, err)
 	}
 	for _, folder := range slices.Backward(b.Folders) {
-		os.Remove(folder) // stays when someone else uses it by now
+		_ = e.FS.Remove(folder) // stays when someone else uses it by now
 	}
 	top := filepath.Dir(b.Path)
 	if len(b.Folders) > 0 {
 		top = filepath.Dir(b.Folders[0])
 	}
-	if err := (durable.OS{}).SyncDir(top); err != nil && !gone(err) {
+	if err := e.FS.SyncDir(top); err != nil && !gone(err) {
 		return fileError(b.Path, err)
 	}
 	return nil
@@ -198,18 +198,6 @@ func missingFolders(path string) (missing []string) {
 		}
 		missing = append(missing, dir)
 	}
-}
-
-func makeFolders(folders []string) error {
-	for _, folder := range folders {
-		if err := os.Mkdir(folder, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
-		}
-		if err := (durable.OS{}).SyncDir(filepath.Dir(folder)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -139,9 +139,9 @@ func (e *Executor) undo(ctx context.Context, entry state.Entry) error {
 
 // stage keeps data in the private folder, durably.
 func (e *Executor) stage(name string, data []byte, mode fs.FileMode) error {
-	err := os.MkdirAll(e.Dir, 0o700)
+	err := durable.MkdirAll(e.FS, e.Dir, 0o700)
 	if err == nil {
-		err = durable.WriteFile(durable.OS{}, filepath.Join(e.Dir, name), data, mode, nil)
+		err = durable.WriteFile(e.FS, filepath.Join(e.Dir, name), data, mode, nil)
 	}
 	if err != nil {
 		return &reason.Error{
@@ -157,11 +157,22 @@ func (e *Executor) stage(name string, data []byte, mode fs.FileMode) error {
 // cleanUp removes what stage kept. Nothing in the journal may need it any more. A file that stays is overwritten by the
 // next session.
 func (e *Executor) cleanUp() {
-	for _, name := range []string{stagedPre, stagedPost, stagedConfig, backupConfig, workFolder} {
-		path := filepath.Join(e.Dir, name)
-		if err := errors.Join(os.RemoveAll(path), os.RemoveAll(durable.TempName(path))); err != nil {
-			e.Logger.Warn("cannot remove a file of the last onboarding", "error", err)
+	err := os.RemoveAll(filepath.Join(e.Dir, workFolder))
+	removed := false
+	for _, name := range []string{stagedPre, stagedPost, stagedConfig, backupConfig} {
+		for _, path := range []string{filepath.Join(e.Dir, name), durable.TempName(filepath.Join(e.Dir, name))} {
+			removeErr := e.FS.Remove(path)
+			removed = removed || removeErr == nil
+			if removeErr != nil && !gone(removeErr) {
+				err = errors.Join(err, removeErr)
+			}
 		}
+	}
+	if removed { // for good: they may hold secrets
+		err = errors.Join(err, e.FS.SyncDir(e.Dir))
+	}
+	if err != nil {
+		e.Logger.Warn("cannot remove what is left of the last onboarding", "error", err)
 	}
 }
 

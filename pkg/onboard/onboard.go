@@ -15,6 +15,7 @@ import (
 
 	"github.com/xpu-sztp/ztp/artifacts"
 	"github.com/xpu-sztp/ztp/pkg/config"
+	"github.com/xpu-sztp/ztp/pkg/durable"
 	"github.com/xpu-sztp/ztp/pkg/image"
 	"github.com/xpu-sztp/ztp/pkg/progress"
 	"github.com/xpu-sztp/ztp/pkg/reason"
@@ -45,6 +46,8 @@ type Options struct {
 	Dir    string       // private folder for scripts, data and backups of the onboarding in progress; made when missing
 	Root   string       // what every path of the configuration was relocated below; handed to scripts as ZTP_ROOT
 	Device state.Device // the running operating system, compared with the demanded boot image
+
+	FS durable.FS // changes Dir and the configuration file; nil is the machine's own
 
 	Slots slot.Backend // nil when this device cannot install images
 
@@ -89,6 +92,9 @@ type Executor struct {
 func New(o Options) *Executor {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.FS == nil {
+		o.FS = durable.OS{}
 	}
 	if o.Now == nil {
 		o.Now = time.Now

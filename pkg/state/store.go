@@ -46,7 +46,7 @@ func Open(dir string) (*Store, error) { return OpenOn(durable.OS{}, dir) }
 
 // OpenOn is Open with another way of changing files.
 func OpenOn(on durable.FS, dir string) (*Store, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MkdirAll(on, dir, 0o700); err != nil {
 		return nil, accessError(dir, err)
 	}
 	if err := os.Chmod(dir, 0o700); err != nil {
