@@ -23,6 +23,9 @@ type FS interface {
 	Remove(name string) error
 	// SyncDir makes the names in a folder durable: what was made, renamed or removed there.
 	SyncDir(name string) error
+	// SyncAll makes everything durable, whoever wrote it. It returns when that has happened, which takes as long as the
+	// slowest file system does.
+	SyncAll() error
 }
 
 // File is an open file; *os.File is one.
@@ -81,6 +84,12 @@ func (OS) SyncDir(name string) error {
 	if err := f.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) {
 		return err
 	}
+	return nil
+}
+
+// SyncAll calls sync(2).
+func (OS) SyncAll() error {
+	syscall.Sync()
 	return nil
 }
 

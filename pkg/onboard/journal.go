@@ -85,6 +85,9 @@ func (e *Executor) rollback(ctx context.Context) error {
 		if undoErr != nil && entry.Undos+1 < maxUndos {
 			return errors.Join(rollbackError(undoErr), e.countUndo())
 		}
+		if entry.File == nil {
+			e.settle()
+		}
 		if undoErr != nil {
 			e.warn(fmt.Sprintf("gave up undoing %s after %d attempts", entry.Step, maxUndos), undoErr)
 		}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/xpu-sztp/ztp/artifacts"
@@ -214,6 +215,9 @@ func (s *session) complete(ctx context.Context) error {
 	r, err := s.Store.Load()
 	if err != nil {
 		return err
+	}
+	if slices.ContainsFunc(r.Journal, func(entry state.Entry) bool { return entry.File == nil }) {
+		s.settle()
 	}
 	if r.Enabled {
 		s.send(ctx, progress.BootstrapWarning, "the bootstrapping flag is still on")

@@ -177,6 +177,27 @@ func await(ctx context.Context, pid int, timeout time.Duration) (timedOut bool, 
 	return timedOut, err
 }
 
+// settleLimit bounds the wait for what scripts wrote. It may hang with any file system that they left mounted.
+const settleLimit = 60 * time.Second
+
+// settle makes durable what scripts and handlers wrote, which they rarely do themselves: a device that is recorded as
+// provisioned must not lose it to a power cut half a minute later.
+func (e *Executor) settle() {
+	done := make(chan error, 1)
+	go func() { done <- e.FS.SyncAll() }()
+	timer := time.NewTimer(settleLimit)
+	defer timer.Stop()
+	var err error
+	select {
+	case err = <-done:
+	case <-timer.C:
+		err = fmt.Errorf("not within %v", settleLimit)
+	}
+	if err != nil {
+		e.warn("what scripts wrote could not be forced to the storage, and a power cut may lose it", err)
+	}
+}
+
 // environment is all a process gets to know. It is documented in the manual:
 //
 //	PATH, LANG  fixed values
