@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -24,13 +23,6 @@ import (
 type Network interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 	DialContext(ctx context.Context, network, address string) (net.Conn, error)
-}
-
-// Sink takes the image, front to back.
-type Sink interface {
-	io.Writer
-	// Reset discards everything written so far; the next Write is the start of the image.
-	Reset() error
 }
 
 // Request says what to fetch. Zero limits take their defaults.
@@ -50,6 +42,9 @@ type Request struct {
 	// CrossOrigin allows redirects from https to https on another host. Others are only followed on the same scheme,
 	// host and port.
 	CrossOrigin bool
+	// Checkpoints lets a download go on in another process, after a power cut too, when the sink is a Checkpointer. nil:
+	// every process starts at the first byte.
+	Checkpoints Checkpoints
 	Progress    func(Progress) // called at most twice a second, and when a mirror begins, breaks off and ends; may be nil
 	Logger      *slog.Logger   // nil discards
 }
