@@ -44,15 +44,15 @@ func (s *session) configure(ctx context.Context) error {
 	done, err := s.commit(ctx)
 	if err != nil {
 		code, _ := reason.Of(err)
-		s.stepEnds(state.StepConfiguration, string(code), done.exitCode(), err.Error())
-		return &failure{report: progress.ConfigError, err: err, output: done.output}
+		s.stepEnds(state.StepConfiguration, string(code), done.ExitCode(), err.Error())
+		return &failure{report: progress.ConfigError, err: err, output: done.Output}
 	}
 	result := "complete"
 	if done.warning {
-		s.send(ctx, progress.ConfigWarning, done.output)
+		s.send(ctx, progress.ConfigWarning, done.Output)
 		result = "warning"
 	}
-	s.stepEnds(state.StepConfiguration, result, done.exitCode(), "")
+	s.stepEnds(state.StepConfiguration, result, done.ExitCode(), "")
 	s.send(ctx, progress.ConfigComplete, "")
 	return nil
 }
@@ -125,7 +125,7 @@ func (e *Executor) undoCommand(ctx context.Context, entry state.Entry) error {
 func (e *Executor) runHandler(
 	ctx context.Context, command []string, action, session string, timeout time.Duration,
 ) (finished, error) {
-	return e.runJudged(ctx, process{
+	return e.runJudged(ctx, job{
 		argv:    append(slices.Clone(command), action),
 		step:    state.StepConfiguration,
 		action:  action,

@@ -252,26 +252,6 @@ func TestRecoverKillsScripts(t *testing.T) {
 	}
 }
 
-// TestKillSessionDuringExec looks for a process that keeps becoming another program: half of the time, the kernel does not
-// show the environment that marks it.
-func TestKillSessionDuringExec(t *testing.T) {
-	const id = "TESTKILLSESSIONDURINGEXEC"
-	for range 30 {
-		cmd := exec.Command("/bin/sh", "-c", `exec /bin/sh -c "$0" "$0"`, `exec /bin/sh -c "$0" "$0"`)
-		cmd.Env = []string{sessionVariable + "=" + id}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		killSession(id)
-		escaped := !dies(cmd.Process.Pid)
-		cmd.Process.Kill()
-		cmd.Wait()
-		if escaped {
-			t.Fatal("a process escaped")
-		}
-	}
-}
-
 // TestRecoverStopped leaves what it did not finish to the next start.
 func TestRecoverStopped(t *testing.T) {
 	r := newRig(t)

@@ -1,19 +1,15 @@
 package onboard
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/xpu-sztp/ztp/pkg/process"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/state"
 )
@@ -21,13 +17,8 @@ import (
 // sessionVariable marks every process of a session, so that none escapes by leaving its process group.
 const sessionVariable = "ZTP_SESSION"
 
-const (
-	termGrace = 3 * time.Second // between SIGTERM and SIGKILL
-	pipeGrace = 2 * time.Second // for the last output after everything was killed
-)
-
-// process is a script or a configuration handler to run.
-type process struct {
+// job is a script or a configuration handler to run.
+type job struct {
 	argv    []string
 	step    state.StepName
 	action  string // "run", "merge", "replace" or "undo"
@@ -38,19 +29,8 @@ type process struct {
 
 // finished is how a process ended.
 type finished struct {
-	state    *os.ProcessState // nil when it never ran
-	timedOut bool
-	warning  bool
-	output   string // both streams, capped; UTF-8
-}
-
-// exitCode is the exit code, or nil when there was none.
-func (f finished) exitCode() *int {
-	if f.state == nil || !f.state.Exited() {
-		return nil
-	}
-	code := f.state.ExitCode()
-	return &code
+	process.Result
+	warning bool
 }
 
 // verdictReasons are the reason codes for the ways a process fails.
@@ -58,7 +38,7 @@ type verdictReasons struct{ start, failed, killed, timeout reason.Code }
 
 // runJudged runs p and judges its end: 0 is success, scripts.warning-exit is success with a warning, and any other exit
 // code, a signal and the time limit are errors (RFC 8572 §5.6 leaves the table to the device).
-func (e *Executor) runJudged(ctx context.Context, p process, codes verdictReasons) (finished, error) {
+func (e *Executor) runJudged(ctx context.Context, p job, codes verdictReasons) (finished, error) {
 	f, err := e.run(ctx, p)
 	if err != nil {
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
@@ -69,9 +49,9 @@ func (e *Executor) runJudged(ctx context.Context, p process, codes verdictReason
 			Fix: "check that the interpreter or handler works on the device, and that it has free memory and storage",
 		}
 	}
-	code := f.state.ExitCode()
-	switch status := f.state.Sys().(syscall.WaitStatus); {
-	case f.timedOut:
+	code := f.State.ExitCode()
+	switch status := f.State.Sys().(syscall.WaitStatus); {
+	case f.TimedOut:
 		return f, &reason.Error{
 			Code: codes.timeout,
 			Msg:  fmt.Sprintf("%s did not end within %v and was killed", p.step, p.timeout),
@@ -95,10 +75,8 @@ func (e *Executor) runJudged(ctx context.Context, p process, codes verdictReason
 	}
 }
 
-// run runs p in a session and process group of its own, in an empty private folder and with the environment of
-// environment. When p ends, is stopped or exceeds its time, everything it started is killed: nothing outlives it but
-// what was handed to the service manager.
-func (e *Executor) run(ctx context.Context, p process) (f finished, err error) {
+// run runs p in an empty private folder and with the environment of environment; see process.Run.
+func (e *Executor) run(ctx context.Context, p job) (f finished, err error) {
 	if err := ctx.Err(); err != nil {
 		return f, err
 	}
@@ -107,74 +85,11 @@ func (e *Executor) run(ctx context.Context, p process) (f finished, err error) {
 		return f, err
 	}
 	defer os.RemoveAll(work)
-	cmd := exec.Command(p.argv[0], p.argv[1:]...)
-	cmd.Dir = work
-	cmd.Env = e.environment(p, work)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if p.stdin != "" {
-		in, err := os.Open(p.stdin)
-		if err != nil {
-			return f, err
-		}
-		defer in.Close()
-		cmd.Stdin = in
-	}
-	// A pipe of our own: the one of exec.Cmd makes Wait wait for every process that inherited it.
-	out, in, err := os.Pipe()
-	if err != nil {
-		return f, err
-	}
-	defer out.Close()
-	cmd.Stdout, cmd.Stderr = in, in
-	err = cmd.Start()
-	in.Close()
-	if err != nil {
-		return f, err
-	}
-	kept := capture(out, int(e.Scripts.OutputLimit))
-	f.timedOut, err = await(ctx, cmd.Process.Pid, p.timeout)
-	syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // the leader is not reaped yet, so the group is still ours
-	killSession(p.session)
-	cmd.Wait() // tells of the exit code, which the caller judges
-	f.state = cmd.ProcessState
-	out.SetReadDeadline(time.Now().Add(pipeGrace))
-	f.output = kept()
+	f.Result, err = process.Run(ctx, process.Command{
+		Argv: p.argv, Dir: work, Env: e.environment(p, work), Mark: sessionMark(p.session),
+		Stdin: p.stdin, Timeout: p.timeout, Output: int(e.Scripts.OutputLimit),
+	})
 	return f, err
-}
-
-// await returns when the process has ended, which it asks for when ctx ends or after timeout: first kindly. It leaves
-// the process to be reaped.
-func await(ctx context.Context, pid int, timeout time.Duration) (timedOut bool, err error) {
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
-		}
-	}()
-	var limit <-chan time.Time
-	if timeout > 0 {
-		timer := time.NewTimer(timeout)
-		defer timer.Stop()
-		limit = timer.C
-	}
-	select {
-	case <-ended:
-		return false, nil
-	case <-ctx.Done():
-		err = ctx.Err()
-	case <-limit:
-		timedOut = true
-	}
-	syscall.Kill(-pid, syscall.SIGTERM)
-	timer := time.NewTimer(termGrace)
-	defer timer.Stop()
-	select {
-	case <-ended:
-	case <-timer.C:
-		syscall.Kill(-pid, syscall.SIGKILL)
-		<-ended
-	}
-	return timedOut, err
 }
 
 // settleLimit bounds the wait for what scripts wrote. It may hang with any file system that they left mounted.
@@ -206,93 +121,29 @@ func (e *Executor) settle() {
 //	ZTP_ACTION  "run", "merge", "replace" or "undo"
 //	ZTP_ROOT    the folder below which ztp was told to work; "/" on a device
 //	ZTP_SESSION identifies the session; `ztp disable` uses it
-func (e *Executor) environment(p process, work string) []string {
+func (e *Executor) environment(p job, work string) []string {
 	root := e.Root
 	if root == "" {
 		root = "/"
 	}
 	return []string{
-		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"PATH=" + process.Path,
 		"LANG=C.UTF-8",
 		"HOME=" + work,
 		"TMPDIR=" + work,
 		"ZTP_PHASE=" + string(p.step),
 		"ZTP_ACTION=" + p.action,
 		"ZTP_ROOT=" + root,
-		sessionVariable + "=" + p.session,
+		sessionMark(p.session),
 	}
 }
 
-// killSession kills every process that carries the mark of the session, wherever it went. Processes that cleared their
-// environment escape; under systemd the unit's control group gets those.
+// sessionMark is the variable that all processes of a session have.
+func sessionMark(id string) string { return sessionVariable + "=" + id }
+
+// killSession kills what is left of a session.
 func killSession(id string) {
-	if id == "" {
-		return
+	if id != "" {
+		process.KillMarked(sessionMark(id))
 	}
-	mark := []byte(sessionVariable + "=" + id)
-	for range 50 { // new ones may be born while the old ones are being killed
-		killed, unknown := killMarked(mark)
-		if killed == 0 && unknown == 0 {
-			return
-		}
-		if killed == 0 {
-			time.Sleep(time.Millisecond) // an execve(2) takes less
-		}
-	}
-}
-
-// killMarked tells how many processes it killed, and of how many it cannot know whether they carry the mark.
-func killMarked(mark []byte) (killed, unknown int) {
-	proc, err := os.Open("/proc")
-	if err != nil {
-		return 0, 0
-	}
-	defer proc.Close()
-	names, _ := proc.Readdirnames(-1)
-	for _, name := range names {
-		pid, err := strconv.Atoi(name)
-		if err != nil || pid == os.Getpid() {
-			continue
-		}
-		folder := filepath.Join("/proc", name)
-		has := hasEnvironment(folder)
-		environ, err := os.ReadFile(filepath.Join(folder, "environ"))
-		switch {
-		case err != nil:
-		case len(environ) == 0 && has:
-			unknown++
-		case hasVariable(environ, mark) && syscall.Kill(pid, syscall.SIGKILL) == nil:
-			killed++
-		}
-	}
-	return killed, unknown
-}
-
-// hasEnvironment tells whether the process with this folder in /proc has an environment, even though one cannot be read in
-// the middle of execve(2). The kernel's threads, zombies and processes with an empty environment have none.
-func hasEnvironment(folder string) bool {
-	stat, err := os.ReadFile(filepath.Join(folder, "stat"))
-	if err != nil {
-		return false
-	}
-	// Fields of proc_pid_stat(5), counted from the one after the program's name, which may hold parentheses and spaces.
-	const start, end = 50 - 3, 51 - 3
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(fields) <= end {
-		return false
-	}
-	if string(fields[end]) != "0" {
-		return !bytes.Equal(fields[start], fields[end])
-	}
-	_, err = os.Readlink(filepath.Join(folder, "exe"))
-	return err == nil
-}
-
-func hasVariable(environ, variable []byte) bool {
-	for one := range bytes.SplitSeq(environ, []byte{0}) {
-		if bytes.Equal(one, variable) {
-			return true
-		}
-	}
-	return false
 }

@@ -51,17 +51,17 @@ func (s *session) script(ctx context.Context, step scriptStep, body []byte) erro
 	done, err := s.runScript(ctx, step, body)
 	if err != nil {
 		code, _ := reason.Of(err)
-		s.stepEnds(step.name, string(code), done.exitCode(), err.Error())
-		return &failure{report: step.failed, err: err, output: done.output}
+		s.stepEnds(step.name, string(code), done.ExitCode(), err.Error())
+		return &failure{report: step.failed, err: err, output: done.Output}
 	}
 	if done.warning {
-		s.send(ctx, step.warning, done.output)
-		s.stepEnds(step.name, "warning", done.exitCode(), "")
+		s.send(ctx, step.warning, done.Output)
+		s.stepEnds(step.name, "warning", done.ExitCode(), "")
 		s.send(ctx, step.succeed, "")
 		return nil
 	}
-	s.stepEnds(step.name, "complete", done.exitCode(), "")
-	s.send(ctx, step.succeed, done.output)
+	s.stepEnds(step.name, "complete", done.ExitCode(), "")
+	s.send(ctx, step.succeed, done.Output)
 	return nil
 }
 
@@ -100,7 +100,7 @@ func (e *Executor) startScript(ctx context.Context, step state.StepName, staged,
 	if action == "undo" {
 		argv = append(argv, "undo")
 	}
-	return e.runJudged(ctx, process{
+	return e.runJudged(ctx, job{
 		argv: argv, step: step, action: action, session: id, timeout: time.Duration(e.Scripts.Timeout),
 	}, scriptReasons)
 }
