@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // FS is everything that changes files. Reading is not part of it, except from files that were opened for writing. Names are
@@ -19,6 +21,9 @@ type FS interface {
 	OpenFile(name string, flag int, perm fs.FileMode) (File, error)
 	Mkdir(name string, perm fs.FileMode) error
 	Rename(from, to string) error
+	// Exchange swaps two names at one instant, which may be those of folders. Where the file system cannot do that it fails
+	// with EINVAL or ENOSYS, and nothing has happened.
+	Exchange(one, other string) error
 	Link(from, to string) error
 	Remove(name string) error
 	// SyncDir makes the names in a folder durable: what was made, renamed or removed there.
@@ -66,6 +71,15 @@ func (OS) Mkdir(name string, perm fs.FileMode) error { return os.Mkdir(name, per
 
 // Rename is os.Rename.
 func (OS) Rename(from, to string) error { return os.Rename(from, to) }
+
+// Exchange is renameat2(2) with RENAME_EXCHANGE.
+func (OS) Exchange(one, other string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, one, unix.AT_FDCWD, other, unix.RENAME_EXCHANGE)
+	if err != nil {
+		return &os.LinkError{Op: "exchange", Old: one, New: other, Err: err}
+	}
+	return nil
+}
 
 // Link is os.Link.
 func (OS) Link(from, to string) error { return os.Link(from, to) }

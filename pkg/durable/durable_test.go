@@ -64,3 +64,27 @@ func TestMkdirAll(t *testing.T) {
 		t.Errorf("below a file: got %v", err)
 	}
 }
+
+func TestExchange(t *testing.T) {
+	dir := t.TempDir()
+	one, other := filepath.Join(dir, "one"), filepath.Join(dir, "other")
+	for _, path := range []string{one, other} {
+		if err := os.Mkdir(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(path, "was"), []byte(filepath.Base(path)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := (OS{}).Exchange(one, other); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{one: "other", other: "one"} {
+		if got, err := os.ReadFile(filepath.Join(path, "was")); string(got) != want {
+			t.Errorf("%s was %q, %v", path, got, err)
+		}
+	}
+	if err := (OS{}).Exchange(one, filepath.Join(dir, "missing")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("with nothing: got %v", err)
+	}
+}
