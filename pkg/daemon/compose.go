@@ -97,7 +97,7 @@ func (d *daemon) onboardOptions(cfg *config.Config, board onboard.Board, device 
 		Logger: d.Logger,
 	}
 	if cfg.Image.Installer == "file" {
-		o.Slots = slot.NewFile(cfg.Image.Slots)
+		o.Slots = slot.NewFile(slot.Options{Dir: cfg.Image.Slots})
 	}
 	return o
 }

@@ -30,7 +30,7 @@ type rig struct {
 	dir    string
 	store  *state.Store
 	board  *state.Board
-	slots  *slot.File
+	slots  *slot.AB
 	server *server
 	opts   Options
 }
@@ -53,7 +53,7 @@ func openRig(dir string) (*rig, error) {
 		dir:    dir,
 		store:  store,
 		board:  state.NewBoard(filepath.Join(dir, "run", "status.json"), state.Status{}),
-		slots:  slot.NewFile(filepath.Join(dir, "slots")),
+		slots:  slot.NewFile(slot.Options{Dir: filepath.Join(dir, "slots"), Now: func() time.Time { return time.Unix(1, 0) }}),
 		server: &server{refuse: map[progress.Type]int{}},
 	}
 	r.opts = Options{

@@ -1,13 +1,8 @@
 package slot
 
 import (
-	"bytes"
 	"context"
-	"encoding/hex"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -24,125 +19,57 @@ const (
 	fileNext    = "next"
 )
 
-// File is the back end "file". Its folder holds:
+// NewFile returns the back end "file". Its folder, o.Dir, is made when it is first written to. It holds:
 //
 //	a.img, b.img        the contents of the slots
-//	a.sha256, b.sha256  the digest of a complete, verified image, as sha256sum writes it; absent while a slot is written
+//	a.sha256, b.sha256  the records of complete, verified images, absent while a slot is written
 //	running             the slot that the boot loader started, "a" or "b"
 //	good                the slot that is started unless next says otherwise
 //	next                the slot to try once at the next boot; absent when there is none
 //
-// A text file holds one line and is replaced as a whole. Where running or good is absent it reads as "a": a folder that
-// holds only a.img is a device fresh from the factory. The slot that good names is never written to, so that at every
-// instant one complete image is bootable. The boot loader (Boot) removes next before it starts the slot that it names.
-type File struct{ dir string }
-
-var _ Backend = (*File)(nil)
-
-// NewFile returns the back end for the slots in dir, which is created when it is first written to.
-func NewFile(dir string) *File { return &File{dir} }
-
-// Describe reads the folder.
-func (f *File) Describe(context.Context) (Description, error) {
-	var d Description
-	var err error
-	if d.Running, err = f.slot(fileRunning, slotA); err != nil {
-		return d, err
-	}
-	if d.Good, err = f.slot(fileGood, slotA); err != nil {
-		return d, err
-	}
-	if d.Next, err = f.slot(fileNext, ""); err != nil {
-		return d, err
-	}
-	d.Target = other(d.Running)
-	d.Contents = map[string]Image{}
-	for _, name := range []string{slotA, slotB} {
-		image, err := f.content(name)
-		if err != nil {
-			return d, err
-		}
-		if image != nil {
-			d.Contents[name] = *image
-		}
-	}
-	return d, nil
+// The last three hold one line and are replaced as a whole. Where running or good is absent it reads as "a": a folder that
+// holds only a.img is a device fresh from the factory. The boot loader (Boot) removes next before it starts the slot that it
+// names.
+func NewFile(o Options) *AB {
+	b := NewAB(nil, [2]Slot{{slotA, imageFile(o.Dir, slotA)}, {slotB, imageFile(o.Dir, slotB)}}, o)
+	b.loader = &fileLoader{fs: b.opts.FS, dir: o.Dir}
+	return b
 }
 
-// Open opens the slot that neither runs nor is the good one.
-func (f *File) Open(ctx context.Context) (Writer, error) {
-	d, err := f.Describe(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if d.Target == d.Good {
-		return nil, fail(CodeInTrial, fmt.Sprintf("slot %s is on trial and slot %s is the only one to fall back to", d.Running, d.Good),
-			"reboot the device: it returns to slot "+d.Good+" and can install from there", nil)
-	}
-	if err := os.MkdirAll(f.dir, 0o700); err != nil {
-		return nil, unavailable(err)
-	}
-	// In this order, so that at no instant an incomplete slot is the next one or claims to be complete.
-	for _, name := range []string{fileNext, digestFile(d.Target)} {
-		if err := f.remove(name); err != nil {
-			return nil, err
-		}
-	}
-	out, err := os.OpenFile(f.path(imageFile(d.Target)), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return nil, unavailable(err)
-	}
-	return &fileWriter{backend: f, slot: d.Target, file: out}, nil
+// fileLoader is the side of the agent of the boot loader that Boot plays.
+type fileLoader struct {
+	fs  durable.FS
+	dir string
 }
 
-// Activate names the inactive slot in the file next.
-func (f *File) Activate(ctx context.Context) error {
-	d, err := f.Describe(ctx)
-	if err != nil {
-		return err
+func (f *fileLoader) State(context.Context) (s State, err error) {
+	if s.Running, err = f.slot(fileRunning, slotA); err != nil {
+		return s, err
 	}
-	if _, ok := d.Contents[d.Target]; !ok {
-		return fail(CodeNotReady, "slot "+d.Target+" holds no verified image", "install an image first", nil)
+	if s.Good, err = f.slot(fileGood, slotA); err != nil {
+		return s, err
 	}
-	return f.write(fileNext, d.Target)
+	s.Next, err = f.slot(fileNext, "")
+	if s.Next != "" {
+		s.Tries = 1
+	}
+	return s, err
 }
 
-// Deactivate removes the file next.
-func (f *File) Deactivate(context.Context) error { return f.remove(fileNext) }
+func (f *fileLoader) Disarm(context.Context, string) error { return remove(f.fs, f.path(fileNext)) }
 
-// MarkGood names the running slot in the file good.
-func (f *File) MarkGood(ctx context.Context) error {
-	d, err := f.Describe(ctx)
-	if err != nil || !d.Trial() {
-		return err
-	}
-	return f.write(fileGood, d.Running)
+func (f *fileLoader) Arm(_ context.Context, slot string) error {
+	return replace(f.fs, f.path(fileNext), slot+"\n")
 }
 
-// content returns the committed image in a slot, or nil. A factory image has no digest beside it and is not known here.
-func (f *File) content(name string) (*Image, error) {
-	line, err := f.read(digestFile(name))
-	if err != nil || line == "" {
-		return nil, err
-	}
-	digest, _, _ := strings.Cut(line, " ")
-	sum, err := hex.DecodeString(digest)
-	if err != nil || len(sum) != 32 {
-		return nil, nil // whatever it is, it does not say that the image is complete
-	}
-	info, err := os.Stat(f.path(imageFile(name)))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, unavailable(err)
-	}
-	return &Image{SHA256: sum, Size: info.Size()}, nil
+func (f *fileLoader) Bless(_ context.Context, slot string) error {
+	return replace(f.fs, f.path(fileGood), slot+"\n")
 }
 
 // slot reads a text file that names a slot.
-func (f *File) slot(file, absent string) (string, error) {
-	name, err := f.read(file)
+func (f *fileLoader) slot(file, absent string) (string, error) {
+	text, err := readSmall(f.path(file))
+	name := strings.TrimSpace(text)
 	switch {
 	case err != nil:
 		return "", err
@@ -154,41 +81,27 @@ func (f *File) slot(file, absent string) (string, error) {
 	return name, nil
 }
 
-// read returns the line in a text file, or "" when there is none.
-func (f *File) read(name string) (string, error) {
-	b, err := os.ReadFile(f.path(name))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", unavailable(err)
-	}
-	return string(bytes.TrimSpace(b)), nil
-}
+func (f *fileLoader) path(name string) string { return filepath.Join(f.dir, name) }
 
-// write replaces a text file so that a power cut leaves the old line or the new one.
-func (f *File) write(name, line string) error {
-	if err := durable.WriteFile(durable.OS{}, f.path(name), []byte(line+"\n"), 0o600, nil); err != nil {
-		return fail(CodeWriteFailed, "cannot record the state of the slots", "check the storage", err)
+func imageFile(dir, slot string) string { return filepath.Join(dir, slot+".img") }
+
+// replace replaces a text file so that a power cut leaves the old text or the new one. Its folder is made where there is none.
+func replace(on durable.FS, path, text string) error {
+	err := durable.MkdirAll(on, filepath.Dir(path), 0o700)
+	if err == nil {
+		err = durable.WriteFile(on, path, []byte(text), 0o600, nil)
 	}
-	return nil
+	return noted(err)
 }
 
 // remove removes a text file for good; it may be absent.
-func (f *File) remove(name string) error {
-	if err := durable.Remove(durable.OS{}, f.path(name)); err != nil {
+func remove(on durable.FS, path string) error { return noted(durable.Remove(on, path)) }
+
+func noted(err error) error {
+	if err != nil {
 		return fail(CodeWriteFailed, "cannot record the state of the slots", "check the storage", err)
 	}
 	return nil
-}
-
-func (f *File) path(name string) string { return filepath.Join(f.dir, name) }
-
-func imageFile(slot string) string  { return slot + ".img" }
-func digestFile(slot string) string { return slot + ".sha256" }
-
-func other(slot string) string {
-	if slot == slotA {
-		return slotB
-	}
-	return slotA
 }
 
 func unavailable(err error) error {

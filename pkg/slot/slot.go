@@ -8,18 +8,20 @@ package slot
 import (
 	"context"
 	"io"
+	"time"
 
 	"github.com/xpu-sztp/ztp/pkg/reason"
+	"github.com/xpu-sztp/ztp/pkg/slot/media"
 )
 
 // Reasons why a slot could not be used.
 const (
-	CodeUnavailable reason.Code = "slot-unavailable" // the slots cannot be read, or say something impossible
-	CodeInTrial     reason.Code = "slot-in-trial"    // the running slot is not good yet, and the other one is the fallback
-	CodeWriteFailed reason.Code = "slot-write-failed"
-	CodeReadBack    reason.Code = "slot-readback-mismatch" // the storage does not hold what was written
-	CodeNotReady    reason.Code = "slot-not-ready"         // the slot to activate holds no verified image
-	CodeNotBootable reason.Code = "slot-not-bootable"      // the boot loader found nothing to start
+	CodeUnavailable             = media.CodeUnavailable // the slots cannot be read, or say something impossible
+	CodeInTrial     reason.Code = "slot-in-trial"       // the running slot is not good yet, and the other one is the fallback
+	CodeWriteFailed             = media.CodeWriteFailed
+	CodeReadBack                = media.CodeReadBack
+	CodeNotReady    reason.Code = "slot-not-ready"    // the slot to activate holds no verified image
+	CodeNotBootable reason.Code = "slot-not-bootable" // the boot loader found nothing to start
 )
 
 // Backend is one way of keeping two systems on a device. Slots are named by the back end; the names mean nothing outside
@@ -28,7 +30,8 @@ type Backend interface {
 	// Describe tells what the slots hold and which of them runs.
 	Describe(ctx context.Context) (Description, error)
 	// Open makes the inactive slot unbootable and opens it for a new image. It refuses while the running slot is on
-	// trial, because the inactive one is then the only one to fall back to; a reboot ends the trial.
+	// trial, because the inactive one is then the only one to fall back to; a reboot ends the trial. What must not be
+	// overwritten, such as a mounted device, is refused here too.
 	Open(ctx context.Context) (Writer, error)
 	// Activate has the boot loader try the inactive slot once, at the next boot. It must hold a committed image.
 	Activate(ctx context.Context) error
@@ -44,6 +47,7 @@ type Description struct {
 	Target   string // the slot that the next image goes to
 	Good     string // the slot that boots unless Next says otherwise
 	Next     string // the slot to be tried at the next boot; empty when there is none
+	Tries    int    // how often Next, or the running slot on trial, may still be started; 0 where that is not known
 	Contents map[string]Image
 }
 
@@ -52,19 +56,23 @@ func (d Description) Trial() bool { return d.Running != d.Good }
 
 // Image is a committed image in a slot.
 type Image struct {
-	SHA256 []byte // 32 bytes
-	Size   int64  // bytes
+	SHA256  []byte    // of what was downloaded; 32 bytes
+	Size    int64     // bytes, as downloaded
+	Written int64     // bytes, as written
+	Format  string    // what was downloaded: "raw", or how it was compressed; empty where that is not known
+	At      time.Time // when it was committed
 }
 
-// Writer takes an image, front to back. It is not safe for concurrent use.
+// Writer takes an image, front to back. Those of an AB are image.Sizer and image.Checkpointer too. It is not safe for
+// concurrent use.
 type Writer interface {
 	io.Writer
 	// Slot is the name of the slot being written.
 	Slot() string
 	// Reset discards what was written so far; the next Write is the start of the image.
 	Reset() error
-	// Commit forces the image to the storage, reads it back from there, and makes the slot fit for Activate when its
-	// SHA-256 is sum.
+	// Commit forces the image to the storage, reads it back from there, and makes the slot fit for Activate when that is what
+	// was written. sum is the SHA-256 that all the bytes written were found to have.
 	Commit(ctx context.Context, sum []byte) error
 	// Close releases the slot. What was not committed never becomes bootable.
 	Close() error

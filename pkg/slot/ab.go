@@ -1,0 +1,173 @@
+package slot
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/xpu-sztp/ztp/pkg/durable"
+	"github.com/xpu-sztp/ztp/pkg/slot/media"
+)
+
+// AB is a Backend of a boot loader and two slots that the device writes itself. It keeps a durable record of what each slot
+// holds: removed before the first byte of the slot is destroyed, written when the new image was read back. Only a slot with
+// a record is ever armed.
+type AB struct {
+	loader  Loader
+	slots   [2]Slot
+	records records
+	opts    Options
+}
+
+var _ Backend = (*AB)(nil)
+
+// Slot is one of two.
+type Slot struct {
+	Name string // as the Loader calls it
+	Path string // of the block device or file that holds the image; not used when the Loader is a Placer
+}
+
+// Options is what is common to all pairs of slots.
+type Options struct {
+	FS  durable.FS // every change of a file goes through it; nil is durable.OS
+	Dir string     // folder of the records. Both systems must see the same one.
+	Now func() time.Time
+}
+
+// NewAB returns the back end of a boot loader and its slots. Nothing is read or changed yet.
+func NewAB(loader Loader, slots [2]Slot, o Options) *AB {
+	if o.FS == nil {
+		o.FS = durable.OS{}
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &AB{loader: loader, slots: slots, records: records{fs: o.FS, dir: o.Dir}, opts: o}
+}
+
+// Describe asks the boot loader and reads the records.
+func (b *AB) Describe(ctx context.Context) (Description, error) {
+	st, err := b.loader.State(ctx)
+	if err != nil {
+		return Description{}, err
+	}
+	d := Description{Running: st.Running, Good: st.Good, Next: st.Next, Tries: st.Tries, Contents: map[string]Image{}}
+	switch st.Running {
+	case b.slots[0].Name:
+		d.Target = b.slots[1].Name
+	case b.slots[1].Name:
+		d.Target = b.slots[0].Name
+	default:
+		return d, fail(CodeUnavailable, fmt.Sprintf("the device runs from %.64q, which is neither slot %s nor slot %s",
+			st.Running, b.slots[0].Name, b.slots[1].Name), "start the device from one of its slots", nil)
+	}
+	for _, s := range b.slots {
+		image, err := b.content(ctx, s)
+		if err != nil {
+			return d, err
+		}
+		if image != nil {
+			d.Contents[s.Name] = *image
+		}
+	}
+	return d, nil
+}
+
+// content returns the committed image in a slot, or nil. One that the factory put there has no record and is not known.
+func (b *AB) content(ctx context.Context, s Slot) (*Image, error) {
+	image, err := b.records.read(s.Name)
+	if err != nil || image == nil {
+		return nil, err
+	}
+	place, err := b.place(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	return held(place, image)
+}
+
+// Open opens the slot that neither runs nor is the good one, and has the boot loader forget it. What it held stays until the
+// first byte of the image comes.
+func (b *AB) Open(ctx context.Context) (Writer, error) {
+	d, err := b.Describe(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := mayChange(d); err != nil {
+		return nil, err
+	}
+	target := b.slot(d.Target)
+	place, err := b.place(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	out, err := place.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.loader.Disarm(ctx, target.Name); err != nil {
+		out.Close()
+		return nil, err
+	}
+	return &writer{slot: target.Name, path: place.Path, out: out, records: &b.records, now: b.opts.Now}, nil
+}
+
+// mayChange refuses to touch the only slot to fall back to.
+func mayChange(d Description) error {
+	if d.Target != d.Good {
+		return nil
+	}
+	return fail(CodeInTrial, fmt.Sprintf("slot %s is on trial and slot %s is the only one to fall back to", d.Running, d.Good),
+		"reboot the device: it returns to slot "+d.Good+" and can install from there", nil)
+}
+
+// Activate has the boot loader try the inactive slot.
+func (b *AB) Activate(ctx context.Context) error {
+	d, err := b.Describe(ctx)
+	if err != nil {
+		return err
+	}
+	if _, ok := d.Contents[d.Target]; !ok {
+		return fail(CodeNotReady, "slot "+d.Target+" holds no verified image", "install an image first", nil)
+	}
+	if err := mayChange(d); err != nil {
+		return err
+	}
+	return b.loader.Arm(ctx, d.Target)
+}
+
+// Deactivate has the boot loader forget the inactive slot, unless that is the one to fall back to.
+func (b *AB) Deactivate(ctx context.Context) error {
+	d, err := b.Describe(ctx)
+	if err != nil || d.Target == d.Good {
+		return err
+	}
+	return b.loader.Disarm(ctx, d.Target)
+}
+
+// MarkGood makes the running slot the good one.
+func (b *AB) MarkGood(ctx context.Context) error {
+	d, err := b.Describe(ctx)
+	if err != nil || !d.Trial() {
+		return err
+	}
+	return b.loader.Bless(ctx, d.Running)
+}
+
+func (b *AB) slot(name string) Slot {
+	if b.slots[0].Name == name {
+		return b.slots[0]
+	}
+	return b.slots[1]
+}
+
+func (b *AB) place(ctx context.Context, s Slot) (media.Place, error) {
+	path := s.Path
+	if placer, ok := b.loader.(Placer); ok {
+		var err error
+		if path, err = placer.Place(ctx, s.Name); err != nil {
+			return media.Place{}, err
+		}
+	}
+	return media.Place{Path: path, FS: b.opts.FS}, nil
+}
