@@ -61,7 +61,7 @@ func (p Place) Open(context.Context) (*Writer, error) {
 	if err != nil {
 		return nil, fail(CodeUnavailable, p.Path+" cannot be used as a slot", "check image.slots in the configuration and the storage", err)
 	}
-	return &Writer{place: p, file: file}, nil
+	return &Writer{place: p, file: durable.NewDirect(file)}, nil
 }
 
 // Expect refuses an image of total bytes that the place cannot hold.
@@ -127,7 +127,7 @@ func (w *Writer) compare(ctx context.Context) error {
 			"check the storage; it may be failing", nil)
 	}
 	var stored checksums
-	buffer := make([]byte, 1<<20)
+	buffer := durable.Buffer(1 << 20)
 	for offset := int64(0); offset < w.size && err == nil; {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
