@@ -1,6 +1,9 @@
 package artifacts
 
-import "slices"
+import (
+	"crypto/x509"
+	"slices"
+)
 
 // Onboarding is onboarding information (RFC 8572 §6.2) that the device may execute. Its fields are unexported so that
 // only Validate, holding evidence of trust, can make one; Valid tells a real one from a zero value.
@@ -10,6 +13,7 @@ type Onboarding struct {
 	pre     []byte
 	config  *Configuration
 	post    []byte
+	owner   *x509.Certificate
 }
 
 // BootImage names the image the device must run (RFC 8572 §6.3).
@@ -56,6 +60,16 @@ func (o *Onboarding) Configuration() *Configuration {
 		return nil
 	}
 	return &Configuration{Handling: o.config.Handling, Data: slices.Clone(o.config.Data)}
+}
+
+// Owner returns the owner certificate that signed the information, verified to be what the voucher says (RFC 8572 §5.4). It
+// is nil when nobody signed it, and it is trusted for the server that it came from.
+func (o *Onboarding) Owner() *x509.Certificate {
+	if o.owner == nil {
+		return nil
+	}
+	owner := *o.owner
+	return &owner
 }
 
 // PostScript returns a copy of the post-configuration script, or nil.

@@ -14,8 +14,19 @@ import (
 	"github.com/xpu-sztp/ztp/artifacts/cms"
 )
 
-// errPeriod says that a path would hold at another time.
-var errPeriod = errors.New("outside of its validity period")
+// ErrPeriod says that a path would hold at another time.
+var ErrPeriod = errors.New("outside of its validity period")
+
+// CertificationPath returns nil if signer, which signed something else than artifacts, has a path (RFC 5280 §6) to one of
+// anchors through others, which came along from a stranger, and all of the path may be used for usage. Without an accurate
+// clock certificates do not expire. The error wraps ErrPeriod when only the time is wrong.
+func CertificationPath(signer *x509.Certificate, anchors, others []*x509.Certificate, usage x509.ExtKeyUsage, clock Clock) error {
+	if refusal := untangled(others); refusal != nil {
+		return refusal
+	}
+	_, err := pathQuery{leaf: signer, roots: anchors, others: others, usage: usage}.verify(clock)
+	return err
+}
 
 // pathQuery asks for certification paths (RFC 5280 §6).
 type pathQuery struct {
@@ -26,7 +37,7 @@ type pathQuery struct {
 }
 
 // verify returns every path, leaf first. Without an accurate clock certificates do not expire (RFC 8572 §9.1). The error
-// wraps errPeriod when only the time is wrong.
+// wraps ErrPeriod when only the time is wrong.
 func (q pathQuery) verify(clock Clock) ([][]*x509.Certificate, error) {
 	paths, err := q.ageless()
 	if err != nil || !clock.Accurate() {
@@ -107,7 +118,7 @@ func outsidePeriod(path []*x509.Certificate, now time.Time) error {
 	for _, c := range path {
 		if now.Before(c.NotBefore) || now.After(c.NotAfter) {
 			return fmt.Errorf("certificate of %s %w: valid from %s to %s, the clock says %s",
-				subject(c), errPeriod, stamp(c.NotBefore), stamp(c.NotAfter), stamp(now))
+				subject(c), ErrPeriod, stamp(c.NotBefore), stamp(c.NotAfter), stamp(now))
 		}
 	}
 	return nil

@@ -47,7 +47,7 @@ func (v *validation) signedVoucher(ov *cms.SignedData, signer *x509.Certificate)
 		usage:  x509.ExtKeyUsageAny,
 	}.verify(v.policy.Clock)
 	switch {
-	case errors.Is(err, errPeriod):
+	case errors.Is(err, ErrPeriod):
 		return refuse(CodeVoucherExpired, "the certificate that signed the voucher does not hold at this time",
 			"get a new voucher, or correct the device's clock", err)
 	case err != nil:

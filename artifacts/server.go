@@ -167,7 +167,7 @@ func anchored(chain []*x509.Certificate, anchors []TrustAnchor, clock Clock) (*x
 			}
 			err = fmt.Errorf("the path does not go through the trust anchor's lowest certificate, %s", subject(a.Lowest))
 		}
-		if errors.Is(err, errPeriod) {
+		if errors.Is(err, ErrPeriod) {
 			refusal.Code = CodeServerExpired
 			refusal.Fix = "renew the certificate, or correct the device's clock"
 			refusal.Err = err

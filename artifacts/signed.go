@@ -9,32 +9,35 @@ import (
 	"github.com/xpu-sztp/ztp/artifacts/cms"
 )
 
-// ownerSigned validates signed data: it returns nil only if the owner that the voucher names signed ci. The steps and
-// their order are those of RFC 8572 §5.4; the first failure ends it.
-func (v *validation) ownerSigned(b Bundle, ci *cms.SignedData) error {
+// ownerSigned validates signed data: it returns the owner certificate only if the owner that the voucher names signed ci.
+// The steps and their order are those of RFC 8572 §5.4; the first failure ends it.
+func (v *validation) ownerSigned(b Bundle, ci *cms.SignedData) (*x509.Certificate, error) {
 	ov, err := v.readVoucher(b.OwnershipVoucher)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	oc, err := v.readOwner(b.OwnerCertificate)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	voucher, err := v.believeVoucher(ov)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	owner, paths, err := v.ownerPath(oc, ci, voucher.pinned)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	err = v.step(StepOwnerRevocation, func() (string, error) {
 		return v.revocation(voucher.revocation, paths, b.Status, []*cms.SignedData{ov, oc})
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return v.step(StepOwnerSignature, func() (string, error) { return ownerSignature(ci, owner) })
+	if err := v.step(StepOwnerSignature, func() (string, error) { return ownerSignature(ci, owner) }); err != nil {
+		return nil, err
+	}
+	return owner, nil
 }
 
 // ValidateVoucher applies to a voucher alone what Validate does with it before it turns to the owner certificate's path: whoever
@@ -143,7 +146,7 @@ func (v *validation) ownerPath(oc, ci *cms.SignedData, pinned *x509.Certificate)
 			others: oc.Certificates,
 			usage:  x509.ExtKeyUsageAny,
 		}.verify(v.policy.Clock)
-		if errors.Is(err, errPeriod) {
+		if errors.Is(err, ErrPeriod) {
 			return "", refuse(CodeOwnerExpired, "the owner certificate's path does not hold at this time",
 				"renew the certificate, or correct the device's clock", err)
 		}

@@ -1,9 +1,11 @@
 package artifacts_test
 
 import (
+	"crypto/x509"
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/xpu-sztp/ztp/artifacts"
 	"github.com/xpu-sztp/ztp/artifacts/internal/opensslpki"
@@ -110,4 +112,76 @@ func TestOldVoucher(t *testing.T) { // RV-12
 		sign(w.voucherDocument(nil))(b)
 		replaceInVoucher(serial, "AC-000124")(b)
 	}}.check(t, artifacts.CodeVoucherSignature, artifacts.StepVoucherSignature)
+}
+
+// TestOwner: who signed is known of information that somebody signed, whoever sent it, and of no other.
+func TestOwner(t *testing.T) {
+	w := shared()
+	server := trusted(t)
+	bare := func(b *artifacts.Bundle) {
+		b.ConveyedInformation = opensslpki.Data(typeJSON, onboardingDocument) // beside the certificate and the voucher
+	}
+	for name, test := range map[string]struct {
+		signedCase
+		want *x509.Certificate
+	}{
+		"signed":                     {signedCase{}, w.owner.Certificate},
+		"signed-by-trusted-server":   {signedCase{server: server}, w.owner.Certificate},
+		"unsigned-by-trusted-server": {signedCase{server: server, bundle: bare}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			test.w = w
+			b, d, p := test.build()
+			conveyed, _, err := artifacts.Validate(b, test.server, d, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := conveyed.Onboarding.Owner()
+			if (got == nil) != (test.want == nil) || got != nil && !got.Equal(test.want) {
+				t.Errorf("owner %v", got)
+			}
+			if got != nil {
+				got.PublicKey = nil // of a copy
+				if conveyed.Onboarding.Owner().PublicKey == nil {
+					t.Error("the owner can be changed")
+				}
+			}
+		})
+	}
+}
+
+func TestCertificationPath(t *testing.T) {
+	w := shared()
+	code := w.Issue(w.ownerCA, "/O=Owner/CN=Release", append([]string{"extendedKeyUsage=codeSigning"}, opensslpki.Signer...)...)
+	web := w.Issue(w.ownerCA, "/O=Owner/CN=Web", append([]string{"extendedKeyUsage=serverAuth"}, opensslpki.Signer...)...)
+	now := artifacts.Clock{Now: w.now(), Confidence: artifacts.ClockRTC}
+	late := artifacts.Clock{Now: code.Certificate.NotAfter.Add(time.Hour), Confidence: artifacts.ClockRTC}
+	lateWithout := artifacts.Clock{Now: late.Now, Confidence: artifacts.ClockNone}
+	var twins []*x509.Certificate
+	for range 9 {
+		twins = append(twins, w.ownerRoot.Certificate)
+	}
+	for name, test := range map[string]struct {
+		signer, anchor *opensslpki.Entity
+		others         []*x509.Certificate
+		clock          artifacts.Clock
+		good, expired  bool
+	}{
+		"path":                   {code, w.ownerRoot, []*x509.Certificate{w.ownerCA.Certificate}, now, true, false},
+		"directly":               {code, w.ownerCA, nil, now, true, false},
+		"intermediate-missing":   {code, w.ownerRoot, nil, now, false, false},
+		"other-root":             {code, w.strayRoot, []*x509.Certificate{w.ownerCA.Certificate}, now, false, false},
+		"for-web-servers":        {web, w.ownerCA, nil, now, false, false},
+		"expired":                {code, w.ownerCA, nil, late, false, true},
+		"expired, without clock": {code, w.ownerCA, nil, lateWithout, true, false},
+		"tangled":                {code, w.ownerCA, twins, now, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := artifacts.CertificationPath(test.signer.Certificate, []*x509.Certificate{test.anchor.Certificate}, test.others,
+				x509.ExtKeyUsageCodeSigning, test.clock)
+			if (err == nil) != test.good || errors.Is(err, artifacts.ErrPeriod) != test.expired {
+				t.Error(err)
+			}
+		})
+	}
 }

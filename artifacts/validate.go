@@ -2,6 +2,7 @@ package artifacts
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/asn1"
 	"errors"
 	"fmt"
@@ -36,9 +37,10 @@ func (v *validation) validate(b Bundle, serverTrusted bool) (*Conveyed, error) {
 	}
 	doc := document{message.Type, message.Data}
 	signed := message.Signed != nil
+	var owner *x509.Certificate
 	switch {
 	case signed:
-		if err := v.ownerSigned(b, message.Signed); err != nil {
+		if owner, err = v.ownerSigned(b, message.Signed); err != nil {
 			return nil, err
 		}
 		doc = document{message.Signed.ContentType, message.Signed.Content}
@@ -55,6 +57,9 @@ func (v *validation) validate(b Bundle, serverTrusted bool) (*Conveyed, error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if contents.onboarding != nil {
+		contents.onboarding.owner = owner
 	}
 	return v.conclude(contents, signed, serverTrusted)
 }

@@ -49,14 +49,57 @@ func (s *SignedData) verify(signer *Signer, cert *x509.Certificate) error {
 	if err != nil {
 		return err
 	}
-	scheme, err := signer.signing.scheme(hash)
+	return signer.verify(cert, hash, signed)
+}
+
+// DigestSignedBy verifies like SignedBy, for content that is somewhere else ("detached", RFC 5652 §5.2): it returns the
+// message digest among the signed attributes, and how it was made. Holding it against the content is up to the caller.
+// Signatures without signed attributes are ErrUnsupported, since the caller could not tell content from the signed
+// attributes of another message; a message with content is ErrSignature.
+func (s *SignedData) DigestSignedBy(cert *x509.Certificate) (hash crypto.Hash, digest []byte, err error) {
+	err = ErrNotSigner
+	for i := range s.Signers {
+		signer := &s.Signers[i]
+		if !signer.Names(cert) {
+			continue
+		}
+		if hash, err = s.verifyDetached(signer, cert); err == nil {
+			return hash, signer.messageDigest, nil
+		}
+	}
+	return 0, nil, err
+}
+
+func (s *SignedData) verifyDetached(signer *Signer, cert *x509.Certificate) (crypto.Hash, error) {
+	if s.Content != nil {
+		return 0, fmt.Errorf("%w: the content is in the message", ErrSignature)
+	}
+	if signer.attrs == nil {
+		return 0, fmt.Errorf("%w: a detached signature without signed attributes", ErrUnsupported)
+	}
+	hash, err := signer.digest.hash()
+	if err != nil {
+		return 0, err
+	}
+	if err := s.checkAttributes(signer); err != nil {
+		return 0, err
+	}
+	if len(signer.messageDigest) != hash.Size() {
+		return 0, fmt.Errorf("%w: message digest of %d bytes by %v", ErrSignature, len(signer.messageDigest), hash)
+	}
+	return hash, signer.verify(cert, hash, signer.attrs)
+}
+
+// verify checks the signature over signed; hash is what s.digest names.
+func (s *Signer) verify(cert *x509.Certificate, hash crypto.Hash, signed []byte) error {
+	scheme, err := s.signing.scheme(hash)
 	if err != nil {
 		return err
 	}
 	if scheme.kind == schemeEd25519 && hash != crypto.SHA512 { // RFC 8419 §3
 		return fmt.Errorf("%w: Ed25519 with a digest by %v", ErrUnsupported, hash)
 	}
-	return scheme.verify(cert, hash, signed, signer.signature)
+	return scheme.verify(cert, hash, signed, s.signature)
 }
 
 // signedBytes returns what the signature covers, after holding the signed attributes against the content
@@ -73,12 +116,8 @@ func (s *SignedData) signedBytes(signer *Signer, hash crypto.Hash) ([]byte, erro
 		}
 		return s.Content, nil
 	}
-	if signer.contentType == nil || signer.messageDigest == nil {
-		return nil, fmt.Errorf("%w: content type or message digest is not among the signed attributes", ErrSignature)
-	}
-	if !signer.contentType.Equal(s.ContentType) {
-		return nil, fmt.Errorf("%w: content is of type %v, the signature is for type %v",
-			ErrSignature, s.ContentType, signer.contentType)
+	if err := s.checkAttributes(signer); err != nil {
+		return nil, err
 	}
 	h := hash.New()
 	h.Write(s.Content)
@@ -86,6 +125,18 @@ func (s *SignedData) signedBytes(signer *Signer, hash crypto.Hash) ([]byte, erro
 		return nil, fmt.Errorf("%w: the content was changed after it was signed", ErrSignature)
 	}
 	return signer.attrs, nil
+}
+
+// checkAttributes makes sure that the signed attributes are those of content of this type.
+func (s *SignedData) checkAttributes(signer *Signer) error {
+	if signer.contentType == nil || signer.messageDigest == nil {
+		return fmt.Errorf("%w: content type or message digest is not among the signed attributes", ErrSignature)
+	}
+	if !signer.contentType.Equal(s.ContentType) {
+		return fmt.Errorf("%w: content is of type %v, the signature is for type %v",
+			ErrSignature, s.ContentType, signer.contentType)
+	}
+	return nil
 }
 
 // verify checks signature over message with the key of cert. hash is the digest algorithm of the SignerInfo.

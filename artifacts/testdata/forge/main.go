@@ -9,7 +9,7 @@ func main() {
 	var o artifacts.Onboarding
 	o.trusted = true
 	o.pre = []byte("#!/bin/sh\n")
-	_ = artifacts.Onboarding{true, nil, nil, nil, nil}
+	_ = artifacts.Onboarding{true, nil, nil, nil, nil, nil}
 	_ = artifacts.ServerEvidence{anchor: nil}
 	var e artifacts.ServerEvidence
 	e.leaf = nil
