@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -10,6 +11,8 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+
+	"github.com/xpu-sztp/ztp/pkg/reason"
 )
 
 const (
@@ -18,13 +21,11 @@ const (
 	maxHeader    = 64 << 10
 )
 
-// newClient makes the HTTP client of one fetch. TLS servers are not authenticated (RFC 8572 §5.6): https keeps the
-// transfer private, the digest alone decides about the bytes.
+// newClient makes the HTTP client of one fetch.
 func (f *fetch) newClient() *http.Client {
 	transport := &http.Transport{
 		DialContext:            f.dial,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true},
-		TLSHandshakeTimeout:    f.request.Stall,
+		DialTLSContext:         f.dialTLS,
 		ResponseHeaderTimeout:  f.request.Stall,
 		MaxResponseHeaderBytes: maxHeader,
 		DisableCompression:     true,
@@ -33,6 +34,47 @@ func (f *fetch) newClient() *http.Client {
 	}
 	transport.Protocols.SetHTTP1(true)
 	return &http.Client{Transport: transport, CheckRedirect: f.checkRedirect}
+}
+
+// dialTLS connects to a mirror by TLS. Without Request.Authenticate servers are not authenticated (RFC 8572 §5.6): https then
+// keeps the transfer private, the digest alone decides about the bytes.
+func (f *fetch) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := f.dial(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	secured := tls.Client(conn, &tls.Config{
+		MinVersion: tls.VersionTLS12, ServerName: host, InsecureSkipVerify: true,
+		VerifyConnection: func(state tls.ConnectionState) error { return f.authenticate(state.PeerCertificates, host) },
+	})
+	limited, cancel := context.WithTimeout(ctx, f.request.Stall)
+	defer cancel()
+	err = secured.HandshakeContext(limited)
+	var known *reason.Error
+	switch {
+	case err == nil:
+		return secured, nil
+	case limited.Err() == nil && !errors.As(err, &known):
+		err = fail(CodeTLS, "there is no TLS connection to the mirror",
+			"check that the file server speaks TLS 1.2 or later at this port", err)
+	}
+	conn.Close()
+	return nil, err
+}
+
+func (f *fetch) authenticate(chain []*x509.Certificate, host string) error {
+	if f.request.Authenticate == nil {
+		return nil
+	}
+	if err := f.request.Authenticate(chain, host); err != nil {
+		_, hint := reason.Of(err)
+		return fail(CodeTLS, "the mirror is not who it should be", hint, err)
+	}
+	return nil
 }
 
 // checkRedirect keeps redirects on the origin that the onboarding information named.

@@ -20,10 +20,13 @@ const (
 	CodeTimeout        reason.Code = "image-timeout"         // too slow, or not done in time
 	CodeNoVerification reason.Code = "image-no-verification" // nothing to verify the image by (R5.6-11)
 	CodeURIRefused     reason.Code = "image-uri-refused"     // a URI or a redirect that is not followed
+	CodeTLS            reason.Code = "image-tls"             // no TLS connection, or the server could not be authenticated
+	CodeBusy           reason.Code = "image-busy"            // the mirror asks to come back later than there is time
 )
 
 // telling orders the codes by how much they tell an operator when every mirror failed differently.
-var telling = []reason.Code{CodeHashMismatch, CodeTooLarge, CodeTruncated, CodeTimeout, CodeHTTPError, CodeURIRefused, CodeUnreachable}
+var telling = []reason.Code{CodeHashMismatch, CodeTooLarge, CodeTruncated, CodeTimeout, CodeTLS, CodeBusy, CodeHTTPError, CodeURIRefused,
+	CodeUnreachable}
 
 // Causes with which a transfer is cancelled.
 var (
@@ -42,16 +45,22 @@ func fail(code reason.Code, msg, fix string, err error) *reason.Error {
 }
 
 // summarize makes one error of the failures of all mirrors that were tried, under the most telling of their codes.
-func summarize(failures []error, mirrors int) error {
+func (f *fetch) summarize() error {
+	var failures []error
+	for _, m := range f.mirrors {
+		if m.err != nil {
+			failures = append(failures, fmt.Errorf("%s: %w", display(m.uri), m.err))
+		}
+	}
+	if len(failures) == 0 {
+		return fail(CodeTimeout, "there was no time to ask a mirror", "raise image.timeout", nil)
+	}
 	rank := func(err error) int {
 		code, _ := reason.Of(err)
-		if i := slices.Index(telling, code); i >= 0 {
-			return i
-		}
-		return len(telling)
+		return slices.Index(telling, code) // what the sink said about an image is not among them, and comes first
 	}
 	worst := slices.MinFunc(failures, func(a, b error) int { return rank(a) - rank(b) })
-	if mirrors == 1 {
+	if len(f.mirrors) == 1 {
 		return worst
 	}
 	code, hint := reason.Of(worst)
@@ -59,7 +68,7 @@ func summarize(failures []error, mirrors int) error {
 	for i, err := range failures {
 		list[i] = err.Error()
 	}
-	return fail(code, fmt.Sprintf("none of the %d mirrors gave the image: %s", mirrors, strings.Join(list, "; ")), hint, nil)
+	return fail(code, fmt.Sprintf("none of the %d mirrors gave the image: %s", len(f.mirrors), strings.Join(list, "; ")), hint, nil)
 }
 
 // display returns uri fit for people and logs: without its query and userinfo, which may hold secrets, and not too long.

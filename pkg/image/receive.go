@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/xpu-sztp/ztp/pkg/reason"
@@ -24,6 +25,7 @@ const (
 func (f *fetch) receive(ctx context.Context, cancel context.CancelCauseFunc, body io.Reader) error {
 	var m meter
 	m.received.Store(f.offset)
+	defer func(before int64) { f.taken += f.offset - before }(f.offset)
 	stop := m.watch(f.request.MinRate, f.request.Stall, cancel)
 	defer stop()
 
@@ -98,14 +100,20 @@ func (f *fetch) store(full <-chan []byte, empty chan<- []byte, cancel context.Ca
 			f.hash.Write(buffer)
 			var n int
 			n, err = f.sink.Write(buffer)
+			f.offset += int64(n)
 			if err == nil && n < len(buffer) {
 				err = io.ErrShortWrite
 			}
-			if err != nil {
+			f.torn = err != nil
+			switch {
+			case err == nil:
+				err = f.checkpoint()
+			case !errors.Is(err, syscall.ENOSPC): // a mirror may send more than there is room for
 				err = &sinkError{err}
+			}
+			if err != nil {
 				cancel(err)
 			}
-			f.offset += int64(n)
 		}
 		empty <- buffer
 	}

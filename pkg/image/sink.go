@@ -3,7 +3,8 @@ package image
 import "io"
 
 // Sink takes the image, front to back. What else it can do it says by being a Sizer or a Checkpointer as well. Its methods
-// are called one after another, with the one exception of Checkpointer.Sync.
+// are called one after another, with the one exception of Checkpointer.Sync. An error of Write that is syscall.ENOSPC fails
+// the mirror, which may have sent too much; any other ends the fetch.
 type Sink interface {
 	io.Writer
 	// Reset discards everything written so far; the next Write is the start of the image.
@@ -13,9 +14,9 @@ type Sink interface {
 // Sizer is a Sink that wants to know the size of what comes before it comes.
 type Sizer interface {
 	Sink
-	// Expect is told how many bytes will be written, from the start of the image, before the first of them is read from a
-	// mirror, and again when another mirror says something else. It is not called when a mirror does not tell. An error
-	// means that they would not fit; it makes the mirror a failed one, since its size may be a lie.
+	// Expect is told how many bytes will be written in all, before each start at the first of them and before Restore. It
+	// is not called when the mirror does not tell. An error means that they would not fit; it makes the mirror a failed
+	// one, since its size may be a lie.
 	Expect(total int64) error
 }
 
@@ -29,10 +30,11 @@ type Checkpointer interface {
 	// must be quick, since no image is taken meanwhile; what takes time is up to Sync. nil, nil: the sink cannot go on from
 	// here, but perhaps from a later byte.
 	Checkpoint() (mark []byte, err error)
-	// Sync makes durable what was written before it was called. Write may be called while it runs, and nothing else. A mark
-	// is only saved after a Sync that began after its Checkpoint.
+	// Sync makes durable what was written before it was called. Write and Checkpoint may be called while it runs, and
+	// nothing else. A mark is only saved after a Sync that began after its Checkpoint.
 	Sync() error
-	// Restore goes on behind the bytes of a mark, perhaps one of another process. After an error the sink is as after Reset.
+	// Restore goes on behind the bytes of a mark, perhaps one of another process, and forgets what was written behind them.
+	// After an error the sink is as after Reset.
 	Restore(mark []byte) error
 }
 
@@ -44,12 +46,11 @@ type Checkpoint struct {
 	Hash   []byte `json:"hash"`            // state of SHA-256 after Offset bytes, as crypto/sha256 marshals it
 	// Source is the SHA-256 of the URI of the latest bytes, whose query may hold a secret.
 	Source []byte `json:"source"`
-	ETag   string `json:"etag,omitempty"`  // strong entity tag of what Source has; "" when it has none
-	Mixed  bool   `json:"mixed,omitempty"` // other mirrors than Source had a part
-	Mark   []byte `json:"mark"`            // of the sink
+	ETag   string `json:"etag,omitempty"` // strong entity tag of what Source has; "" when it has none
+	Mark   []byte `json:"mark"`           // of the sink
 }
 
-// Checkpoints keeps one Checkpoint durably.
+// Checkpoints keeps one Checkpoint durably. CheckpointFile is one.
 type Checkpoints interface {
 	// Load returns what Save was last given, and nil when there is nothing or Clear was called since.
 	Load() (*Checkpoint, error)

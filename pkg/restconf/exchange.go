@@ -10,10 +10,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/xpu-sztp/ztp/artifacts"
+	"github.com/xpu-sztp/ztp/pkg/retryafter"
 )
 
 const (
@@ -144,27 +144,11 @@ func (s *Session) explainExchange(ctx, limited context.Context, err error) error
 		"look at the server's log; it may not accept the device's certificate", err)
 }
 
-// retryAfter reads Retry-After, in seconds or as a date, which is held against the server's own clock because the
-// device's may be wrong. With a redirect by HTTP it is about that redirect, which is not followed.
+// retryAfter is how long the server asks to be left alone. With a redirect by HTTP it is about that redirect, which is not
+// followed.
 func (r *reply) retryAfter() time.Duration {
 	if r.status < 400 {
 		return 0
 	}
-	value := r.header.Get("Retry-After")
-	seconds, err := strconv.ParseUint(value, 10, 31)
-	switch {
-	case err == nil:
-		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
-	case errors.Is(err, strconv.ErrRange): // digits alone
-		return maxRetryAfter
-	}
-	at, err := http.ParseTime(value)
-	if err != nil {
-		return 0
-	}
-	now, err := http.ParseTime(r.header.Get("Date"))
-	if err != nil {
-		return 0
-	}
-	return min(max(at.Sub(now), 0), maxRetryAfter)
+	return retryafter.Wait(r.header, maxRetryAfter)
 }

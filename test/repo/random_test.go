@@ -18,6 +18,7 @@ func TestSecretsComeFromTheKernel(t *testing.T) {
 		"pkg/daemon/compose.go",  // waits between rounds
 		"pkg/daemon/identity.go", // waits for the TPM
 		"pkg/daemon/sources.go",  // choice among equal SRV records
+		"pkg/image/retry.go",     // waits between requests
 	}
 	for _, f := range goFiles(t) {
 		if f.test || within(f.pkg, "test") {
