@@ -96,6 +96,9 @@ func (l life) play(dir string, moment int) error {
 		if code, _ := reason.Of(err); code == ReasonScriptFailed && l.postExit != 0 {
 			return nil // as it must be
 		}
+		if code, _ := reason.Of(err); code == ReasonImageFellBack {
+			continue // as the server is told; the next session tries again
+		}
 		if err != nil {
 			return err
 		}

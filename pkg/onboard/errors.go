@@ -17,6 +17,7 @@ const (
 	ReasonImageNowhere     reason.Code = "image-unobtainable" // neither the running version nor a URI to get it from
 	ReasonImageNoInstaller reason.Code = "image-no-installer" // this device cannot install images
 	ReasonImageRefused     reason.Code = "image-refused"      // installed too often without the demanded version coming up
+	ReasonImageFellBack    reason.Code = "image-fell-back"    // the boot loader returned from it to the other slot
 	ReasonReboot           reason.Code = "reboot-failed"      // the reboot command failed
 
 	ReasonScriptNoInterpreter reason.Code = "script-no-interpreter" // no usable "#!" line, or its interpreter is missing

@@ -3,6 +3,7 @@ package onboard
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,110 +16,210 @@ import (
 const (
 	// maxImages bounds the history; the image that was touched longest ago is forgotten first.
 	maxImages = 64
-	// refusedFor is how long a refused image is not tried. Who keeps the device from its servers, or replays what an owner
-	// once signed, can make a good image look as if it never came up; that must not last until a person comes.
-	refusedFor = 24 * time.Hour
 	// maxDownloads bounds the transfers in the status.
 	maxDownloads = 32
 )
 
 func (s *session) imageKey() string { return hex.EncodeToString(s.boot.SHA256) }
 
-// refusal tells why the image will not be tried again, or returns nil. Without this an image that names itself
-// otherwise than the server does would be installed and booted for ever (RFC 8572 only compares names and versions).
-func (s *session) refusal(known state.ImageRecord, d slot.Description) error {
-	switch {
-	case known.State == state.ImageRefused && s.Now().Sub(known.Updated).Abs() < refusedFor:
-		return s.refusedError(known)
-	case holds(d, d.Running, s.boot.SHA256):
-		return s.refuse(fmt.Sprintf("it is running, and says that it is %s instead of %s", s.running(), describe(s.boot)))
-	case known.State == state.ImageRefused:
-		return nil // one more chance
-	case known.Reboots >= 2*s.Image.Attempts:
-		return s.refuse(fmt.Sprintf("the device rebooted for it %d times and never came up with it", known.Reboots))
+// advance takes the demanded image over one transition: first in the record, then in fact.
+func (s *session) advance(ctx context.Context, on event) error {
+	do, known, err := s.move(s.imageKey(), on, func(i *state.ImageRecord) {
+		i.OSName, i.OSVersion = s.boot.OSName, s.boot.OSVersion
+		if on == fetch {
+			i.Slot = s.slots.Target
+		}
+	})
+	if err != nil {
+		return err
+	}
+	s.known = known
+	s.showImage()
+	switch do {
+	case write:
+		return s.write(ctx)
+	case restart:
+		return s.reboot(ctx)
+	}
+	return s.perform(ctx, do)
+}
+
+// perform is where the boot loader is told anything.
+func (e *Executor) perform(ctx context.Context, do effect) error {
+	switch do {
+	case arm:
+		return e.Slots.Activate(ctx)
+	case disarm:
+		return e.Slots.Deactivate(ctx)
+	case bless:
+		return e.Slots.MarkGood(ctx)
 	}
 	return nil
 }
 
-// refuse remembers that the image is of no use.
-func (s *session) refuse(why string) error {
-	known, err := s.noteImage(func(i *state.ImageRecord) {
-		i.State = state.ImageRefused
-		i.Reason = &state.Reason{Code: string(ReasonImageRefused), Message: why, At: s.Now().UTC()}
-	})
-	if err != nil {
-		return err
-	}
-	return s.refusedError(known)
-}
-
-func (s *session) refusedError(known state.ImageRecord) error {
-	s.showImage("refused", known)
-	why := "it was refused before"
-	if known.Reason != nil {
-		why = known.Reason.Message
-	}
-	return &reason.Error{
-		Code: ReasonImageRefused,
-		Msg:  fmt.Sprintf("the image with SHA-256 %s is refused: %s", s.imageKey(), why),
-		Fix: "publish a corrected image or correct os-name and os-version in boot-image; the same image is tried again after a day, " +
-			"or by `ztp run` at once",
-	}
-}
-
-// cameUp forgets the attempts for the image that runs and is the right one: if the session fails later on, and the boot
-// loader returns to the old slot one day, that was not the image's fault.
-func (s *session) cameUp(ctx context.Context) error {
-	if s.Slots == nil {
-		return nil
-	}
-	d, err := s.Slots.Describe(ctx)
-	if err != nil {
-		return err
-	}
-	key := hex.EncodeToString(d.Contents[d.Running].SHA256)
-	return s.Store.Update(func(r *state.Record) error {
-		if i, ours := r.Images[key]; ours {
-			i.Attempts, i.Reboots = 0, 0
-			r.Images[key] = i
-		}
-		return nil
-	})
-}
-
-// noteImage changes the record of the demanded image, durably.
-func (s *session) noteImage(change func(*state.ImageRecord)) (state.ImageRecord, error) {
-	key := s.imageKey()
-	var noted state.ImageRecord
-	err := s.Store.Update(func(r *state.Record) error {
-		if r.Images == nil {
-			r.Images = make(map[string]state.ImageRecord)
-		}
+// move records a transition of an image, durably, and returns the effect it is to have. change makes further changes to the
+// record; it may be nil. An empty key stands for what is not of our making, of which no record is kept.
+func (e *Executor) move(key string, on event, change func(*state.ImageRecord)) (do effect, noted state.ImageRecord, err error) {
+	err = e.Store.Update(func(r *state.Record) error {
 		noted = r.Images[key]
-		noted.OSName, noted.OSVersion, noted.Updated = s.boot.OSName, s.boot.OSVersion, s.Now().UTC()
-		change(&noted)
-		for other, i := range r.Images {
-			if other != key && i.Slot != "" && i.Slot == noted.Slot {
-				i.Slot = "" // overwritten
-				r.Images[other] = i
-			}
+		step, err := find(imageRules(), noted.State, on)
+		if err != nil {
+			return fmt.Errorf("image %s: %w", key, err)
 		}
-		r.Images[key] = noted
-		for len(r.Images) > maxImages {
-			delete(r.Images, oldest(r.Images, key))
+		do = step.do
+		if key == "" {
+			return nil
 		}
+		noted.State, noted.Updated = step.to, e.Now().UTC()
+		tally(&noted, on)
+		if change != nil {
+			change(&noted)
+		}
+		keep(r, key, noted)
 		return nil
 	})
-	return noted, err
+	return do, noted, err
 }
 
+// tally counts an event.
+func tally(i *state.ImageRecord, on event) {
+	switch on {
+	case verified:
+		i.Attempts++
+	case reboot, leave:
+		i.Reboots++
+	case satisfied, acknowledge: // it works: if the boot loader returns to the old one some day, that is not its fault
+		i.Attempts, i.Reboots, i.Reason = 0, 0, nil
+	case overwritten:
+		i.Slot = ""
+	}
+	if i.State == state.ImageNone {
+		i.Slot = ""
+	}
+}
+
+// keep puts the record of an image into the history. There is one image in a slot at most.
+func keep(r *state.Record, key string, noted state.ImageRecord) {
+	if r.Images == nil {
+		r.Images = make(map[string]state.ImageRecord)
+	}
+	for other, i := range r.Images {
+		if other != key && i.Slot != "" && i.Slot == noted.Slot {
+			if step, err := find(imageRules(), i.State, overwritten); err == nil {
+				i.State = step.to
+			}
+			i.Slot = ""
+			r.Images[other] = i
+		}
+	}
+	r.Images[key] = noted
+	for len(r.Images) > maxImages {
+		delete(r.Images, oldest(r.Images, key))
+	}
+}
+
+// oldest is the image whose history is missed least: one that never counted for anything, or else the one that was touched
+// longest ago.
 func oldest(images map[string]state.ImageRecord, except string) (key string) {
+	idle := func(i state.ImageRecord) bool {
+		return i.Attempts == 0 && i.Reboots == 0 && i.Slot == "" && i.Reason == nil
+	}
 	for candidate, i := range images {
-		if candidate != except && (key == "" || i.Updated.Before(images[key].Updated)) {
+		switch {
+		case candidate == except:
+		case key == "", idle(i) && !idle(images[key]):
+			key = candidate
+		case idle(i) == idle(images[key]) && i.Updated.Before(images[key].Updated):
 			key = candidate
 		}
 	}
 	return key
+}
+
+// imageIn is the image whose bytes are in the slot, as the record has it; empty for none of ours.
+func imageIn(r *state.Record, slot string) (key string) {
+	for key, i := range r.Images {
+		if slot != "" && i.Slot == slot {
+			return key
+		}
+	}
+	return ""
+}
+
+// refuseImage remembers that the image is of no use. An empty reason keeps the one that is remembered.
+func (s *session) refuseImage(ctx context.Context, why string) error {
+	if why != "" {
+		because := &state.Reason{Code: string(ReasonImageRefused), Message: why, At: s.Now().UTC()}
+		do, known, err := s.move(s.imageKey(), refuse, func(i *state.ImageRecord) {
+			i.OSName, i.OSVersion, i.Reason = s.boot.OSName, s.boot.OSVersion, because
+		})
+		if err == nil {
+			s.known = known
+			err = s.perform(ctx, do)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	s.showImage()
+	why = "it was refused before"
+	if s.known.Reason != nil {
+		why = s.known.Reason.Message
+	}
+	return &reason.Error{
+		Code: ReasonImageRefused,
+		Msg:  fmt.Sprintf("the image with SHA-256 %s is refused: %s", s.imageKey(), why),
+		Fix: fmt.Sprintf("publish a corrected image or correct os-name and os-version in boot-image; the same image is tried again on %s, "+
+			"or at once by `ztp run`", s.known.Updated.Add(refusedFor).Format(time.RFC1123)),
+	}
+}
+
+// fellBackError tells of the trial of an image that came to nothing.
+func (s *session) fellBackError() error {
+	return &reason.Error{
+		Code: ReasonImageFellBack,
+		Msg: fmt.Sprintf("the image with SHA-256 %s did not last: %s (install %d of %d)",
+			s.imageKey(), s.known.Reason.Message, s.known.Attempts, s.Image.Attempts),
+		Fix: "see on the device's console why it does not start; the next session installs it again until there were " +
+			"image.attempts of them, and then refuses it",
+	}
+}
+
+// look brings the records of images up to date with what the slots say, and returns which of them fell back since the last
+// look.
+func (e *Executor) look(ctx context.Context) (fallen []string, err error) {
+	if e.Slots == nil {
+		return nil, nil
+	}
+	r, d, err := e.seen(ctx)
+	if err != nil {
+		return nil, err
+	}
+	e.showSlots(d)
+	for key, i := range r.Images {
+		for {
+			on, ok := observed(key, i, d)
+			if !ok {
+				break
+			}
+			from := i.Slot
+			_, i, err = e.move(key, on, func(i *state.ImageRecord) {
+				if on == fellBack {
+					i.Reason = &state.Reason{Code: string(ReasonImageFellBack), At: e.Now().UTC(),
+						Message: fmt.Sprintf("slot %s was started with it, and the boot loader returned to slot %s", from, d.Running)}
+				}
+			})
+			if err != nil {
+				return fallen, err
+			}
+			e.Logger.Info("image", "sha256", key, "slot", from, "found", on)
+			if on == fellBack {
+				fallen = append(fallen, key)
+				e.warn("an image did not last", errors.New(i.Reason.Message))
+			}
+		}
+	}
+	return fallen, nil
 }
 
 // markGood makes the running slot the one that boots from now on, and notes that in its image's record. The server has
@@ -127,24 +228,26 @@ func (e *Executor) markGood(ctx context.Context) {
 	if e.Slots == nil {
 		return
 	}
-	d, err := e.Slots.Describe(ctx)
-	if err == nil && d.Trial() {
-		err = e.Slots.MarkGood(ctx)
-	}
+	r, d, err := e.seen(ctx)
 	if err == nil {
-		key := hex.EncodeToString(d.Contents[d.Running].SHA256)
-		err = e.Store.Update(func(r *state.Record) error {
-			i, ours := r.Images[key]
-			if ours && (i.State == state.ImageActivated || i.State == state.ImageWritten) {
-				i.State, i.Attempts, i.Reboots, i.Updated = state.ImageGood, 0, 0, e.Now().UTC()
-				r.Images[key] = i
-			}
-			return nil
-		})
+		var do effect
+		if do, _, err = e.move(imageIn(r, d.Running), acknowledge, nil); err == nil && d.Trial() {
+			err = e.perform(ctx, do)
+		}
 	}
 	if err != nil {
 		e.warn("the running slot could not be marked good; the boot loader may return to the old one", err)
 	}
+}
+
+// seen is the durable record together with what the slots say.
+func (e *Executor) seen(ctx context.Context) (*state.Record, slot.Description, error) {
+	r, err := e.Store.Load()
+	if err != nil {
+		return nil, slot.Description{}, err
+	}
+	d, err := e.Slots.Describe(ctx)
+	return r, d, err
 }
 
 // fetchRequest asks for the demanded image; failed counts the mirrors that did not deliver it.
@@ -190,14 +293,35 @@ func (s *session) showDownload(p image.Progress) {
 	})
 }
 
-func (s *session) showImage(how string, known state.ImageRecord) {
+// showSatisfied shows the demanded image when it is what runs.
+func (s *session) showSatisfied(right bool) {
+	if right {
+		s.known = state.ImageRecord{State: "satisfied"}
+		s.showImage()
+	}
+}
+
+// showImage shows the demanded image as its record has it, and as "installed" until the device has rebooted into it.
+func (s *session) showImage() {
+	how := string(s.known.State)
+	if s.known.State == state.ImageActivated || s.known.State == state.ImageTrial && s.known.Slot != s.slots.Running {
+		how = "installed"
+	}
 	shown := &state.Image{
 		OSName:    s.boot.OSName,
 		OSVersion: s.boot.OSVersion,
 		SHA256:    s.imageKey(),
-		Slot:      known.Slot,
+		Slot:      s.known.Slot,
 		State:     how,
-		Attempts:  known.Attempts,
+		Attempts:  s.known.Attempts,
+		Allowed:   s.Image.Attempts,
+		Reason:    s.known.Reason,
 	}
 	s.Board.Update(func(st *state.Status) { st.Image = shown })
+}
+
+// showSlots shows what the boot loader says.
+func (e *Executor) showSlots(d slot.Description) {
+	shown := &state.Slots{Running: d.Running, Good: d.Good, Next: d.Next, Tries: d.Tries}
+	e.Board.Update(func(st *state.Status) { st.Slots = shown })
 }

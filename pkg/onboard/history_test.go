@@ -13,15 +13,31 @@ import (
 	"github.com/xpu-sztp/ztp/pkg/state"
 )
 
-// TestImageThatNeverComesUp has the boot loader return to the old slot every time.
+// hangs installs an image that does not come up: the boot loader tries it and returns to the old slot.
+func (r *rig) hangs(t *testing.T, p plan) {
+	t.Helper()
+	r.installs(t, p)
+	r.boot(t)
+	r.boot(t)
+}
+
+// TestImageThatNeverComesUp has the boot loader return to the old slot every time. The server is told each time.
 func TestImageThatNeverComesUp(t *testing.T) {
 	r, m := imageRig(t), newMirror(t, newImage)
 	p := plan{boot: demand(newImage, "2", m.URL+"/image")}
-	for range r.opts.Image.Attempts {
-		r.installs(t, p)
-		r.boot(t) // tries b, which hangs
-		r.boot(t) // the boot loader falls back
+	for range r.opts.Image.Attempts - 1 {
+		r.hangs(t, p)
+		r.fails(t, p, ReasonImageFellBack)
+		want := "slot b was started with it, and the boot loader returned to slot a (install 1 of 2)"
+		if got := r.server.message(progress.BootImageError); !strings.Contains(got, want) {
+			t.Errorf("the server was told %q", got)
+		}
+		if shown := r.board.Snapshot(); shown.Image.State != "fell-back" || shown.Image.Reason == nil || shown.Slots.Running != "a" {
+			t.Errorf("status %+v, %+v", shown.Image, shown.Slots)
+		}
+		r.boot(t)
 	}
+	r.hangs(t, p)
 	m.gets = 0
 	r.fails(t, p, ReasonImageRefused)
 	r.boot(t)
@@ -50,20 +66,17 @@ func TestRefusalDoesNotLast(t *testing.T) {
 	p := plan{boot: demand(newImage, "2", m.URL+"/image")}
 	later := time.Duration(0)
 	r.opts.Now = func() time.Time { return time.Now().Add(later) }
-	for range r.opts.Image.Attempts {
-		r.installs(t, p)
-		r.boot(t)
-		r.boot(t)
-	}
+	r.hangs(t, p)
+	r.fails(t, p, ReasonImageFellBack)
+	r.boot(t)
+	r.hangs(t, p)
 	r.fails(t, p, ReasonImageRefused)
 	for range 2 {
 		later += 23 * time.Hour
 		r.server = &server{}
 		r.fails(t, p, ReasonImageRefused)
 		later += 2 * time.Hour
-		r.installs(t, p)
-		r.boot(t)
-		r.boot(t)
+		r.hangs(t, p)
 		r.fails(t, p, ReasonImageRefused) // one chance a day
 	}
 	later += 25 * time.Hour
@@ -157,11 +170,23 @@ func TestImageHistoryIsBounded(t *testing.T) {
 		sum := make([]byte, 32)
 		sum[0] = byte(n)
 		s.boot = &artifacts.BootImage{SHA256: sum}
-		if _, err := s.noteImage(func(i *state.ImageRecord) { i.Slot = "b" }); err != nil {
+		on := fetch
+		if n == 0 {
+			on = refuse
+		}
+		_, _, err := s.move(s.imageKey(), on, func(i *state.ImageRecord) {
+			if i.Slot = "b"; on == refuse {
+				i.Slot, i.Reason = "", &state.Reason{}
+			}
+		})
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	images, inSlot := r.record(t).Images, 0
+	if images[strings.Repeat("0", 64)].State != state.ImageRefused {
+		t.Error("a refused image was forgotten before those that never counted for anything")
+	}
 	for _, i := range images {
 		if i.Slot != "" {
 			inSlot++
@@ -172,23 +197,34 @@ func TestImageHistoryIsBounded(t *testing.T) {
 	}
 }
 
+// TestRecoverMarksSlotGood has the power fail after the server acknowledged the end, before the boot loader knew. What was not
+// acknowledged is not marked good, whoever started it.
 func TestRecoverMarksSlotGood(t *testing.T) {
-	r, m := imageRig(t), newMirror(t, newImage)
-	r.installs(t, plan{boot: demand(newImage, "2", m.URL+"/image")})
-	r.boot(t)
-	if err := r.store.Update(func(rec *state.Record) error {
-		rec.Outcome = state.OutcomeProvisioned
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if err := New(r.opts).Recover(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if d := r.describe(t); d.Good != "b" {
-		t.Errorf("slot %s is good", d.Good)
-	}
-	if _, err := os.Stat(r.opts.Dir); err == nil {
-		t.Error("a private folder was made for nothing")
+	for how, want := range map[state.ImageState]string{
+		state.ImageGood: "b", state.ImageRunning: "a", state.ImageTrial: "a", state.ImageRefused: "a", state.ImageActivated: "a",
+	} {
+		t.Run(string(how), func(t *testing.T) {
+			r, m := imageRig(t), newMirror(t, newImage)
+			p := plan{boot: demand(newImage, "2", m.URL+"/image")}
+			r.installs(t, p)
+			r.boot(t)
+			if err := r.store.Update(func(rec *state.Record) error {
+				i := rec.Images[r.key(p)]
+				i.State = how
+				rec.Images[r.key(p)] = i
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if err := New(r.opts).Recover(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if d := r.describe(t); d.Good != want {
+				t.Errorf("slot %s is good", d.Good)
+			}
+			if _, err := os.Stat(r.opts.Dir); err == nil {
+				t.Error("a private folder was made for nothing")
+			}
+		})
 	}
 }

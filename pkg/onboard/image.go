@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/xpu-sztp/ztp/artifacts"
@@ -30,91 +30,86 @@ func (s *session) bootImage(ctx context.Context) (rebooting bool, err error) {
 		return false, &failure{report: progress.BootImageError, err: err}
 	}
 	if done {
-		s.showImage("satisfied", state.ImageRecord{})
 		s.send(ctx, progress.BootImageComplete, "")
-		if err := s.cameUp(ctx); err != nil {
-			return false, &failure{report: progress.BootImageError, err: err}
-		}
 		return false, s.unstage(ctx)
 	}
 	s.Logger.Info("another image is wanted", "running", s.running(), "wanted", describe(s.boot))
 	s.send(ctx, progress.BootImageMismatch, fmt.Sprintf("running %s, wanted %s", s.running(), describe(s.boot)))
-	if err := s.install(ctx); err != nil {
-		var trial *trialError
-		if errors.As(err, &trial) {
-			return true, s.endTrial(ctx, err)
-		}
+	last, err := s.install(ctx)
+	if err != nil {
 		s.Board.Update(func(st *state.Status) {
-			if st.Image != nil && st.Image.State == "fetching" {
+			if st.Image != nil && st.Image.State == string(state.ImageFetching) {
 				st.Image.State = "failed"
 			}
 		})
 		return false, &failure{report: progress.BootImageError, err: err}
 	}
-	s.send(ctx, progress.BootImageInstalledRebooting, describe(s.boot))
-	return true, s.reboot(ctx)
+	if last == leave {
+		// For the server this attempt has failed; the device goes back to where it can install from.
+		s.fail(ctx, &failure{report: progress.BootImageError, err: s.trialError()})
+	} else {
+		s.send(ctx, progress.BootImageInstalledRebooting, describe(s.boot))
+	}
+	return true, s.advance(ctx, last)
 }
 
 // satisfied compares the running system with the demanded one, by name and version or, when neither is given, by the
-// hash of the image in the running slot.
+// hash of the image in the running slot. What runs and is right is noted: from then on nothing is held against it.
 func (s *session) satisfied(ctx context.Context) (bool, error) {
-	if s.boot.OSName != "" || s.boot.OSVersion != "" {
-		return (s.boot.OSName == "" || s.boot.OSName == s.Device.OSName) &&
-			(s.boot.OSVersion == "" || s.boot.OSVersion == s.Device.OSVersion), nil
+	named := s.boot.OSName != "" || s.boot.OSVersion != ""
+	right := named && (s.boot.OSName == "" || s.boot.OSName == s.Device.OSName) &&
+		(s.boot.OSVersion == "" || s.boot.OSVersion == s.Device.OSVersion)
+	if named && !right || s.Slots == nil {
+		s.showSatisfied(right)
+		return right, nil
 	}
-	if s.Slots == nil || s.boot.SHA256 == nil {
-		return false, nil
-	}
-	d, err := s.Slots.Describe(ctx)
+	r, d, err := s.seen(ctx)
 	if err != nil {
 		return false, err
 	}
-	return holds(d, d.Running, s.boot.SHA256), nil
+	ours := imageIn(r, d.Running)
+	if !named {
+		content, known := d.Contents[d.Running]
+		right = len(s.boot.SHA256) > 0 && (known && bytes.Equal(content.SHA256, s.boot.SHA256) || !known && ours == s.imageKey())
+	}
+	if right && ours != "" {
+		if _, _, err := s.move(ours, satisfied, nil); err != nil {
+			return false, err
+		}
+	}
+	s.showSatisfied(right)
+	return right, nil
 }
 
-// install brings the image into the inactive slot and tells the boot loader, as far as that has not happened yet.
-func (s *session) install(ctx context.Context) error {
+// install brings the image into the inactive slot and tells the boot loader, as far as that has not happened yet. It returns
+// what remains: to reboot into it, or into the good slot because the running one is on trial with another image.
+func (s *session) install(ctx context.Context) (last event, err error) {
 	if err := s.installable(); err != nil {
-		return err
+		return "", err
 	}
-	r, err := s.Store.Load()
-	if err != nil {
-		return err
-	}
-	known := r.Images[s.imageKey()]
-	d, err := s.Slots.Describe(ctx)
-	if err != nil {
-		return err
-	}
-	if err := s.refusal(known, d); err != nil {
-		return err
-	}
-	written := holds(d, d.Target, s.boot.SHA256)
-	if written && d.Next == d.Target {
-		return s.activated()
-	}
-	if d.Trial() {
-		return &trialError{running: d.Running, good: d.Good}
-	}
-	if !written || known.State != state.ImageWritten {
-		if known.Attempts >= s.Image.Attempts && known.State != state.ImageRefused {
-			return s.refuse(fmt.Sprintf("installed %d times, and the device never came up with it", known.Attempts))
+	for {
+		r, d, err := s.seen(ctx)
+		if err != nil {
+			return "", err
 		}
-		if err := s.write(ctx); err != nil {
-			return err
+		s.slots, s.known = d, r.Images[s.imageKey()]
+		do, why := decide(s.imageKey(), s.known, d, s.Image.Attempts, s.Now())
+		switch {
+		case do == refuse:
+			return "", s.refuseImage(ctx, why)
+		case s.known.State == state.ImageFellBack && slices.Contains(s.fallen, s.imageKey()):
+			s.showImage()
+			return "", s.fellBackError()
+		case do == leave || do == reboot:
+			return do, nil
+		}
+		if err := s.advance(ctx, do); err != nil {
+			return "", err
+		}
+		if do == activate {
+			return reboot, nil
 		}
 	}
-	if err := s.Slots.Activate(ctx); err != nil {
-		return err
-	}
-	return s.activated()
-}
-
-// activated records that the boot loader will try the image, so that its return to the old one counts as a failure.
-func (s *session) activated() error {
-	known, err := s.noteImage(func(i *state.ImageRecord) { i.State = state.ImageActivated })
-	s.showImage("installed", known)
-	return err
 }
 
 // installable refuses what could not be installed whatever the slots hold.
@@ -142,10 +137,9 @@ func (s *session) installable() error {
 	return nil
 }
 
-// write fetches the image into the inactive slot and records it. Only verified bytes count as an attempt: a mirror that
-// fails says nothing about the image.
+// write fetches the image into the inactive slot. Only verified bytes count as an attempt: a mirror that fails says nothing
+// about the image.
 func (s *session) write(ctx context.Context) (err error) {
-	s.showImage("fetching", state.ImageRecord{})
 	w, err := s.Slots.Open(ctx)
 	if err != nil {
 		return err
@@ -162,22 +156,15 @@ func (s *session) write(ctx context.Context) (err error) {
 	if failed > 0 {
 		s.send(ctx, progress.BootImageWarning, fmt.Sprintf("%d mirrors failed before one delivered the image", failed))
 	}
+	s.Board.Update(func(st *state.Status) { st.Image.State = "verifying" })
 	if err := w.Commit(ctx, s.boot.SHA256); err != nil {
 		return err
 	}
-	_, err = s.noteImage(func(i *state.ImageRecord) {
-		i.State, i.Slot = state.ImageWritten, w.Slot()
-		i.Attempts++
-	})
-	return err
+	return s.advance(ctx, verified)
 }
 
-// reboot asks for the reboot. It is counted first, so that a device that keeps coming back to the old image stops.
+// reboot asks for the reboot, which is counted first.
 func (s *session) reboot(ctx context.Context) error {
-	// The image may be without a record: the reboot may only end the trial of another one.
-	if _, err := s.noteImage(func(i *state.ImageRecord) { i.Reboots++ }); err != nil {
-		return err
-	}
 	var reboots int
 	err := s.Store.Update(func(r *state.Record) error {
 		if r.Session == nil { // a person started over meanwhile
@@ -194,24 +181,14 @@ func (s *session) reboot(ctx context.Context) error {
 	return s.rebootDevice(ctx)
 }
 
-// trialError says that the running slot was not marked good, so that the other one must not be written.
-type trialError struct{ running, good string }
-
-func (e *trialError) Error() string {
-	return fmt.Sprintf("slot %s runs on trial and is not what is wanted; rebooting into slot %s to install from there",
-		e.running, e.good)
-}
-
-// Reason is the code of package slot for the same refusal.
-func (e *trialError) Reason() string { return string(slot.CodeInTrial) }
-
-// Hint is empty: nobody has to do anything.
-func (e *trialError) Hint() string { return "" }
-
-// endTrial reboots so that the boot loader returns to the good slot. For the server this attempt has failed.
-func (s *session) endTrial(ctx context.Context, cause error) error {
-	s.fail(ctx, &failure{report: progress.BootImageError, err: cause})
-	return s.reboot(ctx)
+// trialError says that the running slot was not marked good, so that the other one must not be written. Nobody has to do
+// anything about it.
+func (s *session) trialError() error {
+	return &reason.Error{
+		Code: slot.CodeInTrial,
+		Msg: fmt.Sprintf("slot %s runs on trial and is not what is wanted; rebooting into slot %s to install from there",
+			s.slots.Running, s.slots.Good),
+	}
 }
 
 // unstage takes back an image that this device was going to boot next on demand of an earlier session, because this
@@ -220,26 +197,21 @@ func (s *session) unstage(ctx context.Context) error {
 	if s.Slots == nil {
 		return nil
 	}
-	d, err := s.Slots.Describe(ctx)
-	if err == nil && d.Next != "" {
-		r, loadErr := s.Store.Load()
-		if loadErr != nil {
-			return loadErr
+	r, d, err := s.seen(ctx)
+	if err == nil {
+		key := imageIn(r, d.Next)
+		if _, findErr := find(imageRules(), r.Images[key].State, withdraw); findErr != nil {
+			return nil
 		}
-		if _, ours := r.Images[hex.EncodeToString(d.Contents[d.Next].SHA256)]; ours {
-			err = s.Slots.Deactivate(ctx)
+		var do effect
+		if do, _, err = s.move(key, withdraw, nil); err == nil {
+			err = s.perform(ctx, do)
 		}
 	}
 	if err != nil {
 		return &failure{report: progress.BootImageError, err: err}
 	}
 	return nil
-}
-
-// holds tells whether the slot holds a committed image with that hash.
-func holds(d slot.Description, name string, sum []byte) bool {
-	content, ok := d.Contents[name]
-	return ok && len(sum) > 0 && bytes.Equal(content.SHA256, sum)
 }
 
 func (s *session) running() string {

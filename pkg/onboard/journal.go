@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/xpu-sztp/ztp/pkg/durable"
 	"github.com/xpu-sztp/ztp/pkg/reason"
@@ -16,6 +18,9 @@ import (
 // maxUndos is how often undoing one step is tried. A step that cannot be undone must not keep the device from ever
 // being provisioned: then it is given up with a warning, and the next session builds on what is there.
 const maxUndos = 3
+
+// order is that of RFC 8572 §5.6.
+var order = []state.StepName{state.StepPreScript, state.StepConfiguration, state.StepPostScript}
 
 // Files in Options.Dir.
 const (
@@ -41,9 +46,8 @@ func (e *Executor) recover(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	onTrial := r.Session != nil && r.Session.Moved // what runs until that session has succeeded
-	if r.Outcome == state.OutcomeProvisioned && !onTrial {
-		e.markGood(ctx)
+	if err := e.blessAgain(ctx, r); err != nil {
+		e.warn("the running slot could not be marked good; the boot loader may return to the old one", err)
 	}
 	if len(r.Journal) == 0 {
 		e.cleanUp()
@@ -56,10 +60,32 @@ func (e *Executor) recover(ctx context.Context) (int, error) {
 	return len(r.Journal), e.rollback(ctx)
 }
 
+// blessAgain makes up for a power cut between the acknowledgement and the boot loader.
+func (e *Executor) blessAgain(ctx context.Context, r *state.Record) error {
+	acknowledged := func(i state.ImageRecord) bool { return i.State == state.ImageGood && i.Slot != "" }
+	if e.Slots == nil || !slices.ContainsFunc(slices.Collect(maps.Values(r.Images)), acknowledged) {
+		return nil
+	}
+	d, err := e.Slots.Describe(ctx)
+	if err != nil || !d.Trial() || !acknowledged(r.Images[imageIn(r, d.Running)]) {
+		return err
+	}
+	return e.perform(ctx, bless)
+}
+
 // record makes an entry durable. The effect it names may happen only after it returned nil.
 func (s *session) record(entry state.Entry) error {
 	entry.Session, entry.At = s.id, s.Now().UTC()
 	return s.Store.Update(func(r *state.Record) error {
+		var there *state.Entry // that step, or one that comes after it
+		for i := range r.Journal {
+			if slices.Index(order, r.Journal[i].Step) >= slices.Index(order, entry.Step) {
+				there = &r.Journal[i]
+			}
+		}
+		if _, err := find(stepRules(), stateOf(there), begin); err != nil {
+			return fmt.Errorf("%s: %w", entry.Step, err)
+		}
 		r.Journal = append(r.Journal, entry)
 		return nil
 	})
@@ -78,43 +104,50 @@ func (e *Executor) rollback(ctx context.Context) error {
 			return nil
 		}
 		entry := r.Journal[len(r.Journal)-1]
+		if _, err := find(stepRules(), stateOf(&entry), undo); err != nil {
+			return rollbackError(err)
+		}
 		undoErr := e.undo(ctx, entry)
 		if ctx.Err() != nil {
 			return rollbackError(ctx.Err()) // the step was not given its chance
 		}
 		if undoErr != nil && entry.Undos+1 < maxUndos {
-			return errors.Join(rollbackError(undoErr), e.countUndo())
+			return errors.Join(rollbackError(undoErr), e.note(undoFailed))
 		}
 		if entry.File == nil {
 			e.settle()
 		}
+		came := undone
 		if undoErr != nil {
+			came = giveUp
 			e.warn(fmt.Sprintf("gave up undoing %s after %d attempts", entry.Step, maxUndos), undoErr)
 		}
-		if err := e.forget(); err != nil {
+		if err := e.note(came); err != nil {
 			return rollbackError(err)
 		}
 	}
 }
 
-// forget removes the last entry. With the last of all, the flag is what it was before the session: a script that
-// turned it off was undone.
-func (e *Executor) forget() error {
+// note records what came of undoing the last step. With the last of all, the flag is what it was before the session: a script
+// that turned it off was undone.
+func (e *Executor) note(on event) error {
 	return e.Store.Update(func(r *state.Record) error {
-		if n := len(r.Journal); n > 0 {
-			r.Journal = r.Journal[:n-1]
+		n := len(r.Journal)
+		if n == 0 {
+			return nil
 		}
-		if len(r.Journal) == 0 && r.Session != nil && r.Session.FlagCleared {
+		last := &r.Journal[n-1]
+		step, err := find(stepRules(), stateOf(last), on)
+		switch {
+		case err != nil:
+			return fmt.Errorf("%s: %w", last.Step, err)
+		case step.to != absent:
+			last.Undos++
+			return nil
+		}
+		r.Journal = r.Journal[:n-1]
+		if n == 1 && r.Session != nil && r.Session.FlagCleared {
 			r.Enabled, r.Session.FlagCleared = true, false
-		}
-		return nil
-	})
-}
-
-func (e *Executor) countUndo() error {
-	return e.Store.Update(func(r *state.Record) error {
-		if n := len(r.Journal); n > 0 {
-			r.Journal[n-1].Undos++
 		}
 		return nil
 	})

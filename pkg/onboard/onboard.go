@@ -3,6 +3,25 @@
 // its effect, and is undone, in reverse order, when a later step fails, when the bootstrap server does not acknowledge the
 // end, or when the process dies; after a power cut the device is in the state it would have reached, or in the one before,
 // never in a third one. Progress reports go out at the places §5.6 gives them, and none at all for an untrusted server.
+// What may follow what, with which effect, is a table (imageRules, stepRules) without which nothing is done:
+//
+//	image
+//	                                    ┌─withdraw───────┐     ┌─reboot─┐
+//	       fetch          verified      ▼    activate    │     │ reboot ▼        satisfied         acknowledge
+//	none ────────▶ fetching ───────▶ written ────────▶ activated ───────▶ trial ──────────▶ running ────────────▶ good
+//	  ▲               ▲                 │   started      │                 │ │  ▲               │                  │
+//	  │               │ fetch           └────────────────┴─────────────────┼─┘  │ started       │                  │
+//	  │               ├───────────────────────────── fell-back ◀──fell-back┘────┘               │                  │
+//	  │               └───── fetch, after a day ──── refused ◀──refuse──── from everywhere      │                  │
+//	  └──── withdraw (from trial), overwritten (with nothing to remember), returned ────────────┘   fetch ─────────┘
+//
+//	leave: what runs is on trial and is another image; the device reboots into the good slot, and the image stays what it is
+//
+//	step
+//	         begin           acknowledge, undone                                undone, give-up
+//	absent ────────▶ begun ──────────────────────▶ absent      stuck ────────────────────────────▶ absent
+//	                 │  ▲ undo    undo-failed                  │  ▲ undo, undo-failed
+//	                 ├──┘────────────────────────▶ stuck       └──┘
 package onboard
 
 import (
@@ -147,6 +166,10 @@ type session struct {
 	network image.Network
 	files   fs.FS
 	where   func() state.Network
+
+	fallen []string          // SHA-256 of the images that were found to have fallen back when the session began
+	slots  slot.Description  // when they were looked at last
+	known  state.ImageRecord // of the demanded image, at the same time
 }
 
 func (e *Executor) execute(ctx context.Context, r Request, p plan) (Outcome, error) {
@@ -201,6 +224,9 @@ func (s *session) begin(ctx context.Context) error {
 	if undone > 0 {
 		s.send(ctx, progress.Informational, fmt.Sprintf("undid %d steps of an interrupted session", undone))
 	}
+	if s.fallen, err = s.look(ctx); err != nil { // whoever wants an image will meet it again
+		s.warn("the image slots cannot be looked at", err)
+	}
 	return s.Store.Update(func(r *state.Record) error {
 		if r.Session == nil {
 			r.Session = state.NewSession(s.Now())
@@ -233,6 +259,11 @@ func (s *session) complete(ctx context.Context) error {
 	// the old image one day. Whatever wants to stop the session comes too late now.
 	s.markGood(context.WithoutCancel(ctx))
 	err = s.Store.Update(func(r *state.Record) error {
+		for _, entry := range r.Journal {
+			if _, err := find(stepRules(), stateOf(&entry), acknowledge); err != nil {
+				return fmt.Errorf("%s: %w", entry.Step, err)
+			}
+		}
 		r.Outcome, r.Reason, r.Session, r.Journal = state.OutcomeProvisioned, nil, nil, nil
 		r.Network = network
 		return nil

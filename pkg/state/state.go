@@ -81,14 +81,20 @@ type FileBackup struct {
 	Folders []string    `json:"folders,omitempty"` // made for the file, outermost first
 }
 
-// ImageState is how far a boot image got.
+// ImageState is how far a boot image got. It is durable before what it names happens; pkg/onboard has the table of what
+// may follow what.
 type ImageState string
 
 // The states of an image. A refused image is not installed again for a day.
 const (
+	ImageNone      ImageState = ""          // nothing of it is on the device
+	ImageFetching  ImageState = "fetching"  // Slot is being filled with it
 	ImageWritten   ImageState = "written"   // verified bytes are in Slot; the boot loader does not know yet
-	ImageActivated ImageState = "activated" // the boot loader was told to start Slot next
+	ImageActivated ImageState = "activated" // the boot loader is told to start Slot next
+	ImageTrial     ImageState = "trial"     // the device reboots into it or runs it, and nobody has said yet that it is right
+	ImageRunning   ImageState = "running"   // it runs and is the one that was demanded; the session is not at its end
 	ImageGood      ImageState = "good"      // the device was provisioned while running it
+	ImageFellBack  ImageState = "fell-back" // the boot loader returned to the other slot; see Reason
 	ImageRefused   ImageState = "refused"   // it was tried too often; see Reason
 )
 
@@ -100,7 +106,7 @@ type ImageRecord struct {
 	State     ImageState `json:"state"`
 	Attempts  int        `json:"attempts,omitempty"` // complete installs
 	Reboots   int        `json:"reboots,omitempty"`  // asked for on behalf of this image
-	Reason    *Reason    `json:"reason,omitempty"`   // why it is refused
+	Reason    *Reason    `json:"reason,omitempty"`   // why it is refused, or what its last trial came to
 	Updated   time.Time  `json:"updated"`
 }
 

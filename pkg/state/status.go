@@ -55,6 +55,7 @@ type Status struct {
 	Servers     []Server    `json:"servers,omitempty"` // of the current round, in the order they were visited
 	Downloads   []Download  `json:"downloads,omitempty"`
 	Image       *Image      `json:"image,omitempty"`
+	Slots       *Slots      `json:"slots,omitempty"` // as the boot loader has them
 	Steps       []Step      `json:"steps,omitempty"` // scripts and configuration
 	Reports     []Report    `json:"reports,omitempty"`
 	Warnings    []Warning   `json:"warnings,omitempty"`
@@ -208,8 +209,20 @@ type Image struct {
 	OSVersion string `json:"os_version,omitempty"`
 	SHA256    string `json:"sha256,omitempty"`
 	Slot      string `json:"slot,omitempty"`
-	State     string `json:"state"` // "satisfied", "fetching", "failed", "installed", "refused"
-	Attempts  int    `json:"attempts,omitempty"`
+	// State is "satisfied" when it runs, "failed" when it could not be fetched, "verifying" while it is read back from the
+	// storage, "installed" before the reboot into it; otherwise an ImageState.
+	State    string  `json:"state"`
+	Attempts int     `json:"attempts,omitempty"` // complete installs
+	Allowed  int     `json:"allowed,omitempty"`  // of those, until it is refused
+	Reason   *Reason `json:"reason,omitempty"`   // why it is refused, or what its last trial came to
+}
+
+// Slots is what the boot loader says of the places for images.
+type Slots struct {
+	Running string `json:"running"`
+	Good    string `json:"good"`            // boots unless Next says otherwise; when it is not Running, that is on trial
+	Next    string `json:"next,omitempty"`  // to be tried at the next boot
+	Tries   int    `json:"tries,omitempty"` // how often Next, or Running on trial, may still be started; 0 where nobody knows
 }
 
 // Step is one script run or configuration commit.

@@ -6,7 +6,7 @@ import (
 )
 
 // TestOnePackageComment finds packages that say too little or too much of themselves: each has exactly one package
-// comment, of one paragraph, that begins the way go doc expects. A folder that holds only tests has it in one of them.
+// comment, of one paragraph and perhaps a drawing, that begins the way go doc expects. A folder that holds only tests has it in one of them.
 func TestOnePackageComment(t *testing.T) {
 	comments := map[string][]goFile{}
 	names := map[string]string{}
@@ -37,8 +37,12 @@ func TestOnePackageComment(t *testing.T) {
 		if name != "main" && !strings.HasPrefix(text, "Package "+name+" ") {
 			t.Errorf("%s: the package comment begins %.40q, want %q", found[0].name, text, "Package "+name+" …")
 		}
-		if strings.Contains(text, "\n\n") {
-			t.Errorf("%s: the package comment has more than one paragraph", found[0].name)
+		text, drawing, _ := strings.Cut(text, "\n\n")
+		for line := range strings.Lines(drawing) {
+			if strings.TrimSpace(line) != "" && !strings.HasPrefix(line, "\t") {
+				t.Errorf("%s: the package comment has more than one paragraph and a drawing", found[0].name)
+				break
+			}
 		}
 	}
 }
