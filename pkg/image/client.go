@@ -29,6 +29,7 @@ func (f *fetch) newClient() *http.Client {
 		ResponseHeaderTimeout:  f.request.Stall,
 		MaxResponseHeaderBytes: maxHeader,
 		DisableCompression:     true,
+		MaxIdleConnsPerHost:    -1, // none: a request is repeated because the connection of the one before failed
 		MaxConnsPerHost:        1,
 		Protocols:              new(http.Protocols),
 	}

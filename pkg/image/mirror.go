@@ -77,6 +77,9 @@ func (f *fetch) transfer(ctx context.Context, m *mirror) error {
 		if !errors.As(err, &b) {
 			return err
 		}
+		if f.offset > 0 && f.verify() == nil {
+			return nil // it is all there, whatever the mirror says
+		}
 		if !patience.broke(f.offset, f.offset-f.from) || ctx.Err() != nil {
 			return b.why
 		}

@@ -181,5 +181,5 @@ func explain(parent, ctx context.Context, err error) error {
 	if errors.As(err, &withURL) {
 		err = withURL.Err
 	}
-	return fail(CodeUnreachable, "the mirror gave no reply", "check the URI and the file server", err)
+	return fail(CodeUnreachable, "the mirror gave no usable reply", "check the URI and the file server", err)
 }

@@ -17,7 +17,6 @@ import (
 func TestResume(t *testing.T) {
 	b := content(1 << 20)
 	old := append([]byte("another version"), b[15:]...)
-	type asked struct{ Range, IfRange string }
 
 	// first breaks off after 300000 bytes; then serves what follows.
 	first := func(etag string, first []byte, then http.HandlerFunc) http.HandlerFunc {
