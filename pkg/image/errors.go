@@ -55,12 +55,17 @@ func (f *fetch) summarize() error {
 	if len(failures) == 0 {
 		return fail(CodeTimeout, "there was no time to ask a mirror", "raise image.timeout", nil)
 	}
+	return worstOf(failures, telling, fmt.Sprintf("none of the %d mirrors gave the image", len(f.mirrors)), len(f.mirrors) == 1)
+}
+
+// worstOf makes one error of several, under the one of their codes that comes first in order; alone leaves it as it is.
+func worstOf(failures []error, order []reason.Code, what string, alone bool) error {
 	rank := func(err error) int {
 		code, _ := reason.Of(err)
-		return slices.Index(telling, code) // what the sink said about an image is not among them, and comes first
+		return slices.Index(order, code) // what the sink said about an image is not among them, and comes first
 	}
 	worst := slices.MinFunc(failures, func(a, b error) int { return rank(a) - rank(b) })
-	if len(f.mirrors) == 1 {
+	if alone {
 		return worst
 	}
 	code, hint := reason.Of(worst)
@@ -68,7 +73,7 @@ func (f *fetch) summarize() error {
 	for i, err := range failures {
 		list[i] = err.Error()
 	}
-	return fail(code, fmt.Sprintf("none of the %d mirrors gave the image: %s", len(f.mirrors), strings.Join(list, "; ")), hint, nil)
+	return fail(code, what+": "+strings.Join(list, "; "), hint, nil)
 }
 
 // display returns uri fit for people and logs: without its query and userinfo, which may hold secrets, and not too long.

@@ -12,29 +12,12 @@ import (
 // readFile takes the image from removable storage, whose root is what both "file:images/os.img" and "file:///images/os.img"
 // begin at.
 func (f *fetch) readFile(ctx context.Context, m *mirror, u *url.URL) error {
-	unreadable := func(err error) error {
-		return fail(CodeUnreachable, "the image cannot be read from removable storage", "check the path in the onboarding information", err)
-	}
-	path, err := url.PathUnescape(u.Opaque)
-	if u.Opaque == "" {
-		path = strings.TrimPrefix(u.Path, "/")
-	}
+	file, size, err := f.openFile(u)
 	if err != nil {
-		return unreadable(err)
-	}
-	file, err := f.request.Files.Open(path)
-	if err != nil {
-		return unreadable(err)
+		return err
 	}
 	defer file.Close()
-	info, err := file.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = &fs.PathError{Op: "read", Path: u.Path, Err: errors.New("not a regular file")}
-	}
-	if err != nil {
-		return unreadable(err)
-	}
-	if err := f.position(m, file, info.Size()); err != nil {
+	if err := f.position(m, file, size); err != nil {
 		return err
 	}
 	watched, cancel := context.WithCancelCause(ctx)
@@ -46,6 +29,33 @@ func (f *fetch) readFile(ctx context.Context, m *mirror, u *url.URL) error {
 		return b.why
 	}
 	return err
+}
+
+// openFile opens a file of removable storage, and tells its size.
+func (f *fetch) openFile(u *url.URL) (fs.File, int64, error) {
+	unreadable := func(err error) error {
+		return fail(CodeUnreachable, "the image cannot be read from removable storage", "check the path in the onboarding information", err)
+	}
+	path, err := url.PathUnescape(u.Opaque)
+	if u.Opaque == "" {
+		path = strings.TrimPrefix(u.Path, "/")
+	}
+	if err != nil {
+		return nil, 0, unreadable(err)
+	}
+	file, err := f.request.Files.Open(path)
+	if err != nil {
+		return nil, 0, unreadable(err)
+	}
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = &fs.PathError{Op: "read", Path: u.Path, Err: errors.New("not a regular file")}
+	}
+	if err != nil {
+		file.Close()
+		return nil, 0, unreadable(err)
+	}
+	return file, info.Size(), nil
 }
 
 // position goes on behind what there is, if the file has as many bytes as the image.

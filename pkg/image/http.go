@@ -11,6 +11,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/retryafter"
@@ -67,11 +68,7 @@ func (f *fetch) accept(m *mirror, resp *http.Response) error {
 	status := resp.StatusCode
 	switch {
 	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable:
-		return &busy{
-			why: fail(CodeBusy, fmt.Sprintf("the mirror is busy (HTTP %d)", status),
-				"give the file server more capacity, or name more mirrors", nil),
-			wait: retryafter.Wait(resp.Header, f.request.MaxWait),
-		}
+		return tooBusy(status, retryafter.Wait(resp.Header, f.request.MaxWait))
 	case status == http.StatusPartialContent && f.offset > 0:
 		return f.acceptPart(m, resp)
 	case status == http.StatusRequestedRangeNotSatisfiable && f.offset > 0:
@@ -87,6 +84,11 @@ func (f *fetch) accept(m *mirror, resp *http.Response) error {
 		return err
 	}
 	return f.begin(m, resp.ContentLength, strongTag(resp.Header.Get("ETag")))
+}
+
+func tooBusy(status int, wait time.Duration) *busy {
+	return &busy{fail(CodeBusy, fmt.Sprintf("the mirror is busy (HTTP %d)", status),
+		"give the file server more capacity, or name more mirrors", nil), wait}
 }
 
 // acceptPart checks that a part is exactly what is missing.

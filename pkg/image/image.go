@@ -21,6 +21,8 @@ import (
 	"net/netip"
 	"syscall"
 	"time"
+
+	"github.com/xpu-sztp/ztp/pkg/image/signature"
 )
 
 // Network reaches the mirrors; every source.Network is one.
@@ -39,6 +41,11 @@ type Request struct {
 	// Authenticate judges the certificates of an https mirror, leaf first, for the host of its URI. nil: https mirrors are
 	// not authenticated, as RFC 8572 §5.6 allows.
 	Authenticate func(chain []*x509.Certificate, host string) error
+
+	// Signature says whom to believe about the image besides. A signature by one of them must then be beside a mirror's
+	// image, under its name with a suffix; it is looked for, and verified as far as that goes, before the image is fetched.
+	// nil: none is asked for.
+	Signature *signature.Policy
 
 	MaxSize   int64         // bytes; default 16 GiB
 	Timeout   time.Duration // for all mirrors together, of which each takes half of what is left at most; default 1 h
@@ -70,6 +77,7 @@ type Result struct {
 	Bytes    int64
 	Duration time.Duration // of the transfer from that mirror
 	Resumed  int           // how often it was taken up again
+	Signer   string        // who signed the image, for people; empty when no signature was asked for
 }
 
 func (r Request) withDefaults() Request {
@@ -99,9 +107,10 @@ func (r Request) withDefaults() Request {
 	return r
 }
 
-// Fetch writes the image to sink and returns nil only when everything that was written has the digest demanded. After an
-// error sink holds nothing of use, except to a later Fetch with the same Checkpoints. Errors are *reason.Error, wrap ctx's,
-// or are sink's own, which end the fetch at once.
+// Fetch writes the image to sink and returns nil only when everything that was written has the digest demanded and, where
+// that is asked for, somebody who is believed signed it. After an error sink holds nothing of use, except to a later Fetch
+// with the same Checkpoints. Errors have the code of a *reason.Error, wrap ctx's, or are sink's own, which end the fetch at
+// once.
 func Fetch(ctx context.Context, r Request, sink Sink) (Result, error) {
 	if len(r.SHA256) != sha256.Size {
 		return Result{}, fail(CodeNoVerification, "the image has no SHA-256 digest to verify it by",
@@ -118,10 +127,16 @@ func Fetch(ctx context.Context, r Request, sink Sink) (Result, error) {
 	f.client = f.newClient()
 	defer f.client.CloseIdleConnections()
 
-	err := f.restore()
+	err := f.findSignature(ctx)
+	if err == nil {
+		err = f.restore()
+	}
 	var result Result
 	if err == nil {
 		result, err = f.any(ctx)
+	}
+	if err == nil {
+		result.Signer, err = f.checkSignature()
 	}
 	if err == nil {
 		err = f.keeper.clear()
@@ -146,8 +161,9 @@ type fetch struct {
 	hash    hash.Hash
 	buffers [][]byte
 	mirrors []*mirror
-	keeper  *keeper // nil: no checkpoints
-	alone   bool    // no mirror goes on behind another one
+	claims  []*signature.Claim // that the image's digests must fulfil, one of them
+	keeper  *keeper            // nil: no checkpoints
+	alone   bool               // no mirror goes on behind another one
 
 	// What sink and hash have.
 	offset  int64             // bytes

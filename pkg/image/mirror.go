@@ -42,7 +42,9 @@ func (f *fetch) mirror(ctx context.Context, m *mirror) (Result, error) {
 	p := f.progress
 	f.request.Logger.InfoContext(ctx, "image downloaded and verified", "uri", p.URI, "bytes", f.offset,
 		"took", time.Since(started).Round(time.Millisecond).String())
-	return Result{p.URI, p.Server, p.Protocol, f.offset, time.Since(started), f.resumed}, nil
+	return Result{
+		URI: p.URI, Server: p.Server, Protocol: p.Protocol, Bytes: f.offset, Duration: time.Since(started), Resumed: f.resumed,
+	}, nil
 }
 
 // transfer takes what comes from m until it is the whole image, as long as that is worth the time.
