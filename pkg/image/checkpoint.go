@@ -87,33 +87,29 @@ func (c *Checkpoint) fits(r Request) error {
 	return nil
 }
 
-// checkpoint begins to save how far the download is when that is due. It is called between two writes, when hash and sink
+// due tells whether a checkpoint at offset shall be saved, or the result of saving the one before is there.
+func (k *keeper) due(offset int64) bool {
+	switch {
+	case k == nil:
+		return false
+	case k.saving != nil:
+		return len(k.saving) > 0
+	}
+	return offset-k.at >= k.bytes || time.Since(k.when) >= k.every
+}
+
+// checkpoint begins to save how far the download is. It is called when one is due, between two writes, when hash and sink
 // have the same bytes. Its error is one of the sink.
 func (f *fetch) checkpoint() error {
 	k := f.keeper
-	if k == nil {
-		return nil
-	}
-	if k.saving != nil {
-		select {
-		case err := <-k.saving:
-			k.saving = nil
-			if err != nil {
-				return err
-			}
-		default:
-			return nil
-		}
-	}
-	now := time.Now()
-	if f.offset-k.at < k.bytes && now.Sub(k.when) < k.every {
-		return nil
+	if err := k.join(); err != nil || !k.due(f.offset) {
+		return err
 	}
 	at, err := f.here()
 	if at == nil || err != nil {
 		return err
 	}
-	k.at, k.when, k.stored = f.offset, now, true
+	k.at, k.when, k.stored = f.offset, time.Now(), true
 	saving := make(chan error, 1)
 	k.saving = saving
 	go func() { saving <- k.save(*at) }()

@@ -159,7 +159,7 @@ type fetch struct {
 	sink    Sink
 	client  *http.Client
 	hash    hash.Hash
-	buffers [][]byte
+	buffers []*buffer
 	mirrors []*mirror
 	claims  []*signature.Claim // that the image's digests must fulfil, one of them
 	keeper  *keeper            // nil: no checkpoints
@@ -171,7 +171,7 @@ type fetch struct {
 	source  [sha256.Size]byte // key of the mirror that the latest bytes are from
 	etag    string            // strong entity tag of what that mirror has; "" when it has none
 	mixed   bool              // other mirrors, or another process, had a part in it
-	torn    bool              // hash has more than sink
+	torn    bool              // hash and sink do not have the same
 	resumed int               // how often the transfer was taken up again
 
 	// The transfer from the current mirror.

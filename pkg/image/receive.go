@@ -14,14 +14,8 @@ import (
 	"github.com/xpu-sztp/ztp/pkg/reason"
 )
 
-// Reading from the network goes on while the bytes before are hashed and written, through a ring of buffers.
-const (
-	bufferSize  = 256 << 10
-	bufferCount = 3
-)
-
 // receive takes a body that starts at f.offset. ctx is cancelled by cancel when the transfer stalls. On return f.offset
-// counts exactly what hash and sink have.
+// counts exactly what the sink has, and so has hash unless the sink failed (torn).
 func (f *fetch) receive(ctx context.Context, cancel context.CancelCauseFunc, body io.Reader) error {
 	var m meter
 	m.received.Store(f.offset)
@@ -29,22 +23,19 @@ func (f *fetch) receive(ctx context.Context, cancel context.CancelCauseFunc, bod
 	stop := m.watch(f.request.MinRate, f.request.Stall, cancel)
 	defer stop()
 
-	for len(f.buffers) < bufferCount {
-		f.buffers = append(f.buffers, make([]byte, bufferSize))
+	if f.buffers == nil {
+		f.buffers = newBuffers()
 	}
-	empty, full := make(chan []byte, bufferCount), make(chan []byte, bufferCount)
-	for _, b := range f.buffers {
-		empty <- b
-	}
-	stored := make(chan error, 1)
-	go func() { stored <- f.store(full, empty, cancel) }()
-	err := f.read(body, &m, empty, full)
-	close(full)
-	if err := <-stored; err != nil {
+	s := startStages(f.buffers, f.hash.Write, f.store, cancel)
+	err := f.read(body, &m, s)
+	if err := s.finish(); err != nil {
 		return err
 	}
 	var known *reason.Error
+	var local *sinkError
 	switch {
+	case errors.As(err, &local):
+		return err
 	case err == nil && f.total >= 0 && f.offset != f.total: // net/http makes sure of it; a file may shrink
 		err = io.ErrUnexpectedEOF
 	case err == nil || errors.As(err, &known):
@@ -53,16 +44,25 @@ func (f *fetch) receive(ctx context.Context, cancel context.CancelCauseFunc, bod
 	return explainBreak(ctx, f.offset, f.total, err)
 }
 
-// read fills buffers from the body until it ends.
-func (f *fetch) read(body io.Reader, m *meter, empty <-chan []byte, full chan<- []byte) error {
+// read takes the body until it ends.
+func (f *fetch) read(body io.Reader, m *meter, s *stages) error {
 	for {
-		buffer := <-empty
-		buffer = buffer[:cap(buffer)]
-		n, err := m.fill(body, buffer)
-		if size := f.checkSize(m.received.Load()); size != nil {
-			return size
+		b := <-s.empty
+		// Pieces end at multiples of their size, also after a resume: storage likes that best.
+		b.filled = bufferSize - int(m.received.Load()%bufferSize)
+		n, err := m.fill(body, b.memory[:b.filled])
+		b.filled = n
+		end := m.received.Load()
+		bad := f.checkSize(end)
+		if bad == nil && f.keeper.due(end-int64(n)) {
+			s.drain()
+			bad = f.checkpoint()
 		}
-		full <- buffer[:n]
+		if bad != nil {
+			s.empty <- b
+			return bad
+		}
+		s.pass(b)
 		if err == io.EOF {
 			return nil
 		}
@@ -73,13 +73,27 @@ func (f *fetch) read(body io.Reader, m *meter, empty <-chan []byte, full chan<- 
 	}
 }
 
+// store writes one piece to the sink.
+func (f *fetch) store(p []byte) (int, error) {
+	n, err := f.sink.Write(p)
+	if err == nil && n < len(p) {
+		err = io.ErrShortWrite
+	}
+	f.offset += int64(n)
+	f.torn = err != nil
+	if err != nil && !errors.Is(err, syscall.ENOSPC) { // a mirror may send more than there is room for
+		err = &sinkError{err}
+	}
+	return n, err
+}
+
 // meter counts what arrives from the network.
 type meter struct {
 	received atomic.Int64
 	reading  atomic.Bool // false while the reader waits for slow storage, for which the mirror is not to blame
 }
 
-// fill reads until the buffer is full or the body ends. Writes of whole buffers are what storage likes best.
+// fill reads until the buffer is full or the body ends.
 func (m *meter) fill(body io.Reader, buffer []byte) (n int, err error) {
 	m.reading.Store(true)
 	defer m.reading.Store(false)
@@ -90,34 +104,6 @@ func (m *meter) fill(body io.Reader, buffer []byte) (n int, err error) {
 		m.received.Add(int64(part))
 	}
 	return n, err
-}
-
-// store hashes and writes buffers until there are no more. After an error it goes on taking them, so that the reader,
-// whose transfer it cancelled, is never stuck.
-func (f *fetch) store(full <-chan []byte, empty chan<- []byte, cancel context.CancelCauseFunc) (err error) {
-	for buffer := range full {
-		if err == nil {
-			f.hash.Write(buffer)
-			var n int
-			n, err = f.sink.Write(buffer)
-			f.offset += int64(n)
-			if err == nil && n < len(buffer) {
-				err = io.ErrShortWrite
-			}
-			f.torn = err != nil
-			switch {
-			case err == nil:
-				err = f.checkpoint()
-			case !errors.Is(err, syscall.ENOSPC): // a mirror may send more than there is room for
-				err = &sinkError{err}
-			}
-			if err != nil {
-				cancel(err)
-			}
-		}
-		empty <- buffer
-	}
-	return err
 }
 
 // watch cancels a transfer that receives fewer than minRate bytes a second over the time window. A Read may be blocked
