@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"io"
+	"log"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -126,3 +128,6 @@ func (c *cut) Write(p []byte) (int, error) {
 	c.ResponseWriter.(http.Flusher).Flush()
 	panic(http.ErrAbortHandler)
 }
+
+// quiet is for servers whose clients are expected to leave them.
+func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
