@@ -23,6 +23,7 @@ type Anchor struct {
 type Anchors struct {
 	BootstrapServers []Anchor // whom to believe about well-known servers
 	Vouchers         []Anchor // whom to believe about ownership
+	Images           []Anchor // whom to believe about servers of images
 }
 
 // Certificates returns the certificates of a list.
@@ -39,8 +40,8 @@ const (
 	maxAnchors    = 1000    // certificates of one kind
 )
 
-// loadAnchors reads both kinds of anchors and then checks that well-known servers can be authenticated at all: without an
-// anchor they would be visited as if anybody had named them.
+// loadAnchors reads all kinds of anchors and then checks that the servers that are to be authenticated can be: without an anchor
+// well-known ones would be visited as if anybody had named them, and those of images refused one after another.
 func (l *loader) loadAnchors() error {
 	c := l.config
 	for _, kind := range []struct {
@@ -50,6 +51,7 @@ func (l *loader) loadAnchors() error {
 	}{
 		{"trust.bootstrap-servers", c.Trust.BootstrapServers, &c.Anchors.BootstrapServers},
 		{"trust.vouchers", c.Trust.Vouchers, &c.Anchors.Vouchers},
+		{"image.anchors", c.Image.Anchors, &c.Anchors.Images},
 	} {
 		at := l.origins[kind.key]
 		anchors, err := readAnchors(kind.places, l.optional())
@@ -63,6 +65,11 @@ func (l *loader) loadAnchors() error {
 			errors.New("names servers, but there is no trust anchor to authenticate them with"),
 			"put the certificate of their certification authority below "+c.Paths.Below("/etc/ztp/trust/bootstrap-servers"))
 	}
+	if c.Image.VerifyServers && len(c.Anchors.Images) == 0 {
+		return invalid(l.origins["image.verify-servers"], "image.verify-servers",
+			errors.New("wants servers of images authenticated, but there is no trust anchor to do it with"),
+			"put the certificate of their certification authority below "+c.Paths.Below("/etc/ztp/trust/images"))
+	}
 	return nil
 }
 
@@ -70,7 +77,7 @@ func (l *loader) loadAnchors() error {
 func (l *loader) optional() []string {
 	d := Default()
 	var folders []string
-	for _, folder := range slices.Concat(d.Trust.BootstrapServers, d.Trust.Vouchers) {
+	for _, folder := range slices.Concat(d.Trust.BootstrapServers, d.Trust.Vouchers, d.Image.Anchors) {
 		folders = append(folders, l.config.Paths.Below(folder))
 	}
 	return folders

@@ -215,3 +215,16 @@ func TestFacts(t *testing.T) {
 		})
 	}
 }
+
+func TestAnchorsOfImages(t *testing.T) {
+	const verify = "[image]\nverify-servers = true\n"
+	loaded, _ := load(t, map[string]string{"/etc/ztp/trust/images/a.pem": certificate(t, "a", nil), config.AdminFile: verify})
+	if n := len(loaded.Anchors.Images); n != 1 || !loaded.Image.VerifyServers {
+		t.Errorf("%d anchors, %+v", n, loaded.Image)
+	}
+	root := write(t, map[string]string{config.AdminFile: verify})
+	_, err := config.Load(root)
+	if err == nil || !strings.HasPrefix(err.Error(), root+config.AdminFile+":2: image.verify-servers: ") {
+		t.Errorf("nothing to verify servers with: %v", err)
+	}
+}

@@ -56,6 +56,9 @@ var checks = map[string]func(*Config) error{
 	"image.slots":     func(c *Config) error { return absolute(c.Image.Slots) },
 	"image.max-size":  func(c *Config) error { return within(c.Image.MaxSize, 1, 1<<44) },
 	"image.timeout":   func(c *Config) error { return within(c.Image.Timeout, seconds(1), hours(7*24)) },
+	"image.min-rate":  func(c *Config) error { return within(c.Image.MinRate, 1, 1<<30) },
+	"image.stall":     func(c *Config) error { return within(c.Image.Stall, seconds(1), seconds(600)) },
+	"image.anchors":   func(c *Config) error { return each(c.Image.Anchors, absolute) },
 	"image.attempts":  func(c *Config) error { return within(c.Image.Attempts, 1, 100) },
 
 	"configuration.handler": func(c *Config) error { return oneOf(c.Configuration.Handler, "file", "exec", "none") },

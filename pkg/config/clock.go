@@ -17,7 +17,7 @@ func (c *Config) ClockAt(now time.Time, notBefore ...time.Time) artifacts.Clock 
 		return artifacts.Clock{Now: now, Confidence: artifacts.Confidence(c.Trust.Clock)}
 	}
 	floor, _ := time.Parse(time.DateOnly, released)
-	for _, anchors := range [][]Anchor{c.Anchors.BootstrapServers, c.Anchors.Vouchers} {
+	for _, anchors := range [][]Anchor{c.Anchors.BootstrapServers, c.Anchors.Vouchers, c.Anchors.Images} {
 		for _, a := range anchors {
 			notBefore = append(notBefore, a.Certificate.NotBefore)
 		}

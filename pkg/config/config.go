@@ -81,7 +81,14 @@ type Image struct {
 	Slots     string   `toml:"slots"`     // folder of the "file" back end
 	MaxSize   Size     `toml:"max-size"`  // bytes, or with a suffix such as "4GiB"
 	Timeout   Duration `toml:"timeout"`   // for one download
-	Attempts  int      `toml:"attempts"`  // installs of the same image before it is refused
+	MinRate   Size     `toml:"min-rate"`  // bytes per second, over Stall
+	Stall     Duration `toml:"stall"`     // also the longest wait for the header of a reply
+	// CrossOrigin follows redirects from https to https on another server.
+	CrossOrigin bool `toml:"cross-origin"`
+	// VerifyServers has https mirrors authenticated by Anchors; otherwise the digest alone decides (RFC 8572 §5.6).
+	VerifyServers bool     `toml:"verify-servers"`
+	Anchors       []string `toml:"anchors"`  // folders or PEM files
+	Attempts      int      `toml:"attempts"` // installs of the same image before it is refused
 }
 
 // Configuration says who commits the initial configuration.

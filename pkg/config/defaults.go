@@ -29,6 +29,9 @@ func Default() Config {
 			Slots:     "/var/lib/ztp/slots",
 			MaxSize:   16 << 30,
 			Timeout:   Duration(2 * time.Hour),
+			MinRate:   1 << 10,
+			Stall:     Duration(30 * time.Second),
+			Anchors:   []string{"/usr/lib/ztp/trust/images", "/etc/ztp/trust/images"},
 			Attempts:  3,
 		},
 		Configuration: Configuration{

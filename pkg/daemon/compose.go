@@ -4,12 +4,15 @@ import (
 	"context"
 	"crypto/x509"
 	"math/rand/v2"
+	"path/filepath"
 	"runtime/debug"
 	"time"
 
 	"github.com/xpu-sztp/ztp/artifacts"
 	"github.com/xpu-sztp/ztp/pkg/agent"
 	"github.com/xpu-sztp/ztp/pkg/config"
+	"github.com/xpu-sztp/ztp/pkg/durable"
+	"github.com/xpu-sztp/ztp/pkg/image"
 	"github.com/xpu-sztp/ztp/pkg/onboard"
 	"github.com/xpu-sztp/ztp/pkg/restconf"
 	"github.com/xpu-sztp/ztp/pkg/revocation"
@@ -94,7 +97,15 @@ func (d *daemon) onboardOptions(cfg *config.Config, board onboard.Board, device 
 	o := onboard.Options{
 		Store: d.store, Board: board, Dir: d.paths.Onboard, Root: d.paths.Root, Device: device,
 		Image: cfg.Image, Configuration: cfg.Configuration, Scripts: cfg.Scripts, Report: cfg.Report, Reboot: cfg.Reboot,
-		Logger: d.Logger,
+		Logger:      d.Logger,
+		Checkpoints: image.CheckpointFile{FS: durable.OS{}, Path: filepath.Join(d.paths.State, "image-checkpoint")},
+	}
+	if cfg.Image.VerifyServers {
+		anchors := artifacts.PlainAnchors(config.Certificates(cfg.Anchors.Images))
+		o.AuthenticateMirror = func(chain []*x509.Certificate, host string) error {
+			_, err := artifacts.AuthenticateServer(chain, host, anchors, cfg.ClockAt(time.Now()))
+			return err
+		}
 	}
 	if cfg.Image.Installer == "file" {
 		o.Slots = slot.NewFile(slot.Options{Dir: cfg.Image.Slots})

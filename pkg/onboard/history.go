@@ -253,13 +253,18 @@ func (e *Executor) seen(ctx context.Context) (*state.Record, slot.Description, e
 // fetchRequest asks for the demanded image; failed counts the mirrors that did not deliver it.
 func (s *session) fetchRequest(failed *int) image.Request {
 	return image.Request{
-		URIs:    s.boot.URIs,
-		SHA256:  s.boot.SHA256,
-		Network: s.network,
-		Files:   s.files,
-		MaxSize: int64(s.Image.MaxSize),
-		Timeout: time.Duration(s.Image.Timeout),
-		Logger:  s.Logger,
+		URIs:         s.boot.URIs,
+		SHA256:       s.boot.SHA256,
+		Network:      s.network,
+		Files:        s.files,
+		Authenticate: s.AuthenticateMirror,
+		MaxSize:      int64(s.Image.MaxSize),
+		Timeout:      time.Duration(s.Image.Timeout),
+		MinRate:      int64(s.Image.MinRate),
+		Stall:        time.Duration(s.Image.Stall),
+		CrossOrigin:  s.Image.CrossOrigin,
+		Checkpoints:  s.Checkpoints,
+		Logger:       s.Logger,
 		Progress: func(p image.Progress) {
 			if p.Done && p.Err != nil {
 				*failed++
@@ -274,6 +279,10 @@ func (s *session) showDownload(p image.Progress) {
 	d := state.Download{
 		URI: p.URI, Server: p.Server, Protocol: p.Protocol,
 		Bytes: p.Bytes, Total: p.Total, Rate: p.Rate, Started: p.Started.UTC(),
+		Requests: p.Requests, Resumed: p.Resumed,
+	}
+	if p.Left > 0 {
+		d.ETA = s.Now().Add(p.Left).UTC().Truncate(time.Second)
 	}
 	if p.Done {
 		d.Ended, d.Result = s.Now().UTC(), "complete"

@@ -26,6 +26,7 @@ package onboard
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -70,6 +71,10 @@ type Options struct {
 	FS durable.FS // changes Dir and the configuration file; nil is the machine's own
 
 	Slots slot.Backend // nil when this device cannot install images
+	// Checkpoints lets a download go on after a power cut; nil when it need not.
+	Checkpoints image.Checkpoints
+	// AuthenticateMirror is image.Request.Authenticate.
+	AuthenticateMirror func(chain []*x509.Certificate, host string) error
 
 	Image         config.Image // Attempts 0 is 3
 	Configuration config.Configuration

@@ -195,8 +195,11 @@ type Download struct {
 	Server   string    `json:"server,omitempty"`
 	Protocol string    `json:"protocol"`
 	Bytes    int64     `json:"bytes"`
-	Total    int64     `json:"total,omitempty"` // 0 when the server did not say
-	Rate     int64     `json:"rate,omitempty"`  // bytes per second
+	Total    int64     `json:"total,omitempty"`    // 0 when the server did not say
+	Rate     int64     `json:"rate,omitempty"`     // bytes per second, lately; over the whole transfer when it has ended
+	ETA      time.Time `json:"eta,omitzero"`       // when the last byte is expected
+	Requests int       `json:"requests,omitempty"` // that were sent to the server
+	Resumed  int64     `json:"resumed,omitempty"`  // the byte at which the latest of them went on
 	Started  time.Time `json:"started"`
 	Ended    time.Time `json:"ended,omitzero"`
 	Result   string    `json:"result,omitempty"` // "complete", or the reason code of the failure

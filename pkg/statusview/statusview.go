@@ -47,6 +47,7 @@ func Short(s *state.Status, now time.Time) string {
 		download := s.Downloads[n-1]
 		download.Detail = untold(s, download.Detail)
 		p.fact("download", downloadLine(&download))
+		p.fact("done by", p.moment(download.ETA))
 	}
 	if s.Image != nil {
 		p.fact("image", imageLine(s.Image))
@@ -160,7 +161,7 @@ func serverLine(s *state.Server) string {
 }
 
 func downloadLine(d *state.Download) string {
-	return join(", ", d.URI, progress(d), rate(d), led("result ", d.Result), d.Detail)
+	return join(", ", d.URI, progress(d), rate(d), resumed(d), led("result ", d.Result), d.Detail)
 }
 
 func imageLine(i *state.Image) string {
@@ -198,6 +199,18 @@ func rate(d *state.Download) string {
 		return ""
 	}
 	return bytes(d.Rate) + "/s"
+}
+
+// resumed tells that a transfer was not of one piece.
+func resumed(d *state.Download) string {
+	at, request := "", ""
+	if d.Resumed > 0 {
+		at = "resumed at " + bytes(d.Resumed)
+	}
+	if d.Requests > 1 {
+		request = "request " + count(d.Requests)
+	}
+	return join(", ", at, request)
 }
 
 // page collects facts.

@@ -93,6 +93,17 @@ func examples() map[string]*state.Status {
 			Reports:  []state.Report{{Type: "bootstrap-initiated", At: at(-400), Accepted: true}, {Type: "bootstrap-complete", At: at(-300)}},
 			Warnings: []state.Warning{{Text: "the DHCP server sent option 143 as raw text", At: at(-590)}},
 		},
+		"downloading": {
+			Schema: 1, Version: "1.0", PID: 77, Enabled: true, Phase: state.PhaseOnboarding, Started: at(-100), Attempts: 1, Updated: at(-1),
+			Downloads: []state.Download{
+				{URI: "https://mirror.example/os.img", Server: "192.0.2.8:443", Protocol: "https", Bytes: 1 << 29, Total: 3 << 30,
+					Rate: 90 << 20, Started: at(-50), Ended: at(-40), Requests: 4, Resumed: 1 << 28, Result: "image-truncated",
+					Detail: "the transfer broke off after 536870912 of 3221225472 bytes"},
+				{URI: "https://files.example/os.img", Server: "192.0.2.9:443", Protocol: "https", Bytes: 3 << 29, Total: 3 << 30,
+					Rate: 100 << 20, ETA: at(16), Requests: 1, Resumed: 1 << 29, Started: at(-40)},
+			},
+			Image: &state.Image{OSName: "dpuos", OSVersion: "2.1", SHA256: strings.Repeat("ab", 32), State: "fetching"},
+		},
 		// The next attempt is under way; what failed is of the one before.
 		"retrying": {
 			Schema: 1, Version: "1.0", PID: 77, Enabled: true, Phase: state.PhaseDiscovering, Started: at(-100), Attempts: 2,

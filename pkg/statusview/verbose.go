@@ -191,7 +191,8 @@ func (p *page) download(d *state.Download) {
 		} else {
 			p.fact("server", words(d.Server, led("by ", d.Protocol)))
 		}
-		p.fact("bytes", join(", ", progress(d), rate(d)))
+		p.fact("bytes", join(", ", progress(d), rate(d), resumed(d)))
+		p.fact("done by", p.moment(d.ETA))
 		p.times(d.Started, d.Ended)
 		p.fact("result", join(", ", d.Result, d.Detail))
 	})
