@@ -61,8 +61,9 @@ var checks = map[string]func(*Config) error{
 	"image.anchors":   func(c *Config) error { return each(c.Image.Anchors, absolute) },
 	"image.attempts":  func(c *Config) error { return within(c.Image.Attempts, 1, 100) },
 
-	"configuration.handler": func(c *Config) error { return oneOf(c.Configuration.Handler, "file", "exec", "none") },
+	"configuration.handler": func(c *Config) error { return oneOf(c.Configuration.Handler, "file", "exec", "cloud-init", "none") },
 	"configuration.path":    func(c *Config) error { return absolute(c.Configuration.Path) },
+	"configuration.seed":    func(c *Config) error { return absolute(c.Configuration.Seed) },
 	"configuration.command": func(c *Config) error { return each(c.Configuration.Command, argument) },
 	"configuration.timeout": func(c *Config) error { return within(c.Configuration.Timeout, seconds(1), hours(24)) },
 

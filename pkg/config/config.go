@@ -93,9 +93,12 @@ type Image struct {
 
 // Configuration says who commits the initial configuration.
 type Configuration struct {
-	Handler string   `toml:"handler"` // "file", "exec", or "none"
-	Path    string   `toml:"path"`    // file: the configuration file
-	Command []string `toml:"command"` // exec: argument vector; gets "merge", "replace" or "undo" appended, the data on stdin
+	Handler string `toml:"handler"` // "file", "exec", "cloud-init", or "none"
+	Path    string `toml:"path"`    // file: the configuration file
+	Seed    string `toml:"seed"`    // cloud-init: the folder that its data source NoCloud reads
+	// Command is an argument vector. exec: gets "merge", "replace" or "undo" appended, the data on stdin; cloud-init: run after
+	// the seed was changed or put back, may be empty.
+	Command []string `toml:"command"`
 	Timeout Duration `toml:"timeout"`
 }
 

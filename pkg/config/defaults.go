@@ -37,6 +37,7 @@ func Default() Config {
 		Configuration: Configuration{
 			Handler: "none",
 			Path:    "/var/lib/ztp/configuration",
+			Seed:    "/var/lib/cloud/seed/nocloud",
 			Command: []string{},
 			Timeout: Duration(10 * time.Minute),
 		},

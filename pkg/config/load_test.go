@@ -155,7 +155,7 @@ func TestEveryPathIsBelowRoot(t *testing.T) {
 	})
 	paths := []string{
 		strings.TrimPrefix(c.Identity.TPM, "unix:"), c.Identity.Key, c.Identity.Certificate, c.Identity.DecryptKey,
-		c.Identity.DecryptCertificate, c.Image.Slots, c.Configuration.Path,
+		c.Identity.DecryptCertificate, c.Image.Slots, c.Configuration.Path, c.Configuration.Seed,
 		c.Paths.State, c.Paths.Runtime, c.Paths.Status, c.Paths.Onboard, c.Paths.Cache,
 	}
 	paths = append(paths, c.Trust.BootstrapServers...)

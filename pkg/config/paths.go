@@ -59,6 +59,7 @@ func (c *Config) relocate() {
 	move(&c.Identity.DecryptCertificate)
 	move(&c.Image.Slots)
 	move(&c.Configuration.Path)
+	move(&c.Configuration.Seed)
 	for _, list := range [][]string{c.Trust.BootstrapServers, c.Trust.Vouchers, c.Image.Anchors, c.Report.SSHHostKeys} {
 		for i := range list {
 			move(&list[i])

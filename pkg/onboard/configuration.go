@@ -25,6 +25,10 @@ func (e *Executor) configurationHandler() handler {
 	switch e.Configuration.Handler {
 	case "file":
 		return fileHandler{path: e.Configuration.Path}
+	case "cloud-init":
+		return cloudInitHandler{
+			path: e.Configuration.Seed, command: e.Configuration.Command, timeout: time.Duration(e.Configuration.Timeout),
+		}
 	case "exec":
 		return execHandler{command: e.Configuration.Command, timeout: time.Duration(e.Configuration.Timeout)}
 	}
@@ -76,7 +80,7 @@ func (noHandler) prepare(*session, *artifacts.Configuration) (state.Entry, error
 	return state.Entry{}, &reason.Error{
 		Code: ReasonConfigNoHandler,
 		Msg:  "the onboarding information has a configuration, and this device has no handler for one",
-		Fix:  `set configuration.handler to "file" or "exec", or leave the configuration out`,
+		Fix:  `set configuration.handler to "file", "exec" or "cloud-init", or leave the configuration out`,
 	}
 }
 

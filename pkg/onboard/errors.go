@@ -28,6 +28,7 @@ const (
 
 	ReasonConfigNoHandler reason.Code = "config-no-handler" // this device takes no configuration
 	ReasonConfigMerge     reason.Code = "config-merge"      // the configuration cannot be merged into the present one
+	ReasonConfigFormat    reason.Code = "config-format"     // the configuration is not of the kind that the handler takes
 	ReasonConfigFile      reason.Code = "config-file"       // the configuration file cannot be read or replaced
 	ReasonConfigFailed    reason.Code = "config-failed"     // the handler ended with an exit code that means error
 	ReasonConfigKilled    reason.Code = "config-killed"     // the handler was ended by a signal

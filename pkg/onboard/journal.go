@@ -159,6 +159,8 @@ func (e *Executor) undo(ctx context.Context, entry state.Entry) error {
 	switch {
 	case entry.Step == state.StepConfiguration && entry.File != nil:
 		err = e.restore(entry.File)
+	case entry.Step == state.StepConfiguration && entry.Seed != nil:
+		err = e.restoreSeed(ctx, entry)
 	case entry.Step == state.StepConfiguration:
 		err = e.undoCommand(ctx, entry)
 	default:
@@ -207,6 +209,7 @@ func (e *Executor) cleanUp() {
 	if removed { // for good: they may hold secrets
 		err = errors.Join(err, e.FS.SyncDir(e.Dir))
 	}
+	err = errors.Join(err, e.forgetSeed())
 	if err != nil {
 		e.Logger.Warn("cannot remove what is left of the last onboarding", "error", err)
 	}

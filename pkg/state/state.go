@@ -63,10 +63,21 @@ type Entry struct {
 
 	// Staged is the file, in the private folder of pkg/onboard, with the script or the configuration data.
 	Staged string `json:"staged,omitempty"`
-	// Command is the argument vector of an external configuration handler, which undoes its own work.
+	// Command is the argument vector of an external configuration handler, which undoes its own work, or what is run after a
+	// seed of cloud-init was changed or put back.
 	Command []string `json:"command,omitempty"`
 	// File is what a configuration file was before it was changed.
 	File *FileBackup `json:"file,omitempty"`
+	// Seed is what a seed of cloud-init was before it was changed.
+	Seed *SeedBackup `json:"seed,omitempty"`
+}
+
+// SeedBackup is what the folder with a seed of cloud-init was before another one took its place. The old one is kept beside it.
+type SeedBackup struct {
+	Path    string   `json:"path"`              // the folder, symbolic links resolved
+	Old     string   `json:"old,omitempty"`     // digest of the old seed; empty when there was none
+	New     string   `json:"new"`               // digest of the new one
+	Folders []string `json:"folders,omitempty"` // made for it, outermost first
 }
 
 // FileBackup is what a file was before it was changed.
