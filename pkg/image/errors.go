@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/xpu-sztp/ztp/pkg/reason"
 )
@@ -39,6 +40,10 @@ type sinkError struct{ err error }
 
 func (e *sinkError) Error() string { return e.err.Error() }
 func (e *sinkError) Unwrap() error { return e.err }
+
+// unfit reports whether an error of a sink is about what it was given, so that another mirror may do better: a mirror may send
+// more than there is room for, or what cannot be unpacked.
+func unfit(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EPROTO) }
 
 func fail(code reason.Code, msg, fix string, err error) *reason.Error {
 	return &reason.Error{Code: code, Msg: msg, Fix: fix, Err: err}

@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -282,6 +283,38 @@ func TestSinkErrorEndsTheFetch(t *testing.T) {
 	_, err := image.Fetch(t.Context(), request(b, url, url), &fullDisk{})
 	if !errors.Is(err, errFull) || asked != 1 {
 		t.Errorf("got %v after %d requests", err, asked)
+	}
+}
+
+// choosy refuses what begins with an x, and then everything until it is reset.
+type choosy struct {
+	memory
+	refused bool
+}
+
+func (c *choosy) Write(p []byte) (int, error) {
+	if c.refused = c.refused || c.Len() == 0 && p[0] == 'x'; c.refused {
+		return 0, fmt.Errorf("slot b: %w", syscall.EPROTO)
+	}
+	return c.memory.Write(p)
+}
+
+func (c *choosy) Reset() error {
+	c.refused = false
+	return c.memory.Reset()
+}
+
+// What a sink cannot take from one mirror may be right at the next.
+func TestUnfitImage(t *testing.T) {
+	b := content(100)
+	wrong := serve(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "xxx") })
+	var sink choosy
+	_, err := image.Fetch(t.Context(), request(b, wrong, serve(t, func(w http.ResponseWriter, r *http.Request) { w.Write(b) })), &sink)
+	if err != nil || !bytes.Equal(sink.Bytes(), b) {
+		t.Errorf("received %d bytes: %v", sink.Len(), err)
+	}
+	if _, err := image.Fetch(t.Context(), request(b, wrong), &choosy{}); !errors.Is(err, syscall.EPROTO) {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -19,7 +19,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"syscall"
 	"time"
 
 	"github.com/xpu-sztp/ztp/pkg/image/signature"
@@ -253,7 +252,7 @@ func (f *fetch) failed(ctx context.Context, m *mirror, err error) error {
 		end, _ := ctx.Deadline()
 		m.failed = m.busy > maxBusy || m.after.After(end)
 		err = nil
-	case errors.Is(err, syscall.ENOSPC):
+	case unfit(err):
 		err = f.restart()
 	default:
 		err = nil
@@ -267,7 +266,7 @@ func (f *fetch) restart() error {
 	if err := f.keeper.clear(); err != nil {
 		return err
 	}
-	if f.offset > 0 {
+	if f.offset > 0 || f.torn {
 		if err := f.sink.Reset(); err != nil {
 			return &sinkError{err}
 		}

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/url"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/xpu-sztp/ztp/pkg/reason"
@@ -81,7 +80,7 @@ func (f *fetch) store(p []byte) (int, error) {
 	}
 	f.offset += int64(n)
 	f.torn = err != nil
-	if err != nil && !errors.Is(err, syscall.ENOSPC) { // a mirror may send more than there is room for
+	if err != nil && !unfit(err) {
 		err = &sinkError{err}
 	}
 	return n, err

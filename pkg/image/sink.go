@@ -3,8 +3,8 @@ package image
 import "io"
 
 // Sink takes the image, front to back. What else it can do it says by being a Sizer or a Checkpointer as well. Its methods
-// are called one after another, with the one exception of Checkpointer.Sync. An error of Write that is syscall.ENOSPC fails
-// the mirror, which may have sent too much; any other ends the fetch.
+// are called one after another, with the one exception of Checkpointer.Sync. An error of Write that is syscall.ENOSPC or
+// syscall.EPROTO fails the mirror, which may have sent too much, or what cannot be an image; any other ends the fetch.
 type Sink interface {
 	io.Writer
 	// Reset discards everything written so far; the next Write is the start of the image.

@@ -2,11 +2,15 @@ package slot
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/xpu-sztp/ztp/pkg/durable"
+	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/slot/media"
+	"github.com/xpu-sztp/ztp/pkg/slot/unpack"
 )
 
 // AB is a Backend of a boot loader and two slots that the device writes itself. It keeps a durable record of what each slot
@@ -17,6 +21,7 @@ type AB struct {
 	slots   [2]Slot
 	records records
 	opts    Options
+	proven  string // the slot that was read back since this process began
 }
 
 var _ Backend = (*AB)(nil)
@@ -29,9 +34,14 @@ type Slot struct {
 
 // Options is what is common to all pairs of slots.
 type Options struct {
-	FS  durable.FS // every change of a file goes through it; nil is durable.OS
-	Dir string     // folder of the records. Both systems must see the same one.
-	Now func() time.Time
+	FS         durable.FS    // every change of a file goes through it; nil is durable.OS
+	Dir        string        // folder of the records. Both systems must see the same one.
+	MaxSize    int64         // of an image as it is written, in bytes; 0 is what there is room for
+	Format     unpack.Format // of images; empty when each shows it by how it begins
+	KeepBlocks bool          // do not discard the blocks of a device before it is written
+	Spool      string        // folder for what is downloaded of a compressed image, so that another process can go on; may be empty
+	System     media.System
+	Now        func() time.Time
 }
 
 // NewAB returns the back end of a boot loader and its slots. Nothing is read or changed yet.
@@ -62,28 +72,32 @@ func (b *AB) Describe(ctx context.Context) (Description, error) {
 			st.Running, b.slots[0].Name, b.slots[1].Name), "start the device from one of its slots", nil)
 	}
 	for _, s := range b.slots {
-		image, err := b.content(ctx, s)
+		known, _, err := b.content(ctx, s)
 		if err != nil {
 			return d, err
 		}
-		if image != nil {
-			d.Contents[s.Name] = *image
+		if known != nil {
+			d.Contents[s.Name] = known.image()
 		}
 	}
 	return d, nil
 }
 
-// content returns the committed image in a slot, or nil. One that the factory put there has no record and is not known.
-func (b *AB) content(ctx context.Context, s Slot) (*Image, error) {
-	image, err := b.records.read(s.Name)
-	if err != nil || image == nil {
-		return nil, err
+// content returns the record of a slot, and its place, or nil when it holds no committed image. One that the factory put there
+// has no record and is not known.
+func (b *AB) content(ctx context.Context, s Slot) (*record, media.Place, error) {
+	known, err := b.records.read(s.Name)
+	if err != nil || known == nil {
+		return nil, media.Place{}, err
 	}
 	place, err := b.place(ctx, s)
 	if err != nil {
-		return nil, err
+		return nil, place, err
 	}
-	return held(place, image)
+	if held, err := known.held(place); err != nil || !held {
+		return nil, place, err
+	}
+	return known, place, nil
 }
 
 // Open opens the slot that neither runs nor is the good one, and has the boot loader forget it. What it held stays until the
@@ -96,20 +110,42 @@ func (b *AB) Open(ctx context.Context) (Writer, error) {
 	if err := mayChange(d); err != nil {
 		return nil, err
 	}
-	target := b.slot(d.Target)
-	place, err := b.place(ctx, target)
+	place, err := b.place(ctx, b.slot(d.Target))
 	if err != nil {
 		return nil, err
 	}
-	out, err := place.Open(ctx)
+	if err := b.apart(ctx, d, place); err != nil {
+		return nil, err
+	}
+	out, err := place.Open()
 	if err != nil {
 		return nil, err
 	}
-	if err := b.loader.Disarm(ctx, target.Name); err != nil {
+	if err := b.loader.Disarm(ctx, d.Target); err != nil {
 		out.Close()
 		return nil, err
 	}
-	return &writer{slot: target.Name, path: place.Path, out: out, records: &b.records, now: b.opts.Now}, nil
+	b.proven = ""
+	w := &writer{ctx: ctx, slot: d.Target, place: place, out: out, records: &b.records, now: b.opts.Now, format: b.opts.Format}
+	w.proven = func() { b.proven = d.Target }
+	if w.spool.fs = b.opts.FS; b.opts.Spool != "" {
+		w.spool.path = filepath.Join(b.opts.Spool, d.Target+".spool")
+	}
+	return w, nil
+}
+
+// apart refuses a target that has blocks in common with the system that runs.
+func (b *AB) apart(ctx context.Context, d Description, target media.Place) error {
+	running, err := b.place(ctx, b.slot(d.Running))
+	if err != nil {
+		return err
+	}
+	same, err := media.Same(running, target)
+	if err != nil || !same {
+		return err
+	}
+	return fail(CodeInUse, fmt.Sprintf("slots %s and %s are the same device or file", d.Running, d.Target),
+		"check the configuration of the slots", nil)
 }
 
 // mayChange refuses to touch the only slot to fall back to.
@@ -121,17 +157,31 @@ func mayChange(d Description) error {
 		"reboot the device: it returns to slot "+d.Good+" and can install from there", nil)
 }
 
-// Activate has the boot loader try the inactive slot.
+// Activate has the boot loader try the inactive slot. What another process put there is read once more: whoever used the
+// slot since, by hand or as a system that could write to itself, has changed it.
 func (b *AB) Activate(ctx context.Context) error {
 	d, err := b.Describe(ctx)
 	if err != nil {
 		return err
 	}
-	if _, ok := d.Contents[d.Target]; !ok {
+	known, place, err := b.content(ctx, b.slot(d.Target))
+	if err != nil {
+		return err
+	}
+	if known == nil {
 		return fail(CodeNotReady, "slot "+d.Target+" holds no verified image", "install an image first", nil)
 	}
 	if err := mayChange(d); err != nil {
 		return err
+	}
+	if b.proven != d.Target {
+		if err := place.Check(ctx, known.Proof); err != nil {
+			if code, _ := reason.Of(err); code == CodeReadBack {
+				err = errors.Join(err, b.records.remove(d.Target))
+			}
+			return err
+		}
+		b.proven = d.Target
 	}
 	return b.loader.Arm(ctx, d.Target)
 }
@@ -169,5 +219,7 @@ func (b *AB) place(ctx context.Context, s Slot) (media.Place, error) {
 			return media.Place{}, err
 		}
 	}
-	return media.Place{Path: path, FS: b.opts.FS}, nil
+	return media.Place{
+		Path: path, FS: b.opts.FS, MaxSize: b.opts.MaxSize, KeepBlocks: b.opts.KeepBlocks, System: b.opts.System,
+	}, nil
 }

@@ -1,6 +1,7 @@
 package slot
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -22,11 +23,11 @@ func Boot(dir string) (slot, image string, err error) {
 	if err != nil {
 		trial = "" // a boot loader cannot ask anyone; the good slot is always right
 	}
-	if err := f.Disarm(nil, trial); err != nil {
+	if err := f.Disarm(context.Background(), trial); err != nil {
 		return "", "", err
 	}
 	if trial != "" {
-		complete, err := NewFile(Options{Dir: dir}).content(nil, Slot{trial, imageFile(dir, trial)})
+		complete, _, err := NewFile(Options{Dir: dir}).content(context.Background(), Slot{trial, imageFile(dir, trial)})
 		if err == nil && complete != nil {
 			slot = trial
 		}

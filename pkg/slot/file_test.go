@@ -125,29 +125,32 @@ func TestOpenRefusesTheOnlyFallback(t *testing.T) {
 func TestCommitReadsBack(t *testing.T) {
 	dir := t.TempDir()
 	b := factory(t, dir)
-	sum := sha256.Sum256([]byte("new"))
-	tests := map[string]func(w slot.Writer){
-		"changed behind our back": func(w slot.Writer) {
-			w.Write([]byte("new"))
-			if err := os.WriteFile(filepath.Join(dir, "b.img"), []byte("xxx"), 0); err != nil {
-				t.Fatal(err)
+	content := bytes.Repeat([]byte("0123456789abcdef"), 1<<10)
+	sum := sha256.Sum256(content)
+	tests := map[string]func() error{
+		"changed behind our back": func() error {
+			f, err := os.OpenFile(filepath.Join(dir, "b.img"), os.O_WRONLY, 0)
+			if err == nil {
+				_, err = f.WriteAt([]byte("x"), 4711)
+				f.Close()
 			}
+			return err
 		},
-		"storage lost bytes": func(w slot.Writer) {
-			w.Write([]byte("new"))
-			if err := os.Truncate(filepath.Join(dir, "b.img"), 1); err != nil {
-				t.Fatal(err)
-			}
-		},
+		"storage lost bytes": func() error { return os.Truncate(filepath.Join(dir, "b.img"), 1) },
 	}
-	for name, write := range tests {
+	for name, spoil := range tests {
 		t.Run(name, func(t *testing.T) {
 			w, err := b.Open(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer w.Close()
-			write(w)
+			if _, err := w.Write(content); err != nil {
+				t.Fatal(err)
+			}
+			if err := spoil(); err != nil {
+				t.Fatal(err)
+			}
 			wantCode(t, w.Commit(t.Context(), sum[:]), slot.CodeReadBack)
 			wantCode(t, b.Activate(t.Context()), slot.CodeNotReady)
 		})

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/xpu-sztp/ztp/pkg/durable"
 	"github.com/xpu-sztp/ztp/pkg/slot/media"
+	"github.com/xpu-sztp/ztp/pkg/slot/unpack"
 )
 
 // records are the files that say which slots hold a complete, verified image: SLOT.sha256 has a line as sha256sum writes it,
@@ -21,65 +23,65 @@ type records struct {
 	dir string
 }
 
-// details is the comment in a record.
-type details struct {
-	Size    int64     `json:"size"`
-	Written int64     `json:"written"`
-	Format  string    `json:"format,omitempty"`
-	At      time.Time `json:"at"`
+// record is what is known of the image in a slot. Its JSON is the comment.
+type record struct {
+	SHA256 []byte        `json:"-"`
+	Size   int64         `json:"size"`
+	Format unpack.Format `json:"format"`
+	At     time.Time     `json:"at"`
+	Place  string        `json:"place,omitempty"` // identity of the device
+	Proof  media.Proof   `json:"written"`
 }
 
 const (
-	detailsPrefix = "# ztp: "
+	commentPrefix = "# ztp: "
 	maxRecord     = 4 << 10
 )
 
 // read returns the record of a slot, or nil when it has none that makes sense.
-func (r *records) read(slot string) (*Image, error) {
+func (r *records) read(slot string) (*record, error) {
 	text, err := readSmall(r.path(slot))
 	if err != nil {
 		return nil, err
 	}
-	image, ok := parseRecord(text)
-	if !ok {
-		return nil, nil // whatever it is, it does not say that the image is complete
-	}
-	return image, nil
+	return parseRecord(text), nil
 }
 
-func parseRecord(text string) (*Image, bool) {
-	var image Image
-	var known details
+// parseRecord returns nil for what does not say, whatever it is, that an image is complete.
+func parseRecord(text string) *record {
+	var r record
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
-		if comment, ok := strings.CutPrefix(line, detailsPrefix); ok {
-			if json.Unmarshal([]byte(comment), &known) != nil || known.Size < 0 || known.Written < 0 {
-				return nil, false
+		if comment, ok := strings.CutPrefix(line, commentPrefix); ok {
+			if json.Unmarshal([]byte(comment), &r) != nil || r.Size < 0 || r.Proof.Size < 0 {
+				return nil
 			}
 			continue
 		}
 		digest, _, _ := strings.Cut(line, " ")
 		sum, err := hex.DecodeString(digest)
-		if err != nil || len(sum) != 32 || image.SHA256 != nil {
-			return nil, false
+		if err != nil || len(sum) != 32 || r.SHA256 != nil {
+			return nil
 		}
-		image.SHA256 = sum
+		r.SHA256 = sum
 	}
-	image.Size, image.Written, image.Format, image.At = known.Size, known.Written, known.Format, known.At
-	return &image, image.SHA256 != nil
+	if r.SHA256 == nil || r.Proof.Chunk <= 0 {
+		return nil
+	}
+	return &r
 }
 
 // write records a complete image; file is what its bytes are in.
-func (r *records) write(slot, file string, i Image) error {
+func (r *records) write(slot, file string, known record) error {
+	known.At = known.At.UTC()
+	comment, err := json.Marshal(known)
+	if err != nil {
+		return noted(err)
+	}
 	if filepath.Dir(file) == filepath.Clean(r.dir) {
 		file = filepath.Base(file)
 	}
-	known, err := json.Marshal(details{Size: i.Size, Written: i.Written, Format: i.Format, At: i.At.UTC()})
-	if err == nil {
-		text := detailsPrefix + string(known) + "\n" + hex.EncodeToString(i.SHA256) + "  " + file + "\n"
-		err = replace(r.fs, r.path(slot), text)
-	}
-	return err
+	return replace(r.fs, r.path(slot), commentPrefix+string(comment)+"\n"+hex.EncodeToString(known.SHA256)+"  "+file+"\n")
 }
 
 // remove forgets what a slot holds.
@@ -87,20 +89,23 @@ func (r *records) remove(slot string) error { return remove(r.fs, r.path(slot)) 
 
 func (r *records) path(slot string) string { return filepath.Join(r.dir, slot+".sha256") }
 
-// held returns the image when the place can still hold it.
-func held(place media.Place, image *Image) (*Image, error) {
+// held reports whether the place may still hold what the record says, without reading all of it.
+func (r *record) held(place media.Place) (bool, error) {
 	info, err := os.Stat(place.Path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
+		return false, nil
 	case err != nil:
-		return nil, unavailable(err)
-	case info.Mode().IsRegular() && image.At.IsZero(): // a record without details
-		image.Size, image.Written = info.Size(), info.Size()
-	case info.Mode().IsRegular() && info.Size() != image.Written:
-		return nil, nil
+		return false, unavailable(err)
+	case info.Mode().IsRegular():
+		return info.Size() == r.Proof.Size, nil
 	}
-	return image, nil
+	identity, err := place.Identity()
+	return identity == r.Place, err
+}
+
+func (r *record) image() Image {
+	return Image{SHA256: r.SHA256, Size: r.Size, Written: r.Proof.Size, Format: r.Format, At: r.At}
 }
 
 // readSmall reads a text file; one that does not exist is empty.
@@ -113,14 +118,9 @@ func readSmall(path string) (string, error) {
 		return "", unavailable(err)
 	}
 	defer f.Close()
-	b := make([]byte, maxRecord)
-	n := 0
-	for n < len(b) {
-		more, err := f.Read(b[n:])
-		n += more
-		if err != nil {
-			break
-		}
+	b, err := io.ReadAll(io.LimitReader(f, maxRecord))
+	if err != nil {
+		return "", unavailable(err)
 	}
-	return string(b[:n]), nil
+	return string(b), nil
 }

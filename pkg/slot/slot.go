@@ -12,12 +12,16 @@ import (
 
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/slot/media"
+	"github.com/xpu-sztp/ztp/pkg/slot/unpack"
 )
 
 // Reasons why a slot could not be used.
 const (
 	CodeUnavailable             = media.CodeUnavailable // the slots cannot be read, or say something impossible
 	CodeInTrial     reason.Code = "slot-in-trial"       // the running slot is not good yet, and the other one is the fallback
+	CodeInUse                   = media.CodeInUse
+	CodeReadOnly                = media.CodeReadOnly
+	CodeTooSmall                = media.CodeTooSmall
 	CodeWriteFailed             = media.CodeWriteFailed
 	CodeReadBack                = media.CodeReadBack
 	CodeNotReady    reason.Code = "slot-not-ready"    // the slot to activate holds no verified image
@@ -56,11 +60,11 @@ func (d Description) Trial() bool { return d.Running != d.Good }
 
 // Image is a committed image in a slot.
 type Image struct {
-	SHA256  []byte    // of what was downloaded; 32 bytes
-	Size    int64     // bytes, as downloaded
-	Written int64     // bytes, as written
-	Format  string    // what was downloaded: "raw", or how it was compressed; empty where that is not known
-	At      time.Time // when it was committed
+	SHA256  []byte        // of what was downloaded; 32 bytes
+	Size    int64         // bytes, as downloaded
+	Written int64         // bytes, as written
+	Format  unpack.Format // of what was downloaded
+	At      time.Time     // when it was committed
 }
 
 // Writer takes an image, front to back. Those of an AB are image.Sizer and image.Checkpointer too. It is not safe for

@@ -5,12 +5,11 @@
 package media
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -23,136 +22,122 @@ import (
 // Reasons why an image could not be put into its place.
 const (
 	CodeUnavailable reason.Code = "slot-unavailable" // the place cannot be opened, or is neither a block device nor a file
+	CodeInUse       reason.Code = "slot-in-use"      // it is mounted, swap, part of another device, or open for itself alone
+	CodeReadOnly    reason.Code = "slot-read-only"
+	CodeTooSmall    reason.Code = "slot-too-small"
 	CodeWriteFailed reason.Code = "slot-write-failed"
 	CodeReadBack    reason.Code = "slot-readback-mismatch" // the storage does not hold what was written
 )
 
 // Place is a block device or a regular file. A file that does not exist is made when an image is written.
 type Place struct {
-	Path string
-	FS   durable.FS
+	Path       string     // symbolic links are followed, such as /dev/disk/by-partlabel/root-b
+	FS         durable.FS // every change goes through it
+	MaxSize    int64      // of an image in bytes, where there is room for more; 0 does not limit it
+	KeepBlocks bool       // do not discard the blocks of a device before it is written
+	System     System
 }
 
-// Writer writes one image into a Place. It is not safe for concurrent use. Errors are *reason.Error.
-type Writer struct {
-	place   Place
-	file    durable.File
-	started bool  // the place no longer holds what it held
-	size    int64 // bytes written
-	chunks  checksums
+// System is where the kernel tells what it uses.
+type System struct {
+	Proc string // "" is /proc
+	Sys  string // "" is /sys
 }
 
-// Open opens the place for one image. It changes nothing that is there.
-func (p Place) Open(context.Context) (*Writer, error) {
-	err := durable.MkdirAll(p.FS, filepath.Dir(p.Path), 0o700)
-	var file durable.File
-	if err == nil {
-		file, err = p.FS.OpenFile(p.Path, os.O_RDWR|os.O_CREATE, 0o600)
-	}
-	if err == nil {
-		var info fs.FileInfo
-		if info, err = file.Stat(); err == nil && !info.Mode().IsRegular() {
-			err = errors.New("not a regular file")
-		}
-		if err != nil {
-			file.Close()
-		}
-	}
+// Open opens the place for one image, and refuses one that must not be written to. It changes nothing that is there. A block
+// device is held exclusively until the Writer is closed: nobody can mount it meanwhile.
+func (p Place) Open() (*Writer, error) {
+	s, err := p.System.subject(p.Path)
 	if err != nil {
-		return nil, fail(CodeUnavailable, p.Path+" cannot be used as a slot", "check image.slots in the configuration and the storage", err)
+		return nil, err
 	}
-	return &Writer{place: p, file: durable.NewDirect(file)}, nil
-}
-
-// Expect refuses an image of total bytes that the place cannot hold.
-func (w *Writer) Expect(total int64) error { return nil }
-
-// Size is how many bytes of the image were written.
-func (w *Writer) Size() int64 { return w.size }
-
-func (w *Writer) Write(p []byte) (int, error) {
-	if !w.started {
-		if err := w.Reset(); err != nil {
-			return 0, err
+	if err := p.System.free(s); err != nil {
+		return nil, err
+	}
+	flag := os.O_RDWR | unix.O_NOFOLLOW
+	if s.device {
+		flag |= os.O_EXCL
+	} else {
+		flag |= os.O_CREATE
+		if err := durable.MkdirAll(p.FS, filepath.Dir(s.path), 0o700); err != nil {
+			return nil, unavailable(p.Path, err)
 		}
 	}
-	n, err := w.file.WriteAt(p, w.size)
-	w.size += int64(n)
-	w.chunks.add(p[:n])
+	file, err := p.FS.OpenFile(s.path, flag, 0o600)
 	if err != nil {
-		err = fail(CodeWriteFailed, "cannot write the image to "+w.place.Path, "check that the storage is healthy and large enough", err)
+		return nil, openError(p.Path, err)
 	}
-	return n, err
+	capacity, err := p.capacity(s, file)
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return newWriter(p, s, durable.NewDirect(file), capacity), nil
 }
 
-// Reset discards what was written; the next Write is the start of the image.
-func (w *Writer) Reset() error {
-	if err := w.file.Truncate(0); err != nil {
-		return fail(CodeWriteFailed, "cannot start "+w.place.Path+" again", "check the storage", err)
+func openError(path string, err error) error {
+	switch {
+	case errors.Is(err, unix.EBUSY):
+		return fail(CodeInUse, path+" is in use", "unmount it, and look for what else has it open", err)
+	case errors.Is(err, unix.EROFS), errors.Is(err, fs.ErrPermission):
+		return fail(CodeReadOnly, path+" cannot be written to", "check for write protection, and what the unit may write to", err)
 	}
-	w.started, w.size, w.chunks = true, 0, checksums{}
-	return nil
+	return unavailable(path, err)
 }
 
-// Checkpoint makes everything written so far durable and returns what Restore needs to go on behind it.
-func (w *Writer) Checkpoint() ([]byte, error) { return nil, nil }
-
-// Restore goes on behind the bytes of a Checkpoint, perhaps of another process. After an error nothing counts as written.
-func (w *Writer) Restore(mark []byte) error { return errors.New("no such checkpoint") }
-
-// Verify forces the image to the storage, reads it back from there and compares it with what was written.
-func (w *Writer) Verify(ctx context.Context) error {
-	if err := w.file.Sync(); err != nil {
-		return fail(CodeWriteFailed, "cannot force the image to "+w.place.Path, "check the storage", err)
+// capacity is the size of the largest image. It makes sure that what was opened is what was looked at: a link or a name may
+// have come to mean another device.
+func (p Place) capacity(s subject, file durable.File) (int64, error) {
+	info, err := file.Stat()
+	if err != nil {
+		return 0, unavailable(p.Path, err)
 	}
-	// Read what the storage holds rather than what is still cached. Where the cache cannot be dropped the comparison
-	// is weaker, not wrong.
-	if raw, err := w.file.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) { _ = unix.Fadvise(int(fd), 0, 0, unix.FADV_DONTNEED) })
+	number, device := deviceNumber(info)
+	if device != s.device || number != s.number || !device && !info.Mode().IsRegular() {
+		return 0, fail(CodeUnavailable, p.Path+" has become something else while it was opened", "try again", nil)
 	}
-	if err := w.compare(ctx); err != nil {
-		return err
-	}
-	// The folder entry of the image must be as durable as the record that says it is complete.
-	if err := w.place.FS.SyncDir(filepath.Dir(w.place.Path)); err != nil {
-		return fail(CodeWriteFailed, "cannot force "+w.place.Path+" to the storage", "check the storage", err)
-	}
-	return nil
-}
-
-func (w *Writer) compare(ctx context.Context) error {
-	info, err := w.file.Stat()
-	if err == nil && info.Size() != w.size {
-		return fail(CodeReadBack, fmt.Sprintf("%s holds %d bytes, not the %d that were written", w.place.Path, info.Size(), w.size),
-			"check the storage; it may be failing", nil)
-	}
-	var stored checksums
-	buffer := durable.Buffer(1 << 20)
-	for offset := int64(0); offset < w.size && err == nil; {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+	capacity := int64(math.MaxInt64)
+	if s.device {
+		if capacity, err = file.Seek(0, io.SeekEnd); err != nil {
+			return 0, unavailable(p.Path, err)
 		}
-		var n int
-		n, err = w.file.ReadAt(buffer[:min(int64(len(buffer)), w.size-offset)], offset)
-		offset += int64(n)
-		stored.add(buffer[:n])
 	}
-	if err != nil && err != io.EOF {
-		return fail(CodeReadBack, "cannot read the image back from "+w.place.Path, "check the storage", err)
+	if p.MaxSize > 0 {
+		capacity = min(capacity, p.MaxSize)
 	}
-	if stored != w.chunks {
-		return fail(CodeReadBack, w.place.Path+" does not hold what was written", "check the storage; it may be failing", nil)
-	}
-	return nil
+	return capacity, nil
 }
 
-// Close releases the place.
-func (w *Writer) Close() error { return w.file.Close() }
+// Identity tells a block device from others that may have its name the next time, by what the hardware and the partition
+// table say of it. It is "" for a file.
+func (p Place) Identity() (string, error) {
+	s, err := p.System.subject(p.Path)
+	if err != nil || !s.device {
+		return "", err
+	}
+	return p.System.identity(s), nil
+}
 
-type checksums struct{ sum uint32 }
+// Same reports whether two places are one, or have blocks in common.
+func Same(a, b Place) (bool, error) {
+	one, err := a.System.subject(a.Path)
+	if err != nil {
+		return false, err
+	}
+	other, err := b.System.subject(b.Path)
+	if err != nil {
+		return false, err
+	}
+	return a.System.common(one, other), nil
+}
 
-func (c *checksums) add(p []byte) {
-	c.sum = crc32.Update(c.sum, crc32.MakeTable(crc32.Castagnoli), p)
+func unavailable(path string, err error) error {
+	return fail(CodeUnavailable, path+" cannot be used as a slot", "check image.slots in the configuration and the storage", err)
+}
+
+func tooSmall(path string, need, have int64) error {
+	return fail(CodeTooSmall, fmt.Sprintf("%s has room for %d bytes, the image has %d or more", path, have, need),
+		"make the slot larger, raise image.max-size, or publish a smaller image", unix.ENOSPC)
 }
 
 func fail(code reason.Code, msg, fix string, err error) error {
