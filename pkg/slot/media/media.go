@@ -96,16 +96,31 @@ func (p Place) capacity(s subject, file durable.File) (int64, error) {
 	if device != s.device || number != s.number || !device && !info.Mode().IsRegular() {
 		return 0, fail(CodeUnavailable, p.Path+" has become something else while it was opened", "try again", nil)
 	}
-	capacity := int64(math.MaxInt64)
+	var capacity int64
 	if s.device {
-		if capacity, err = file.Seek(0, io.SeekEnd); err != nil {
-			return 0, unavailable(p.Path, err)
-		}
+		capacity, err = file.Seek(0, io.SeekEnd)
+	} else {
+		_, capacity, err = room(filepath.Dir(s.path))
+	}
+	if err != nil {
+		return 0, unavailable(p.Path, err)
 	}
 	if p.MaxSize > 0 {
 		capacity = min(capacity, p.MaxSize)
 	}
 	return capacity, nil
+}
+
+// room is how many bytes the file system of a folder has, free and in all.
+func room(folder string) (free, all int64, err error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(folder, &fs); err != nil {
+		return 0, 0, err
+	}
+	if fs.Blocks == 0 { // one in memory that has no limit
+		return math.MaxInt64 / 2, math.MaxInt64 / 2, nil
+	}
+	return int64(fs.Bavail) * fs.Bsize, int64(fs.Blocks) * fs.Bsize, nil
 }
 
 // Identity tells a block device from others that may have its name the next time, by what the hardware and the partition

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
@@ -51,32 +50,19 @@ func (w *Writer) Size() int64 { return w.flushed + int64(len(w.tail)) }
 func (w *Writer) Expect(total int64) error {
 	have := w.capacity
 	if !w.subject.device {
-		room, err := w.room()
+		free, _, err := room(filepath.Dir(w.subject.path))
 		if err != nil {
 			return unavailable(w.place.Path, err)
 		}
-		have = min(have, room)
+		if info, err := w.file.Stat(); err == nil {
+			free += allocated(info) // what the old image takes
+		}
+		have = min(have, free)
 	}
 	if total > have {
 		return tooSmall(w.place.Path, total, have)
 	}
 	return nil
-}
-
-// room is what the file system has for the file, with what the file has already.
-func (w *Writer) room() (int64, error) {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(filepath.Dir(w.subject.path), &fs); err != nil {
-		return 0, err
-	}
-	info, err := w.file.Stat()
-	if err != nil {
-		return 0, err
-	}
-	if fs.Blocks == 0 { // one in memory that has no limit
-		return math.MaxInt64, nil
-	}
-	return int64(fs.Bavail)*fs.Bsize + allocated(info), nil
 }
 
 // Write writes the next bytes of the image.

@@ -112,7 +112,12 @@ func NewWriter(ctx context.Context, dst io.Writer, format Format) *Writer {
 }
 
 // Write takes the next bytes of the image. What comes out of them may be written later.
-func (w *Writer) Write(p []byte) (int, error) { return w.pipe.Write(p) }
+func (w *Writer) Write(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil // a decoder may take reading nothing for the end
+	}
+	return w.pipe.Write(p)
+}
 
 // Finish ends the image, and waits until everything that comes out of it was written.
 func (w *Writer) Finish() error {
