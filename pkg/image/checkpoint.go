@@ -131,7 +131,7 @@ func (f *fetch) here() (*Checkpoint, error) {
 	}
 	return &Checkpoint{
 		SHA256: f.request.SHA256, Offset: f.offset, Total: max(f.total, 0), Hash: hash,
-		Source: f.source[:], ETag: f.etag, Mark: mark,
+		Source: bytes.Clone(f.source[:]), ETag: f.etag, Mark: mark,
 	}, nil
 }
 

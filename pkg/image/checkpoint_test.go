@@ -26,6 +26,7 @@ type disk struct {
 	mu      sync.Mutex
 	content []byte // what came after the start, or after what Restore went back to; leftovers may follow on a real disk
 	durable []byte
+	synced  int // bytes of content that durable has already
 	resets  int
 	dead    bool
 	marks   func(offset int) ([]byte, error) // nil: the offset
@@ -47,7 +48,7 @@ func (d *disk) Write(p []byte) (int, error) {
 func (d *disk) Reset() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.content = nil
+	d.content, d.synced = nil, 0
 	d.resets++
 	return nil
 }
@@ -75,7 +76,8 @@ func (d *disk) Sync() error {
 	if d.dead {
 		return errDead
 	}
-	d.durable = bytes.Clone(d.content)
+	d.durable = append(d.durable[:d.synced], d.content[d.synced:]...)
+	d.synced = len(d.content)
 	return nil
 }
 
@@ -83,7 +85,8 @@ func (d *disk) Restore(mark []byte) error {
 	if d.restore != nil {
 		return d.restore
 	}
-	d.content = bytes.Clone(d.durable[:binary.BigEndian.Uint64(mark)])
+	d.synced = int(binary.BigEndian.Uint64(mark))
+	d.content = bytes.Clone(d.durable[:d.synced])
 	return nil
 }
 
@@ -91,7 +94,7 @@ func (d *disk) Restore(mark []byte) error {
 func (d *disk) kill() { d.mu.Lock(); d.dead = true; d.mu.Unlock() }
 
 // reopen is what the next process does after a power cut, which lost what was not synced.
-func (d *disk) reopen() { d.content, d.dead = nil, false }
+func (d *disk) reopen() { d.content, d.synced, d.dead = nil, 0, false }
 
 // survivor is a store of checkpoints that notices the death of its process.
 type survivor struct {

@@ -132,7 +132,7 @@ func checkEncoding(resp *http.Response) error {
 
 // strongTag returns an entity tag that promises the same bytes (RFC 9110 §8.8.3), and "" for any other.
 func strongTag(etag string) string {
-	odd := func(r rune) bool { return r <= ' ' || r == '"' || r > '~' }
+	odd := func(r rune) bool { return r < ' ' || r == '"' || r > '~' }
 	if len(etag) < 2 || len(etag) > 512 || etag[0] != '"' || etag[len(etag)-1] != '"' || strings.ContainsFunc(etag[1:len(etag)-1], odd) {
 		return ""
 	}
