@@ -72,7 +72,7 @@ func (a *app) program() *command.Command {
 			{Name: "debug", On: &a.debug, Inherited: true, Usage: "log what happens in detail"},
 		},
 		Commands: []*command.Command{
-			a.status(), a.enable(), a.disable(), a.runSession(), a.daemon(), a.identity(), a.inspect(), a.version(), a.completion(),
+			a.status(), a.enable(), a.disable(), a.runSession(), a.images(), a.daemon(), a.identity(), a.inspect(), a.version(), a.completion(),
 		},
 		Exit: []command.Entry{
 			{Term: "0", Text: "done; some commands have more to say, see their help"},

@@ -16,8 +16,9 @@ func (a *app) runSession() *command.Command {
 		Name:     "run",
 		Synopsis: "[--wait | --once --url URL… [--trusted]]",
 		Short:    "Start a new session now, also on a provisioned device",
-		Long: "Start a new session now, also on a provisioned device. Where systemd runs, the daemon is restarted and --wait waits\n" +
-			"for it; elsewhere, and with --root, the session runs in the foreground.\n\n" +
+		Long: "Start a new session now, also on a provisioned device. Images that were refused are tried again.\n" +
+			"Where systemd runs, the daemon is restarted and --wait waits for it; elsewhere, and with --root, the session runs in\n" +
+			"the foreground.\n\n" +
 			"With --once the session is one pass over the servers named by --url, in the foreground and without DHCP. They are\n" +
 			"treated like servers that DHCP named, or with --trusted like the maker's own, which must have a trust anchor.",
 		Flags: []command.Flag{

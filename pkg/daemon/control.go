@@ -92,6 +92,24 @@ func (c *Control) Disable(ctx context.Context) error {
 	return c.stop(ctx)
 }
 
+// Images lists the boot images that the device has tried.
+func (c *Control) Images() ([]state.PastImage, error) {
+	r, err := c.store.Load()
+	if err != nil {
+		return nil, err
+	}
+	return r.History(), nil
+}
+
+// ClearImage forgets what is held against an image, given by the beginning of its SHA-256, of which it returns all.
+func (c *Control) ClearImage(sha256 string) (whole string, err error) {
+	err = c.store.Update(func(r *state.Record) error {
+		whole, err = r.ClearImage(sha256)
+		return err
+	})
+	return whole, err
+}
+
 // setEnabled changes the flag and tells whether the caller belongs to the session that runs.
 func (c *Control) setEnabled(on bool) (inSession bool, err error) {
 	session := os.Getenv(SessionVariable)

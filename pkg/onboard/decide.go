@@ -9,10 +9,6 @@ import (
 	"github.com/xpu-sztp/ztp/pkg/state"
 )
 
-// refusedFor is how long a refused image is not tried. Who keeps the device from its servers, or replays what an owner
-// once signed, can make a good image look as if it never came up; that must not last until a person comes.
-const refusedFor = 24 * time.Hour
-
 // observed tells what the slots say of an image, as far as its record does not say it yet; key is its SHA-256 in hexadecimal.
 // There may be more to tell after the event has been recorded.
 func observed(key string, i state.ImageRecord, d slot.Description) (on event, ok bool) {
@@ -55,7 +51,7 @@ func decide(key string, i state.ImageRecord, d slot.Description, attempts int, n
 	running, known := d.Contents[d.Running]
 	runs := i.Slot != "" && i.Slot == d.Running || known && hex.EncodeToString(running.SHA256) == key
 	switch {
-	case i.State == state.ImageRefused && now.Sub(i.Updated).Abs() < refusedFor:
+	case i.State == state.ImageRefused && now.Sub(i.Updated).Abs() < state.RefusedFor:
 		return refuse, ""
 	case runs:
 		return refuse, "it is running, and says that it is another system than is wanted"

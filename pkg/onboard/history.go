@@ -170,7 +170,7 @@ func (s *session) refuseImage(ctx context.Context, why string) error {
 		Code: ReasonImageRefused,
 		Msg:  fmt.Sprintf("the image with SHA-256 %s is refused: %s", s.imageKey(), why),
 		Fix: fmt.Sprintf("publish a corrected image or correct os-name and os-version in boot-image; the same image is tried again on %s, "+
-			"or at once by `ztp run`", s.known.Updated.Add(refusedFor).Format(time.RFC1123)),
+			"or at once after `ztp images --clear %.12s`", s.known.Updated.Add(state.RefusedFor).Format(time.RFC1123), s.imageKey()),
 	}
 }
 

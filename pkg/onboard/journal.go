@@ -167,10 +167,12 @@ func (e *Executor) undo(ctx context.Context, entry state.Entry) error {
 		// The script had its chance; what it makes of it is the business of whoever wrote it.
 		if scriptErr := e.undoScript(ctx, entry); scriptErr != nil && ctx.Err() == nil {
 			e.warn(fmt.Sprintf("%s did not undo its work", entry.Step), scriptErr)
+			e.stepUndone(entry, scriptErr)
+			return nil
 		}
 	}
-	if err == nil {
-		e.stepEnds(entry.Step, "undone", nil, "")
+	if ctx.Err() == nil {
+		e.stepUndone(entry, err)
 	}
 	return err
 }

@@ -112,6 +112,9 @@ func TestRollbackStatus(t *testing.T) {
 	got := map[string]string{}
 	for _, step := range r.board.Snapshot().Steps {
 		got[step.Name] = step.Result
+		if step.Undo != "done" {
+			t.Errorf("step %+v", step)
+		}
 	}
 	want := map[string]string{"pre-script": "undone", "configuration": "undone", "post-script": string(ReasonScriptFailed)}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -159,19 +160,37 @@ func (e *Executor) stepBegins(name state.StepName) {
 func (e *Executor) stepEnds(name state.StepName, result string, exit *int, detail string) {
 	e.Logger.Info("step ends", "step", name, "result", result)
 	e.Board.Update(func(s *state.Status) {
-		for i := range s.Steps {
-			step := &s.Steps[i]
-			if step.Name != string(name) {
-				continue
-			}
-			// A failed step that is undone keeps the reason of its failure.
-			if result == "undone" && step.Result != "running" && step.Result != "complete" && step.Result != "warning" {
-				return
-			}
-			step.Result, step.Ended = result, e.Now().UTC()
-			if result != "undone" {
-				step.Exit, step.Detail = exit, detail
-			}
+		if step := latest(s, name); step != nil {
+			step.Result, step.Exit, step.Detail, step.Ended = result, exit, detail, e.Now().UTC()
 		}
 	})
+}
+
+// stepUndone shows what came of undoing a step. One that failed keeps the reason of its failure; one that an earlier session has
+// left is shown as well.
+func (e *Executor) stepUndone(entry state.Entry, err error) {
+	came := "done"
+	if err != nil {
+		came = "failed"
+	}
+	e.Logger.Info("undoing ends", "step", entry.Step, "result", came)
+	e.Board.Update(func(s *state.Status) {
+		step := latest(s, entry.Step)
+		if step == nil {
+			s.Steps = append(s.Steps, state.Step{Name: string(entry.Step), Result: "interrupted", Started: entry.At})
+			step = latest(s, entry.Step)
+		}
+		if step.Undo = came; err == nil && (step.Result == "running" || step.Result == "complete" || step.Result == "warning") {
+			step.Result, step.Ended = "undone", e.Now().UTC()
+		}
+	})
+}
+
+func latest(s *state.Status, name state.StepName) *state.Step {
+	for i := range slices.Backward(s.Steps) {
+		if s.Steps[i].Name == string(name) {
+			return &s.Steps[i]
+		}
+	}
+	return nil
 }

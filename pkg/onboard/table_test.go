@@ -308,7 +308,7 @@ func TestWhateverTheSlotsSay(t *testing.T) {
 				for _, good := range []string{"a", "b"} {
 					for _, next := range []string{"", "a", "b"} {
 						for _, attempts := range []int{0, 2} {
-							i := state.ImageRecord{State: from, Slot: "b", Attempts: attempts, Updated: now.Add(-2 * refusedFor)}
+							i := state.ImageRecord{State: from, Slot: "b", Attempts: attempts, Updated: now.Add(-2 * state.RefusedFor)}
 							d := slot.Description{Running: running, Good: good, Next: next, Target: "b", Contents: held}
 							if running == "b" {
 								d.Target = "a"

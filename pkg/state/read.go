@@ -32,7 +32,7 @@ func Read(runDir, stateDir string) (*Status, error) {
 	case err == nil && alive && live == nil:
 		return &Status{Schema: StatusSchema, PID: pid, Enabled: r.Enabled, Phase: PhaseStarting}, nil
 	case err == nil && alive:
-		live.PID, live.Enabled = pid, r.Enabled
+		live.PID, live.Enabled, live.Images = pid, r.Enabled, r.History()
 		return live, nil
 	case err == nil:
 		return atRest(r, live), nil
@@ -78,7 +78,7 @@ func atRest(r *Record, left *Status) *Status {
 	}
 	s.PID = 0
 	if r != nil {
-		s.Enabled, s.Outcome = r.Enabled, r.Outcome
+		s.Enabled, s.Outcome, s.Images = r.Enabled, r.Outcome, r.History()
 		if r.Reason != nil {
 			s.Reason = r.Reason
 		}

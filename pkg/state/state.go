@@ -152,12 +152,7 @@ func (r *Record) StartOver() {
 	if len(r.Journal) == 0 {
 		r.Session = nil
 	}
-	for hash, image := range r.Images {
-		image.Attempts, image.Reboots, image.Reason = 0, 0, nil
-		if image.State == ImageRefused {
-			delete(r.Images, hash)
-			continue
-		}
-		r.Images[hash] = image
+	for key := range r.Images {
+		r.forgive(key)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -57,6 +58,7 @@ func TestStartOver(t *testing.T) {
 		r.Outcome, r.Reason, r.Session, r.Journal = OutcomeFailed, &Reason{}, &Session{ID: "S"}, journal
 		r.Images = map[string]ImageRecord{
 			"a": {State: ImageRefused, Attempts: 3},
+			"c": {State: ImageFellBack, Attempts: 1, Slot: "b"},
 			"b": {State: ImageActivated, Slot: "b", Attempts: 2, Reboots: 2},
 		}
 		r.StartOver()
@@ -68,6 +70,39 @@ func TestStartOver(t *testing.T) {
 		if diff := cmp.Diff(want, r); diff != "" {
 			t.Error(diff)
 		}
+	}
+}
+
+func TestClearImage(t *testing.T) {
+	for sha256, want := range map[string]string{
+		"AB1": "ab1", "ab1": "ab1", "c": "c", "ab": "", "d": "", "": "",
+	} {
+		r := NewRecord()
+		r.Images = map[string]ImageRecord{
+			"ab1": {State: ImageRefused}, "ab2": {State: ImageRefused}, "c": {State: ImageGood, Slot: "a", Attempts: 1, Reason: &Reason{}},
+		}
+		got, err := r.ClearImage(sha256)
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: got %q, %v", sha256, got, err)
+		}
+		if _, there := r.Images["ab1"]; there != (want != "ab1") {
+			t.Errorf("%q: still refused", sha256)
+		}
+		if want == "c" && !cmp.Equal(r.Images["c"], ImageRecord{State: ImageGood, Slot: "a"}) {
+			t.Errorf("%q: %+v", sha256, r.Images["c"])
+		}
+	}
+}
+
+func TestHistory(t *testing.T) {
+	now := time.Now()
+	r := NewRecord()
+	r.Images = map[string]ImageRecord{"a": {State: ImageGood, Updated: now}, "b": {State: ImageRefused, Updated: now.Add(time.Second)}}
+	want := []PastImage{
+		{SHA256: "b", ImageRecord: r.Images["b"], Until: now.Add(time.Second + RefusedFor)}, {SHA256: "a", ImageRecord: r.Images["a"]},
+	}
+	if diff := cmp.Diff(want, r.History()); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -55,8 +55,9 @@ type Status struct {
 	Servers     []Server    `json:"servers,omitempty"` // of the current round, in the order they were visited
 	Downloads   []Download  `json:"downloads,omitempty"`
 	Image       *Image      `json:"image,omitempty"`
-	Slots       *Slots      `json:"slots,omitempty"` // as the boot loader has them
-	Steps       []Step      `json:"steps,omitempty"` // scripts and configuration
+	Slots       *Slots      `json:"slots,omitempty"`  // as the boot loader has them
+	Images      []PastImage `json:"images,omitempty"` // that were tried, the latest first
+	Steps       []Step      `json:"steps,omitempty"`  // scripts and configuration
 	Reports     []Report    `json:"reports,omitempty"`
 	Warnings    []Warning   `json:"warnings,omitempty"`
 	Watch       *Watch      `json:"watch,omitempty"` // of a provisioned device that looks for another network
@@ -230,8 +231,9 @@ type Slots struct {
 
 // Step is one script run or configuration commit.
 type Step struct {
-	Name    string    `json:"name"`   // "pre-script", "configuration", "post-script"
-	Result  string    `json:"result"` // "running", "complete", "warning", "undone", or the reason code of the failure
+	Name    string    `json:"name"`           // "pre-script", "configuration", "post-script"
+	Result  string    `json:"result"`         // "running", "complete", "warning", "undone", or the reason code of the failure
+	Undo    string    `json:"undo,omitempty"` // "done", "failed", or "interrupted" for a step of an earlier session that was undone
 	Exit    *int      `json:"exit,omitempty"`
 	Detail  string    `json:"detail,omitempty"` // never the output of a script
 	Started time.Time `json:"started"`

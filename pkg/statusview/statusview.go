@@ -50,8 +50,13 @@ func Short(s *state.Status, now time.Time) string {
 		p.fact("done by", p.moment(download.ETA))
 	}
 	if s.Image != nil {
-		p.fact("image", imageLine(s.Image))
+		p.fact("image", join(", ", imageLine(s.Image), untold(s, because(s.Image.Reason))))
 	}
+	if s.Slots != nil && (s.Slots.Next != "" || s.Slots.Running != s.Slots.Good) {
+		p.fact("slots", slotsLine(s.Slots))
+	}
+	not := refused(s)
+	p.some("refused image", len(not), func(i int) string { return p.refusedLine(s, &not[i]) })
 	p.some("step", len(s.Steps), func(i int) string {
 		step := s.Steps[i]
 		step.Detail = untold(s, step.Detail)
@@ -165,11 +170,76 @@ func downloadLine(d *state.Download) string {
 }
 
 func imageLine(i *state.Image) string {
-	return join(", ", words(i.OSName, i.OSVersion), i.State, led("slot ", i.Slot), led("install ", count(i.Attempts)))
+	return join(", ", words(i.OSName, i.OSVersion), i.State, led("slot ", i.Slot), installs(i))
+}
+
+func installs(i *state.Image) string {
+	if i.Attempts == 0 || i.Allowed == 0 {
+		return led("install ", count(i.Attempts))
+	}
+	return fmt.Sprintf("install %d of %d", i.Attempts, i.Allowed)
+}
+
+func because(r *state.Reason) string {
+	if r == nil {
+		return ""
+	}
+	return r.Message
+}
+
+// slotsLine tells what the boot loader does next.
+func slotsLine(s *state.Slots) string {
+	var next string
+	switch {
+	case s.Next != "":
+		next = "slot " + s.Next + " is tried at the next boot" + tries(s)
+	case s.Running != s.Good:
+		return fmt.Sprintf("slot %s runs on trial%s, slot %s boots unless it is marked good", s.Running, tries(s), s.Good)
+	}
+	return join(", ", "slot "+s.Running+" runs", next)
+}
+
+func tries(s *state.Slots) string {
+	if s.Tries == 0 {
+		return ""
+	}
+	return " (" + plural(s.Tries, "try", "tries") + " left)"
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		many = one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// refused lists the images that are not tried again for the time being.
+func refused(s *state.Status) (list []state.PastImage) {
+	for _, i := range s.Images {
+		if i.State == state.ImageRefused {
+			list = append(list, i)
+		}
+	}
+	return list
+}
+
+func (p *page) refusedLine(s *state.Status, i *state.PastImage) string {
+	return join(", ", fmt.Sprintf("%.12s", i.SHA256), words(i.OSName, i.OSVersion), untold(s, because(i.Reason)),
+		led("not tried until ", p.moment(i.Until)), "see `ztp images`")
 }
 
 func stepLine(s *state.Step) string {
-	return join(", ", words(s.Name, s.Result), cmp.Or(s.Detail, exitStatus(s)))
+	return join(", ", words(s.Name, s.Result), cmp.Or(s.Detail, exitStatus(s)), undoLine(s))
+}
+
+func undoLine(s *state.Step) string {
+	switch {
+	case s.Undo == "failed":
+		return "NOT UNDONE"
+	case s.Undo == "done" && s.Result != "undone":
+		return "undone"
+	}
+	return ""
 }
 
 func exitStatus(s *state.Step) string {

@@ -52,6 +52,7 @@ func examples() map[string]*state.Status {
 	forever := *identity
 	forever.DecryptKey = "TPM handle 0x81020002"
 	forever.NotAfter = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	fell := &state.Reason{Code: "image-fell-back", Message: "slot b was started with it, and the boot loader returned to slot a", At: at(-5)}
 	return map[string]*state.Status{
 		"fresh": {Schema: 1, Enabled: true, Phase: state.PhaseNotStarted},
 		"waiting": {
@@ -103,6 +104,37 @@ func examples() map[string]*state.Status {
 					Rate: 100 << 20, ETA: at(16), Requests: 1, Resumed: 1 << 29, Started: at(-40)},
 			},
 			Image: &state.Image{OSName: "dpuos", OSVersion: "2.1", SHA256: strings.Repeat("ab", 32), State: "fetching"},
+		},
+		"fallen-back": {
+			Schema: 1, Version: "1.0", PID: 77, Enabled: true, Phase: state.PhaseBackingOff, Started: at(-100), Attempts: 1, Updated: at(-1),
+			NextAttempt: at(9),
+			Reason: &state.Reason{Code: "image-fell-back", At: at(-3), Hint: "see on the device's console why it does not start",
+				Message: "the image with SHA-256 " + strings.Repeat("ab", 32) + " did not last: " + fell.Message + " (install 1 of 3)"},
+			Image: &state.Image{OSName: "dpuos", OSVersion: "2.1", SHA256: strings.Repeat("ab", 32), Slot: "b", State: "fell-back", Attempts: 1,
+				Allowed: 3, Reason: fell},
+			Slots: &state.Slots{Running: "a", Good: "a"},
+			Images: []state.PastImage{
+				{SHA256: strings.Repeat("ab", 32), ImageRecord: state.ImageRecord{OSName: "dpuos", OSVersion: "2.1", Slot: "b",
+					State: state.ImageFellBack, Attempts: 1, Reboots: 1, Reason: fell, Updated: at(-5)}},
+				{SHA256: strings.Repeat("cd", 32), Until: at(7200), ImageRecord: state.ImageRecord{OSVersion: "9", Updated: at(7200 - 86400),
+					State: state.ImageRefused, Attempts: 3, Reboots: 3,
+					Reason: &state.Reason{Code: "image-refused", Message: "installed 3 times, and the device never came up with it"}}},
+				{SHA256: strings.Repeat("ef", 32), ImageRecord: state.ImageRecord{State: state.ImageGood, Updated: at(-9e6)}},
+			},
+		},
+		"on-trial": {
+			Schema: 1, Version: "1.0", PID: 77, Enabled: true, Phase: state.PhaseOnboarding, Started: at(-100), Attempts: 1, Updated: at(-1),
+			Image: &state.Image{OSVersion: "2.1", SHA256: strings.Repeat("ab", 32), State: "satisfied"},
+			Slots: &state.Slots{Running: "b", Good: "a", Tries: 2},
+			Steps: []state.Step{
+				{Name: "pre-script", Result: "interrupted", Undo: "done", Started: at(-900)},
+				{Name: "pre-script", Result: "script-failed", Undo: "failed", Exit: &exit, Detail: "pre-script failed with exit code 1", Started: at(-50), Ended: at(-40)},
+				{Name: "pre-script", Result: "undone", Undo: "done", Started: at(-30), Ended: at(-20)},
+			},
+		},
+		"rebooting": {
+			Schema: 1, Version: "1.0", Enabled: true, Phase: state.PhaseRebooting, Started: at(-100), Attempts: 1, Updated: at(-1),
+			Slots: &state.Slots{Running: "a", Good: "a", Next: "b", Tries: 3},
 		},
 		// The next attempt is under way; what failed is of the one before.
 		"retrying": {

@@ -1,6 +1,7 @@
 package statusview
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -37,6 +38,10 @@ func Verbose(s *state.Status, now time.Time) string {
 		p.download(&s.Downloads[i])
 	}
 	p.image(s.Image)
+	if s.Slots != nil {
+		p.fact("slots", slotsLine(s.Slots))
+	}
+	p.images(s.Images)
 	for i := range s.Steps {
 		p.step(&s.Steps[i])
 	}
@@ -206,13 +211,46 @@ func (p *page) image(i *state.Image) {
 		p.fact("sha-256", i.SHA256)
 		p.fact("slot", i.Slot)
 		p.fact("state", i.State)
-		p.fact("install", count(i.Attempts))
+		p.fact("install", strings.TrimPrefix(installs(i), "install "))
+		p.fact("because", because(i.Reason))
 	})
+}
+
+// Images tells of the images that the device has tried.
+func Images(list []state.PastImage, now time.Time) string {
+	p := page{now: now}
+	p.images(list)
+	return p.String()
+}
+
+func (p *page) images(list []state.PastImage) {
+	for i := range list {
+		past := &list[i]
+		p.section("tried", cmp.Or(words(past.OSName, past.OSVersion), "image without a name"), func() {
+			p.fact("sha-256", past.SHA256)
+			p.fact("state", join(", ", pastState(past), led("not tried until ", p.moment(past.Until))))
+			p.fact("slot", past.Slot)
+			p.fact("installs", number(past.Attempts))
+			p.fact("reboots", number(past.Reboots))
+			p.fact("because", because(past.Reason))
+			p.fact("last change", p.moment(past.Updated))
+		})
+	}
+}
+
+func pastState(i *state.PastImage) string {
+	switch {
+	case i.State == state.ImageNone:
+		return "not on the device"
+	case i.State == state.ImageGood && i.Slot == "":
+		return "good, until it was overwritten"
+	}
+	return strings.ReplaceAll(string(i.State), "-", " ")
 }
 
 func (p *page) step(s *state.Step) {
 	p.section("step", s.Name, func() {
-		p.fact("result", join(", ", s.Result, exitStatus(s), s.Detail))
+		p.fact("result", join(", ", s.Result, exitStatus(s), s.Detail, undoLine(s)))
 		p.times(s.Started, s.Ended)
 	})
 }
