@@ -1,8 +1,9 @@
 // Command bench measures what the agent costs: size of the binaries, time and memory of `ztp status`, memory and wake-ups
 // of a daemon that waits for a link, time from a carrier to the first packet to a bootstrap server, time to validate signed
-// data and to decode hostile input, how evenly many devices come back to a server that was down, and TPM signatures for each
-// bootstrap server. It prints a line `BENCH <name> <value> <unit>` for each figure, and fails when one is above its limit;
-// those that depend much on the speed of the machine have none. It is what `make bench` runs.
+// data and to decode hostile input, how evenly many devices come back to a server that was down, TPM signatures for each
+// bootstrap server, and how fast an image is installed, in how much memory. It prints a line `BENCH <name> <value> <unit>`
+// for each figure, and fails when one is above its limit; those that depend much on the speed of the machine have none. It
+// is what `make bench` runs.
 package main
 
 import (
@@ -34,11 +35,21 @@ const noLimit = -1
 func main() {
 	bin := flag.String("bin", "bin", "folder of the binaries to measure")
 	stages := flag.Bool("stages", false, "measure only the way from carrier to request, and print its packets")
+	install := flag.Bool("install", false, "measure only the installation of an image")
+	imageSize := flag.Int64("image-size", 4<<30, "bytes of the image that is installed")
 	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if flag.Arg(0) == stageArgument {
+		if err := runStage(ctx, flag.Arg(1)); err != nil {
+			fail(err)
+		}
+		return
+	}
 	if !netlab.Inside() {
 		// The go command may have to fetch modules, for which there is no way out of the namespaces.
 		var r report
-		if !*stages {
+		if !*stages && !*install {
 			if err := r.show(hostileCost()); err != nil {
 				fail(fmt.Errorf("hostile input: %w", err))
 			}
@@ -52,9 +63,7 @@ func main() {
 		}
 		os.Exit(status)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, *bin, *stages); err != nil {
+	if err := run(ctx, *bin, *stages, *install, *imageSize); err != nil {
 		stop()
 		fail(err)
 	}
@@ -66,7 +75,7 @@ func fail(err error) {
 }
 
 // run measures everything and reports each figure as soon as it is known.
-func run(ctx context.Context, bin string, stages bool) error {
+func run(ctx context.Context, bin string, stages, install bool, imageSize int64) error {
 	bin, err := filepath.Abs(bin)
 	if err != nil {
 		return err
@@ -84,6 +93,9 @@ func run(ctx context.Context, bin string, stages bool) error {
 	ztp := filepath.Join(bin, "ztp")
 	if stages {
 		return errors.Join(r.show(carrierCost(ctx, ztp, filepath.Join(scratch, "carrier"), true)), r.verdict())
+	}
+	if install {
+		return errors.Join(r.show(installCost(ctx, ztp, filepath.Join(scratch, "install"), imageSize)), r.verdict())
 	}
 	if err := r.show(sizes(bin)); err != nil {
 		return err
@@ -107,6 +119,9 @@ func run(ctx context.Context, bin string, stages bool) error {
 	}
 	if err := r.show([]figure{{"tpm-signatures-per-server", signatures, "signatures", 1}}, nil); err != nil {
 		return err
+	}
+	if err := r.show(installCost(ctx, ztp, filepath.Join(scratch, "install"), imageSize)); err != nil {
+		return fmt.Errorf("install an image: %w", err)
 	}
 	return r.verdict()
 }

@@ -57,34 +57,42 @@ func statusCost(ctx context.Context, d *device.Device) ([]figure, error) {
 	}, nil
 }
 
-// peakMemory runs a program and returns the most memory it ever had resident, in bytes. The kernel counts what a process
-// had before it executed a program, too, and a child of this process begins with this one's memory. So a shell starts the
-// program and goes away, and this process, as the next of kin, waits for it.
+// peakMemory runs a program and returns the most memory it ever had resident, in bytes.
 func peakMemory(program string, args ...string) (int64, error) {
+	usage, exit, err := runAlone(os.Stderr, program, args...)
+	if err == nil && exit != 0 {
+		err = fmt.Errorf("%s %v ended with %d", program, args, exit)
+	}
+	return usage.Maxrss * 1024, err
+}
+
+// runAlone runs a program and returns what it used, and its exit status. The kernel counts the memory that a process had
+// before it executed a program, too, and a child of this process begins with this one's. So a shell starts the program
+// and goes away, and this process, as the next of kin, waits for it.
+func runAlone(stderr *os.File, program string, args ...string) (usage syscall.Rusage, exit int, err error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return 0, fmt.Errorf("become the parent of orphans: %w", err)
+		return usage, 0, fmt.Errorf("become the parent of orphans: %w", err)
 	}
 	// Until the shell is gone, the program waits for the end of a pipe: the shell would reap one that ended before it.
 	const script = `{ exec </dev/null >/dev/null; read -r _ <&3; exec "$0" "$@" 3<&-; } & echo $!`
 	r, w, err := os.Pipe()
 	if err != nil {
-		return 0, err
+		return usage, 0, err
 	}
 	defer w.Close()
 	shell := exec.Command("/bin/sh", append([]string{"-c", script, program}, args...)...)
-	shell.Stderr, shell.ExtraFiles = os.Stderr, []*os.File{r} // a pipe would have to be waited for
+	shell.Stderr, shell.ExtraFiles = stderr, []*os.File{r} // a pipe would have to be waited for
 	out, err := shell.Output()
 	r.Close()
 	if err != nil {
-		return 0, err
+		return usage, 0, err
 	}
 	w.Close()
 	pid, err := strconv.Atoi(strings.TrimSpace(string(out)))
 	if err != nil {
-		return 0, err
+		return usage, 0, err
 	}
 	var status syscall.WaitStatus
-	var usage syscall.Rusage
 	for {
 		_, err = syscall.Wait4(pid, &status, 0, &usage)
 		if err != syscall.EINTR {
@@ -92,10 +100,10 @@ func peakMemory(program string, args ...string) (int64, error) {
 		}
 	}
 	if err != nil {
-		return 0, fmt.Errorf("wait for %s: %w", program, err)
+		return usage, 0, fmt.Errorf("wait for %s: %w", program, err)
 	}
-	if !status.Exited() || status.ExitStatus() != 0 {
-		return 0, fmt.Errorf("%s %v ended with status %#x", program, args, status)
+	if !status.Exited() {
+		return usage, 0, fmt.Errorf("%s %v ended with status %#x", program, args, status)
 	}
-	return usage.Maxrss * 1024, nil
+	return usage, status.ExitStatus(), nil
 }
