@@ -2,6 +2,7 @@ package image_test
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -21,7 +22,18 @@ func (f fileSink) Reset() error {
 	return f.Truncate(0)
 }
 
-// BenchmarkFetch measures socket → SHA-256 → file, beside the same without hashing and verification.
+func (f fileSink) Checkpoint() ([]byte, error) {
+	at, err := f.Seek(0, io.SeekCurrent)
+	return binary.BigEndian.AppendUint64(nil, uint64(at)), err
+}
+
+func (f fileSink) Restore(mark []byte) error {
+	_, err := f.Seek(int64(binary.BigEndian.Uint64(mark)), io.SeekStart)
+	return err
+}
+
+// BenchmarkFetch measures socket → SHA-256 → file, beside the same without hashing and verification, and with many more
+// checkpoints than are usual.
 func BenchmarkFetch(b *testing.B) {
 	data := content(64 << 20)
 	sum := sha256.Sum256(data)
@@ -40,6 +52,20 @@ func BenchmarkFetch(b *testing.B) {
 		r := request(data, server.URL)
 		r.SHA256 = sum[:]
 		r.MaxSize = 1 << 30
+		b.SetBytes(int64(len(data)))
+		for b.Loop() {
+			if _, err := image.Fetch(b.Context(), r, sink); err != nil {
+				b.Fatal(err)
+			}
+			sink.Reset()
+		}
+	})
+	b.Run("fetch with checkpoints", func(b *testing.B) {
+		sink := open(b)
+		r := request(data, server.URL)
+		r.SHA256 = sum[:]
+		r.MaxSize = 1 << 30
+		r.Checkpoints, r.CheckpointBytes = checkpoints(b), 8<<20
 		b.SetBytes(int64(len(data)))
 		for b.Loop() {
 			if _, err := image.Fetch(b.Context(), r, sink); err != nil {
