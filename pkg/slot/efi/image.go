@@ -1,0 +1,92 @@
+package efi
+
+import (
+	"cmp"
+	"context"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/xpu-sztp/ztp/pkg/slot"
+)
+
+// Place returns the file of a slot's image, wherever it is. Disarm gives it a name that nothing starts and keeps the content,
+// so that a file that was opened before stays the right one.
+func (i Images) Place(ctx context.Context, target string) (string, error) {
+	if ctx.Err() != nil {
+		return "", context.Cause(ctx)
+	}
+	e, ok := i.entries[target]
+	if !ok {
+		return "", fail(slot.CodeUnavailable, "there is no slot "+target, "name its boot entry in image.entries", nil)
+	}
+	esp, err := i.find()
+	if err != nil {
+		return "", err
+	}
+	found, err := i.list(esp)
+	if err != nil {
+		return "", err
+	}
+	file := e.hidden()
+	if image, _ := pick(found[target]); image != nil {
+		file = image.file
+	}
+	return filepath.Join(esp, i.folder, file), nil
+}
+
+// pick tells which of a slot's files is its image, nil when none is, and which others there are: what a power cut amid a rename
+// has left, by systemd-boot or by us. One that has a name that systemd-boot finds was complete.
+func pick(of files) (image *file, others []file) {
+	all := slices.Clone(of.visible)
+	if of.hidden != nil {
+		all = append(all, *of.hidden)
+	}
+	slices.SortStableFunc(all, byTrust)
+	if len(all) == 0 {
+		return nil, nil
+	}
+	return &all[0], all[1:]
+}
+
+// byTrust puts the file of a slot first that is most likely what it was meant to be: one with content, with a name that
+// systemd-boot finds, without a counter, or with the most tries left.
+func byTrust(a, b file) int {
+	rank := func(f file) int {
+		switch {
+		case f.size == 0:
+			return 3
+		case f.suffix == "": // the hidden one
+			return 2
+		case f.counted:
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(b.left, a.left), strings.Compare(a.file, b.file))
+}
+
+// moveImage gives the image of a slot a name, and no other one. A slot without an image may have no name, but a hidden one.
+func (l *Loader) moveImage(s scene, target, want string) error {
+	image, others := pick(s.slots[target])
+	hide := want == l.entries[target].hidden()
+	if image == nil && hide {
+		return nil
+	}
+	if image == nil || (image.size == 0 && !hide) {
+		return fail(slot.CodeNotReady, "slot "+target+" has no image", "install an image first", nil)
+	}
+	// What is in the way of the new name goes as well.
+	if err := l.remove(s, image.file, others); err != nil {
+		return err
+	}
+	if !strings.EqualFold(image.file, want) {
+		if err := l.opts.FS.Rename(filepath.Join(s.dir, image.file), filepath.Join(s.dir, want)); err != nil {
+			return unwritten(err)
+		}
+	} else {
+		want = image.file
+	}
+	// Also what an interrupted earlier call has renamed.
+	return l.sync(s, want)
+}

@@ -1,0 +1,165 @@
+package efi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/xpu-sztp/ztp/pkg/slot"
+	"github.com/xpu-sztp/ztp/pkg/slot/efi/efivar"
+)
+
+// The variables of systemd's Boot Loader Interface that matter here.
+const (
+	varFeatures  = "LoaderFeatures"
+	varSelected  = "LoaderEntrySelected"
+	varCountPath = "LoaderBootCountPath"
+	varOneShot   = "LoaderEntryOneShot"
+	varPreferred = "LoaderEntryPreferred"
+	varDefault   = "LoaderEntryDefault"
+)
+
+// needed are the bits of LoaderFeatures for what is relied on: LoaderEntryDefault, LoaderEntryOneShot and boot counting.
+const needed = 1<<2 | 1<<3 | 1<<4
+
+// preference is the bit for LoaderEntryPreferred.
+const preference = 1 << 19
+
+// scene is everything that systemd-boot's choice and ours depend on.
+type scene struct {
+	slot.State
+	features uint64           // of systemd-boot
+	dir      string           // of the entries
+	slots    map[string]files // by slot
+	vars     map[string]string
+}
+
+// look reads the variables and the partition.
+func (l *Loader) look(ctx context.Context) (scene, error) {
+	if ctx.Err() != nil {
+		return scene{}, context.Cause(ctx)
+	}
+	features, err := l.features()
+	if err != nil {
+		return scene{}, err
+	}
+	s := scene{features: features, vars: map[string]string{}}
+	read := []string{varSelected, varCountPath, varOneShot, varDefault}
+	if features&preference != 0 {
+		read = append(read, varPreferred)
+	}
+	for _, name := range read {
+		text, err := l.vars.Text(name)
+		// What makes no sense counts as absent to systemd-boot too.
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, efivar.ErrMalformed) {
+			return scene{}, unset(name, err)
+		}
+		s.vars[name] = text
+	}
+	esp, err := l.find()
+	if err != nil {
+		return scene{}, err
+	}
+	s.dir = filepath.Join(esp, l.folder)
+	if s.slots, err = l.list(esp); err != nil {
+		return scene{}, err
+	}
+	s.State, err = l.judge(s)
+	return s, err
+}
+
+// features tells what the boot loader that started the device can do, which must be all that is relied on.
+func (l *Loader) features() (uint64, error) {
+	features, err := l.vars.Uint64(varFeatures)
+	if _, statErr := os.Stat(l.opts.Vars); errors.Is(statErr, fs.ErrNotExist) {
+		return 0, fail(CodeVariables, "the device has no EFI variables at "+l.opts.Vars,
+			"start it by UEFI firmware, or set image.installer to what its boot loader is", statErr)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return 0, fail(CodeLoader, "no boot loader has reported its features",
+			"start the device by systemd-boot, and see that efivarfs is mounted at "+l.opts.Vars, err)
+	case err != nil:
+		return 0, unset(varFeatures, err)
+	case features&needed != needed:
+		return 0, fail(CodeLoader, fmt.Sprintf("the boot loader lacks a default entry, entries for one start, or boot counting (features %#x)", features),
+			"update systemd-boot on the EFI system partition: bootctl update", nil)
+	}
+	return features, nil
+}
+
+// judge tells what runs, what is good, and what comes next.
+func (l *Loader) judge(s scene) (slot.State, error) {
+	var st slot.State
+	// The name of what was started, or the path of what was renamed when it was.
+	started := s.vars[varSelected]
+	if started == "" {
+		started = s.vars[varCountPath][strings.LastIndexByte(s.vars[varCountPath], '\\')+1:]
+	}
+	if st.Running = l.slotOf(started); st.Running == "" {
+		return st, fail(slot.CodeUnavailable, fmt.Sprintf("the boot loader has reported %.128q as the entry that it started, which is none of %s", started, l.ids()),
+			"start the device by one of them, or correct image.entries", nil)
+	}
+	st.Good = l.good(s, st.Running)
+	if st.Next = l.only(s, s.vars[varOneShot], func(name) bool { return true }); st.Next != "" {
+		st.Tries = 1
+	}
+	return st, nil
+}
+
+// good is the slot that systemd-boot starts from now on. Where no variable says so, nothing was ever armed or the firmware has
+// lost its variables: then the running slot is as good as any, unless it is on trial and the other one is not.
+func (l *Loader) good(s scene, running string) string {
+	if slot := l.only(s, s.vars[varPreferred], func(n name) bool { return !n.counted }); slot != "" {
+		return slot
+	}
+	if slot := l.only(s, s.vars[varDefault], func(n name) bool { return !n.counted }); slot != "" {
+		return slot
+	}
+	if s.slots[running].plain() {
+		return running
+	}
+	for _, slot := range slices.Sorted(maps.Keys(s.slots)) {
+		if s.slots[slot].plain() {
+			return slot
+		}
+	}
+	return running
+}
+
+// only returns the slot some of whose names that are fit match the pattern, unless it is one for several slots, between which
+// systemd-boot chooses by an order that the vendor's entries have: settle ends that before it matters.
+func (l *Loader) only(s scene, pattern string, fit func(name) bool) (found string) {
+	pattern = strings.ToLower(pattern)
+	for slot, of := range s.slots {
+		if slices.ContainsFunc(of.visible, func(f file) bool {
+			match, err := path.Match(pattern, strings.ToLower(f.file))
+			return err == nil && match && fit(f.name)
+		}) {
+			if found != "" {
+				return ""
+			}
+			found = slot
+		}
+	}
+	return found
+}
+
+// slotOf returns the slot that an id of an entry belongs to, or "".
+func (l *Loader) slotOf(id string) string {
+	if n, ok := entryOf(id); ok {
+		for slot, e := range l.entries {
+			if e.has(n) {
+				return slot
+			}
+		}
+	}
+	return ""
+}
