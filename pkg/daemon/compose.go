@@ -17,6 +17,7 @@ import (
 	"github.com/xpu-sztp/ztp/pkg/restconf"
 	"github.com/xpu-sztp/ztp/pkg/revocation"
 	"github.com/xpu-sztp/ztp/pkg/slot"
+	"github.com/xpu-sztp/ztp/pkg/slot/unpack"
 	"github.com/xpu-sztp/ztp/pkg/state"
 	"github.com/xpu-sztp/ztp/tpm"
 )
@@ -108,7 +109,23 @@ func (d *daemon) onboardOptions(cfg *config.Config, board onboard.Board, device 
 		}
 	}
 	if cfg.Image.Installer == "file" {
-		o.Slots = slot.NewFile(slot.Options{Dir: cfg.Image.Slots})
+		o.Slots = slot.NewFile(d.slotOptions(cfg.Image))
+	}
+	return o
+}
+
+// slotOptions is how slots are written that the device writes itself.
+func (d *daemon) slotOptions(i config.Image) slot.Options {
+	o := slot.Options{Dir: i.Slots, MaxSize: int64(i.MaxSize), KeepBlocks: !i.Discard}
+	if i.Spool {
+		o.Spool = d.paths.Cache
+	}
+	switch i.Decompress {
+	case "auto":
+	case "none":
+		o.Format = unpack.Raw
+	default:
+		o.Format = unpack.Format(i.Decompress)
 	}
 	return o
 }
