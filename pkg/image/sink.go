@@ -14,8 +14,8 @@ type Sink interface {
 // Sizer is a Sink that wants to know the size of what comes before it comes.
 type Sizer interface {
 	Sink
-	// Expect is told how many bytes will be written in all, before each start at the first of them and before Restore. It
-	// is not called when the mirror does not tell. An error means that they would not fit; it makes the mirror a failed
+	// Expect is told how many bytes will be written in all, before each start at the first of them and before Restore, or as
+	// soon as a mirror tells. An error means that they would not fit; it makes the mirror a failed
 	// one, since its size may be a lie.
 	Expect(total int64) error
 }

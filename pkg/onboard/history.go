@@ -16,7 +16,7 @@ import (
 const (
 	// maxImages bounds the history; the image that was touched longest ago is forgotten first.
 	maxImages = 64
-	// maxDownloads bounds the transfers in the status.
+	// maxDownloads bounds the transfers in the status; the first ones make room for the last.
 	maxDownloads = 32
 )
 
@@ -298,8 +298,8 @@ func (s *session) showDownload(p image.Progress) {
 		switch {
 		case n > 0 && st.Downloads[n-1].URI == d.URI && st.Downloads[n-1].Started.Equal(d.Started):
 			st.Downloads[n-1] = d
-		case n < maxDownloads:
-			st.Downloads = append(st.Downloads, d)
+		default:
+			st.Downloads = append(st.Downloads[max(0, n+1-maxDownloads):], d)
 		}
 	})
 }

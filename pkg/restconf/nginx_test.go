@@ -8,13 +8,11 @@ import (
 	"encoding/pem"
 	"fmt"
 	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/xpu-sztp/ztp/pkg/restconf"
+	"github.com/xpu-sztp/ztp/test/nettest"
 )
 
 // TestRetryAfterOfNginx has a real front of bootstrap servers turn devices away, in both forms of the header.
@@ -42,53 +40,13 @@ func TestRetryAfterOfNginx(t *testing.T) {
 	}
 }
 
-// startNginx returns how to connect to a real nginx with a certificate of the lab's root. It listens on a socket in the
-// file system, so that no port has to be free.
+// startNginx returns how to connect to a real nginx with a certificate of the lab's root.
 func startNginx(t *testing.T, l *lab, server string) func(context.Context, string, string) (net.Conn, error) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "nginx-") // t.TempDir is too long for a socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
 	web := l.root.issue(t, x509.Certificate{Subject: pkix.Name{CommonName: serverName}, DNSNames: []string{serverName},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
-	config := fmt.Sprintf(`daemon off; master_process off; pid %[1]s/pid; error_log stderr;
-events {}
-http {
-  access_log off;
-  client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/fastcgi;
-  uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;
-  server { listen unix:%[1]s/socket ssl; ssl_certificate %[1]s/web.pem; ssl_certificate_key %[1]s/web.key; %[2]s }
-}
-`, dir, server)
-	for name, content := range map[string][]byte{"nginx.conf": []byte(config), "web.pem": certificatesPEM(web), "web.key": keyPEM(t, web)} {
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cmd := exec.Command("nginx", "-p", dir, "-c", filepath.Join(dir, "nginx.conf"))
-	cmd.Stderr = t.Output()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	return func(ctx context.Context, _, _ string) (net.Conn, error) {
-		for tick := time.NewTicker(10 * time.Millisecond); ; {
-			conn, err := new(net.Dialer).DialContext(ctx, "unix", filepath.Join(dir, "socket"))
-			if err == nil {
-				return conn, nil
-			}
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return nil, err
-			}
-		}
-	}
+	return nettest.StartNginx(t, "ssl", "access_log off;", "ssl_certificate web.pem; ssl_certificate_key web.key; "+server,
+		map[string][]byte{"web.pem": certificatesPEM(web), "web.key": keyPEM(t, web)}).DialContext
 }
 
 func certificatesPEM(c tls.Certificate) (list []byte) {

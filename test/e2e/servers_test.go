@@ -179,16 +179,9 @@ func provisionWithNginx(t *testing.T, l *lab.Lab, network *nettest.Network) (acc
 // nginx serves files with a real nginx that works in dir. server is what its configuration says about where to listen.
 func nginx(t *testing.T, network *nettest.Network, dir, server string, content map[string][]byte) (access func() string) {
 	t.Helper()
-	config := fmt.Sprintf(`daemon off; master_process off; user root; pid %[1]s/pid; error_log stderr notice;
-events {}
-http {
-  access_log %[1]s/access.log;
-  client_body_temp_path %[1]s/body; proxy_temp_path %[1]s/proxy; fastcgi_temp_path %[1]s/fastcgi;
-  uwsgi_temp_path %[1]s/uwsgi; scgi_temp_path %[1]s/scgi;
-  server { %[2]s root %[1]s/www; }
-}
-`, dir, server)
-	files := map[string][]byte{"nginx.conf": []byte(config)}
+	config := nettest.NginxConfig(dir, "user root; error_log stderr notice;", fmt.Sprintf("access_log %s/access.log;", dir),
+		fmt.Sprintf("%s root %s/www;", server, dir))
+	files := map[string][]byte{"nginx.conf": config}
 	for name, data := range content {
 		files["www/"+name] = data
 	}
