@@ -5,6 +5,7 @@ import (
 
 	"github.com/xpu-sztp/ztp/cmd/internal/command"
 	"github.com/xpu-sztp/ztp/pkg/daemon"
+	"github.com/xpu-sztp/ztp/pkg/onboard"
 )
 
 func (a *app) daemon() *command.Command {
@@ -18,6 +19,10 @@ func (a *app) daemon() *command.Command {
 			{Term: "69", Text: "any error but that of the configuration"},
 			{Term: "78", Text: "the configuration is invalid"},
 		},
+		More: []command.Section{
+			{Title: "Exit status of scripts, and of configuration handlers", Entries: entries(onboard.ScriptExits())},
+			{Title: "Environment of both", Entries: entries(onboard.ScriptEnvironment())},
+		},
 		Run: func(ctx context.Context, _ []string) error {
 			ctx, stop := untilStopped(ctx)
 			defer stop()
@@ -25,4 +30,11 @@ func (a *app) daemon() *command.Command {
 			return err
 		},
 	}
+}
+
+func entries(list [][2]string) (all []command.Entry) {
+	for _, e := range list {
+		all = append(all, command.Entry{Term: e[0], Text: e[1]})
+	}
+	return all
 }

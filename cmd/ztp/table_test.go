@@ -48,7 +48,12 @@ func checkCommand(t *testing.T, c *command.Command, above []command.Flag) {
 			}
 		}
 	}
-	for _, e := range slices.Concat(c.Exit, c.Environment, c.Files) {
+	notes := slices.Concat(c.Exit, c.Environment, c.Files)
+	for _, s := range c.More {
+		one(c.Name, s.Title)
+		notes = append(notes, s.Entries...)
+	}
+	for _, e := range notes {
 		one(e.Term, e.Text)
 	}
 	inherited := slices.DeleteFunc(all, func(f command.Flag) bool { return !f.Inherited })

@@ -52,15 +52,38 @@ var checks = map[string]func(*Config) error{
 	"trust.clock":      func(c *Config) error { return oneOf(c.Trust.Clock, "auto", "none", "rtc", "authenticated") },
 	"trust.revocation": func(c *Config) error { return oneOf(c.Trust.Revocation, "fetch", "carried") },
 
-	"image.installer":  func(c *Config) error { return oneOf(c.Image.Installer, "file", "none") },
-	"image.slots":      func(c *Config) error { return absolute(c.Image.Slots) },
-	"image.max-size":   func(c *Config) error { return within(c.Image.MaxSize, 1, 1<<44) },
-	"image.decompress": func(c *Config) error { return oneOf(c.Image.Decompress, "auto", "none", "gzip", "xz", "zstd") },
-	"image.timeout":    func(c *Config) error { return within(c.Image.Timeout, seconds(1), hours(7*24)) },
-	"image.min-rate":   func(c *Config) error { return within(c.Image.MinRate, 1, 1<<30) },
-	"image.stall":      func(c *Config) error { return within(c.Image.Stall, seconds(1), seconds(600)) },
-	"image.anchors":    func(c *Config) error { return each(c.Image.Anchors, absolute) },
-	"image.attempts":   func(c *Config) error { return within(c.Image.Attempts, 1, 100) },
+	"image.installer": func(c *Config) error { return oneOf(c.Image.Installer, "file", "efi", "grub", "command", "none") },
+	"image.format":    func(c *Config) error { return oneOf(c.Image.Format, "auto", "raw", "gzip", "xz", "zstd") },
+	"image.cache":     func(c *Config) error { return absolute(c.Image.Cache) },
+	"image.slots":     func(c *Config) error { return absolute(c.Image.Slots) },
+	"image.max-size":  func(c *Config) error { return within(c.Image.MaxSize, 1, 1<<44) },
+	"image.timeout":   func(c *Config) error { return within(c.Image.Timeout, seconds(1), hours(7*24)) },
+	"image.min-rate":  func(c *Config) error { return within(c.Image.MinRate, 1, 1<<30) },
+	"image.stall":     func(c *Config) error { return within(c.Image.Stall, seconds(1), seconds(600)) },
+	"image.anchors":   func(c *Config) error { return each(c.Image.Anchors, absolute) },
+	"image.attempts":  func(c *Config) error { return within(c.Image.Attempts, 1, 100) },
+
+	"efi.esp":          func(c *Config) error { return each(c.EFI.ESP, absolute) },
+	"grub.environment": func(c *Config) error { return environment(c.GRUB.Environment) },
+	"grub.variables":   func(c *Config) error { return oneOf(c.GRUB.Variables, "ztp", "grub") },
+	"grub.tries":       func(c *Config) error { return within(c.GRUB.Tries, 1, 9) },
+
+	"command.preset": func(c *Config) error {
+		return oneOf(c.Command.Preset, "", "rauc", "swupdate", "sonic-installer", "mlxbf-bootctl")
+	},
+	"command.status":          func(c *Config) error { return commands(c.Command.Status) },
+	"command.running":         func(c *Config) error { return pattern(c.Command.Running) },
+	"command.good":            func(c *Config) error { return pattern(c.Command.Good) },
+	"command.next":            func(c *Config) error { return pattern(c.Command.Next) },
+	"command.other":           func(c *Config) error { return pattern(c.Command.Other) },
+	"command.tries":           func(c *Config) error { return pattern(c.Command.Tries) },
+	"command.install":         func(c *Config) error { return commands(c.Command.Install) },
+	"command.activate":        func(c *Config) error { return commands(c.Command.Activate) },
+	"command.rearm":           func(c *Config) error { return commands(c.Command.Rearm) },
+	"command.deactivate":      func(c *Config) error { return commands(c.Command.Deactivate) },
+	"command.mark-good":       func(c *Config) error { return commands(c.Command.MarkGood) },
+	"command.install-timeout": func(c *Config) error { return within(c.Command.InstallTimeout, seconds(1), hours(24)) },
+	"command.timeout":         func(c *Config) error { return within(c.Command.Timeout, seconds(1), hours(1)) },
 
 	"configuration.handler": func(c *Config) error { return oneOf(c.Configuration.Handler, "file", "exec", "cloud-init", "none") },
 	"configuration.path":    func(c *Config) error { return absolute(c.Configuration.Path) },
@@ -85,8 +108,9 @@ var checks = map[string]func(*Config) error{
 // checkTogether judges keys that must agree with one another. The error is placed at the key that asks for the other.
 func (l *loader) checkTogether() error {
 	c := l.config
-	var key, problem, fix string
+	key, problem, fix := c.checkImages()
 	switch {
+	case key != "":
 	case c.Identity.TPM == "none" && strings.HasPrefix(c.Identity.Key, "0x"):
 		key, problem = "identity.tpm", fmt.Sprintf("is \"none\" while identity.key is the TPM handle %s", c.Identity.Key)
 		fix = "set identity.key to a PEM file, or identity.tpm to a TPM"

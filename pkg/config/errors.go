@@ -85,6 +85,9 @@ func plain(err error, found string, want reflect.Type) error {
 		reflect.String: "a string in quotes", reflect.Bool: "true or false", reflect.Int: "a whole number",
 		reflect.Slice: "a list of strings", reflect.Int64: "a string in quotes",
 	}
+	if want == reflect.TypeFor[[][]string]() {
+		names[reflect.Slice] = "a list of lists of strings, an argument vector each"
+	}
 	if found == "" || found == "Hash" {
 		found = "table"
 	}

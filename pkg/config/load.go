@@ -46,7 +46,7 @@ func Load(root string) (*Config, error) {
 	}
 	c := Default()
 	c.Paths = paths
-	l := loader{config: &c, settings: settings(&c), origins: map[string]origin{}}
+	l := loader{config: &c, settings: settings(&c), origins: map[string]origin{}, tables: collections(&c)}
 	for _, file := range files {
 		l.read(file)
 	}
@@ -110,7 +110,7 @@ type loader struct {
 	settings map[string]reflect.Value
 	origins  map[string]origin
 	mistakes []error
-	statics  map[string]*Static // of the latest file that has any; nil where a mistake was told
+	tables   []*tables
 }
 
 func (l *loader) mistake(err error) {
@@ -156,8 +156,8 @@ func (l *loader) read(file string) {
 		if len(key) == 1 || len(tables[name]) == 0 {
 			continue
 		}
-		if name == "discovery" && key[1] == "static" {
-			l.static(at, md, key, tables[name][key[1]])
+		if s := l.tablesAt(key); s != nil {
+			l.add(s, at, md, key, tables[name][key[1]])
 			continue
 		}
 		key = key[:2] // what is below a setting is a value of the wrong type
@@ -165,8 +165,10 @@ func (l *loader) read(file string) {
 			l.mistake(err)
 		}
 	}
-	if l.origins[staticName].File == file {
-		l.checkStatic(file, func(key toml.Key) int { return lineOf(md, top, key) })
+	for _, s := range l.tables {
+		if l.origins[s.path].File == file {
+			l.finish(s, file, func(key toml.Key) int { return lineOf(md, top, key) })
+		}
 	}
 }
 

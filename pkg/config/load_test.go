@@ -156,7 +156,7 @@ func TestEveryPathIsBelowRoot(t *testing.T) {
 	paths := []string{
 		strings.TrimPrefix(c.Identity.TPM, "unix:"), c.Identity.Key, c.Identity.Certificate, c.Identity.DecryptKey,
 		c.Identity.DecryptCertificate, c.Image.Slots, c.Configuration.Path, c.Configuration.Seed,
-		c.Paths.State, c.Paths.Runtime, c.Paths.Status, c.Paths.Onboard, c.Paths.Cache,
+		c.Paths.State, c.Paths.Runtime, c.Paths.Status, c.Paths.Onboard, c.Image.Cache,
 	}
 	paths = append(paths, c.Trust.BootstrapServers...)
 	paths = append(paths, c.Trust.Vouchers...)
@@ -250,8 +250,7 @@ func TestInvalid(t *testing.T) {
 		"no tpm for decrypt auto": {"[identity]\ntpm = \"none\"\nkey = \"/k\"\ncertificate = \"/c\"\ndecrypt-key = \"/d\"\n",
 			"2: identity.tpm", "decrypt-certificate is \"auto\""},
 		"no tpm for auto":     {"[identity]\ntpm = \"none\"\nkey = \"/k\"\n", "2: identity.tpm", "certificate is \"auto\""},
-		"installer":           {"[image]\ninstaller = \"rauc\"\n", "2: image.installer", "none of file, none"},
-		"decompress":          {"[image]\ndecompress = \"lz4\"\n", "2: image.decompress", "none of auto, none, gzip, xz, zstd"},
+		"installer":           {"[image]\ninstaller = \"rauc\"\n", "2: image.installer", "none of file, efi, grub, command, none"},
 		"exec without":        {"[configuration]\nhandler = \"exec\"\n", "2: configuration.handler", "command is empty"},
 		"reboot":              {"[reboot]\ncommand = []\n", "2: reboot.command", "is empty"},
 		"retry":               {"[retry]\nmax = \"1s\"\ninitial = \"2s\"\n", "3: retry.initial", "longer than retry.max"},

@@ -12,7 +12,6 @@ type Paths struct {
 	Runtime string // folder of what does not: /run/ztp
 	Status  string // live status: /run/ztp/status.json
 	Onboard string // private folder of an onboarding in progress: /var/lib/ztp/onboard
-	Cache   string // partial downloads: /var/cache/ztp
 }
 
 // NewPaths returns the paths below root; an empty root is "/". root is made absolute, so that a later change of the
@@ -30,7 +29,6 @@ func NewPaths(root string) (Paths, error) {
 	p.Runtime = p.Below("/run/ztp")
 	p.Status = p.Below("/run/ztp/status.json")
 	p.Onboard = p.Below("/var/lib/ztp/onboard")
-	p.Cache = p.Below("/var/cache/ztp")
 	return p, nil
 }
 
@@ -58,9 +56,14 @@ func (c *Config) relocate() {
 	move(&c.Identity.DecryptKey)
 	move(&c.Identity.DecryptCertificate)
 	move(&c.Image.Slots)
+	move(&c.Image.Cache)
+	for name, slot := range c.Image.Slot {
+		move(&slot.Device)
+		c.Image.Slot[name] = slot
+	}
 	move(&c.Configuration.Path)
 	move(&c.Configuration.Seed)
-	for _, list := range [][]string{c.Trust.BootstrapServers, c.Trust.Vouchers, c.Image.Anchors, c.Report.SSHHostKeys} {
+	for _, list := range [][]string{c.Trust.BootstrapServers, c.Trust.Vouchers, c.Image.Anchors, c.EFI.ESP, c.GRUB.Environment, c.Report.SSHHostKeys} {
 		for i := range list {
 			move(&list[i])
 		}

@@ -1,16 +1,12 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
-
-	"github.com/BurntSushi/toml"
 )
 
 // Static is how an interface is configured on a network without DHCP.
@@ -44,70 +40,11 @@ func (d *Discovery) StaticFor(ifname string) *Static {
 	return nil
 }
 
-const staticName = "discovery.static"
-
-// maxStatic bounds the interfaces, and what each has.
-const maxStatic = 64
-
-// static decodes one key of static configuration, discovery.static.INTERFACE.KEY. All that earlier files have of it is replaced.
-func (l *loader) static(at origin, md toml.MetaData, key toml.Key, value toml.Primitive) {
-	if l.origins[staticName].File != at.File {
-		l.statics, l.origins[staticName] = map[string]*Static{}, at
-	}
-	if _, known := l.statics[key[min(len(key)-1, 2)]]; !known && len(key) > 2 {
-		s := &Static{}
-		l.statics[key[2]] = s
-		for name, field := range fields(reflect.ValueOf(s).Elem()) {
-			l.settings[staticName+"."+key[2]+"."+name] = field
-		}
-	}
-	for i := 2; i < min(len(key)+1, 4); i++ {
-		table := map[string]toml.Primitive{}
-		if md.PrimitiveDecode(value, new(struct{})) != nil || md.PrimitiveDecode(value, &table) != nil {
-			l.mistake(invalid(at, key[:i].String(), errors.New("is not a table"), "write [discovery.static.INTERFACE] above its keys"))
-			l.statics[key[i-1]] = nil
-			return
-		}
-		if i < len(key) {
-			value = table[key[i]]
-		}
-	}
-	if len(key) == 4 {
-		if err := l.set(at, md, key, value); err != nil {
-			l.mistake(err)
-			l.statics[key[2]] = nil
-		}
-	}
-}
-
-// checkStatic judges what a file said of static configuration; line finds the line of a key.
-func (l *loader) checkStatic(file string, line func(toml.Key) int) {
-	l.config.Discovery.Static = map[string]Static{}
-	for _, name := range slices.Sorted(maps.Keys(l.statics)) {
-		s := l.statics[name]
-		if s == nil {
-			continue
-		}
-		key := toml.Key{"discovery", "static", name}
-		field, err := s.check()
-		if err == nil {
-			err = interfaceGlobs([]string{name})
-		}
-		if len(l.statics) > maxStatic {
-			err = fmt.Errorf("is one of more than %d", maxStatic)
-		}
-		if err != nil {
-			if field != "" {
-				key = append(key, field)
-			}
-			l.mistake(invalid(origin{File: file, Line: line(key)}, key.String(), err, "see the commented default file ztp.toml for these keys"))
-		}
-		l.config.Discovery.Static[name] = *s
-	}
-}
-
 // check returns the key whose value makes no sense.
-func (s *Static) check() (key string, err error) {
+func (s *Static) check(name string) (key string, err error) {
+	if err := interfaceGlobs([]string{name}); err != nil {
+		return "", err
+	}
 	var own [2]netip.Prefix // of IPv4 and IPv6
 	var gateways [2]bool
 	for _, p := range s.Addresses {
@@ -137,8 +74,8 @@ func (s *Static) check() (key string, err error) {
 			return "domains", fmt.Errorf("%q is not a domain", d)
 		}
 	}
-	if len(s.Addresses) == 0 || len(s.DNS) > maxStatic || len(s.Domains) > maxStatic {
-		return "", fmt.Errorf("has no addresses, or more than %d name servers or domains", maxStatic)
+	if len(s.Addresses) == 0 || len(s.DNS) > maxTables || len(s.Domains) > maxTables {
+		return "", fmt.Errorf("has no addresses, or more than %d name servers or domains", maxTables)
 	}
 	return "", nil
 }

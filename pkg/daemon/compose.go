@@ -16,8 +16,6 @@ import (
 	"github.com/xpu-sztp/ztp/pkg/onboard"
 	"github.com/xpu-sztp/ztp/pkg/restconf"
 	"github.com/xpu-sztp/ztp/pkg/revocation"
-	"github.com/xpu-sztp/ztp/pkg/slot"
-	"github.com/xpu-sztp/ztp/pkg/slot/unpack"
 	"github.com/xpu-sztp/ztp/pkg/state"
 	"github.com/xpu-sztp/ztp/tpm"
 )
@@ -96,7 +94,7 @@ func (d *daemon) statusFetcher(cfg *config.Config) agent.StatusFetcher {
 // onboardOptions is how onboarding information is executed on this device.
 func (d *daemon) onboardOptions(cfg *config.Config, board onboard.Board, device state.Device) onboard.Options {
 	o := onboard.Options{
-		Store: d.store, Board: board, Dir: d.paths.Onboard, Root: d.paths.Root, Device: device,
+		Store: d.store, Board: board, Slots: d.slots, Dir: d.paths.Onboard, Root: d.paths.Root, Device: device,
 		Image: cfg.Image, Configuration: cfg.Configuration, Scripts: cfg.Scripts, Report: cfg.Report, Reboot: cfg.Reboot,
 		Logger:      d.Logger,
 		Checkpoints: image.CheckpointFile{FS: durable.OS{}, Path: filepath.Join(d.paths.State, "image-checkpoint")},
@@ -107,25 +105,6 @@ func (d *daemon) onboardOptions(cfg *config.Config, board onboard.Board, device 
 			_, err := artifacts.AuthenticateServer(chain, host, anchors, cfg.ClockAt(time.Now()))
 			return err
 		}
-	}
-	if cfg.Image.Installer == "file" {
-		o.Slots = slot.NewFile(d.slotOptions(cfg.Image))
-	}
-	return o
-}
-
-// slotOptions is how slots are written that the device writes itself.
-func (d *daemon) slotOptions(i config.Image) slot.Options {
-	o := slot.Options{Dir: i.Slots, MaxSize: int64(i.MaxSize), KeepBlocks: !i.Discard}
-	if i.Spool {
-		o.Spool = d.paths.Cache
-	}
-	switch i.Decompress {
-	case "auto":
-	case "none":
-		o.Format = unpack.Raw
-	default:
-		o.Format = unpack.Format(i.Decompress)
 	}
 	return o
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/xpu-sztp/ztp/pkg/config"
 	"github.com/xpu-sztp/ztp/pkg/onboard"
 	"github.com/xpu-sztp/ztp/pkg/reason"
+	"github.com/xpu-sztp/ztp/pkg/slot"
 	"github.com/xpu-sztp/ztp/pkg/state"
 	"github.com/xpu-sztp/ztp/pkg/statusview"
 	"github.com/xpu-sztp/ztp/systemd"
@@ -193,6 +194,7 @@ type daemon struct {
 	known state.Network // this
 	paths config.Paths
 	store *state.Store
+	slots slot.Backend // nil when the device cannot install images
 	board *board
 }
 

@@ -21,10 +21,13 @@ type leads struct {
 	named     []artifacts.BootstrapServer // on the command line; instead of every source
 }
 
-// prepare reads the configuration and the servers that it and the command line name.
+// prepare reads the configuration, and the servers and slots that it and the command line name.
 func (d *daemon) prepare() (*config.Config, leads, error) {
 	cfg, err := config.Load(d.Root)
 	if err != nil {
+		return nil, leads{}, err
+	}
+	if d.slots, err = slotsOf(cfg); err != nil {
 		return nil, leads{}, err
 	}
 	var plan leads

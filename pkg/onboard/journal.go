@@ -60,14 +60,17 @@ func (e *Executor) recover(ctx context.Context) (int, error) {
 	return len(r.Journal), e.rollback(ctx)
 }
 
-// blessAgain makes up for a power cut between the acknowledgement and the boot loader.
+// blessAgain makes up for a power cut between the acknowledgement and the boot loader, and tells a boot loader that counts
+// every boot that the provisioned system is still good.
 func (e *Executor) blessAgain(ctx context.Context, r *state.Record) error {
 	acknowledged := func(i state.ImageRecord) bool { return i.State == state.ImageGood && i.Slot != "" }
-	if e.Slots == nil || !slices.ContainsFunc(slices.Collect(maps.Values(r.Images)), acknowledged) {
+	onTrial := r.Session != nil && r.Session.Moved // what runs until that session has succeeded
+	provisioned := r.Outcome == state.OutcomeProvisioned && !onTrial
+	if e.Slots == nil || !provisioned && !slices.ContainsFunc(slices.Collect(maps.Values(r.Images)), acknowledged) {
 		return nil
 	}
 	d, err := e.Slots.Describe(ctx)
-	if err != nil || !d.Trial() || !acknowledged(r.Images[imageIn(r, d.Running)]) {
+	if err != nil || d.Trial() && !acknowledged(r.Images[imageIn(r, d.Running)]) || !d.Trial() && !provisioned {
 		return err
 	}
 	return e.perform(ctx, bless)

@@ -262,9 +262,7 @@ func (s *session) complete(ctx context.Context) error {
 	}
 	// The slot comes first: a device that is recorded as provisioned never comes here again, and would fall back to
 	// the old image one day. Whatever wants to stop the session comes too late now.
-	if err := s.markGood(context.WithoutCancel(ctx)); err != nil {
-		return err
-	}
+	s.markGood(context.WithoutCancel(ctx))
 	err = s.Store.Update(func(r *state.Record) error {
 		for _, entry := range r.Journal {
 			if _, err := find(stepRules(), stateOf(&entry), acknowledge); err != nil {
@@ -276,12 +274,7 @@ func (s *session) complete(ctx context.Context) error {
 		return nil
 	})
 	if err != nil {
-		// What was written, but perhaps not for good, is what everybody reads. Should a power cut lose it, the journal is
-		// back, and everything is undone and done again.
-		if r, loadErr := s.Store.Load(); loadErr != nil || r.Outcome != state.OutcomeProvisioned {
-			return err
-		}
-		s.warn("that the device is provisioned may be lost in a power cut, after which it provisions itself again", err)
+		return err
 	}
 	s.cleanUp()
 	return nil

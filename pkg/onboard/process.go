@@ -113,14 +113,31 @@ func (e *Executor) settle() {
 	}
 }
 
-// environment is all a process gets to know. It is documented in the manual:
-//
-//	PATH, LANG  fixed values
-//	HOME, TMPDIR  the private working directory, which is removed afterwards
-//	ZTP_PHASE   "pre-script", "configuration" or "post-script"
-//	ZTP_ACTION  "run", "merge", "replace" or "undo"
-//	ZTP_ROOT    the folder below which ztp was told to work; "/" on a device
-//	ZTP_SESSION identifies the session; `ztp disable` uses it
+// ScriptExits is what the end of a script or configuration handler means, for manuals (RFC 8572 §6.3 leaves it to the device).
+func ScriptExits() [][2]string {
+	return [][2]string{
+		{"0", "success; the agent goes on"},
+		{"10", "warning (scripts.warning-exit): the output is reported, and the agent goes on"},
+		{"any other", "error: the session stops, the output is reported, and everything is undone in reverse order"},
+		{"a signal", "error"},
+		{"no end", "after scripts.timeout or configuration.timeout SIGTERM, three seconds later SIGKILL: error"},
+		{"to undo", "ignored of a script; a handler that fails is run again, three times in all"},
+	}
+}
+
+// ScriptEnvironment is all a script or configuration handler gets to know, for manuals. What they start is killed when they end.
+func ScriptEnvironment() [][2]string {
+	return [][2]string{
+		{"PATH", process.Path},
+		{"LANG", "C.UTF-8"},
+		{"HOME, TMPDIR", "a private working directory, which is removed afterwards"},
+		{"ZTP_PHASE", `"pre-script", "configuration" or "post-script"`},
+		{"ZTP_ACTION", `"run", "merge", "replace" or "undo"; a script has "undo" as its argument, too, and else none`},
+		{"ZTP_ROOT", "the folder below which ztp was told to work; / on a device"},
+		{"ZTP_SESSION", "identifies the session, so that `ztp disable` in a script does not end it"},
+	}
+}
+
 func (e *Executor) environment(p job, work string) []string {
 	root := e.Root
 	if root == "" {

@@ -235,6 +235,24 @@ func TestScriptStopped(t *testing.T) {
 	}
 }
 
+// TestScriptEnvironmentIsDocumented: the manual names each variable, and no other.
+func TestScriptEnvironmentIsDocumented(t *testing.T) {
+	r := newRig(t)
+	var want, got []string
+	for _, variable := range New(r.opts).environment(job{}, "/work") {
+		name, _, _ := strings.Cut(variable, "=")
+		want = append(want, name)
+	}
+	for _, entry := range ScriptEnvironment() {
+		got = append(got, strings.Split(entry[0], ", ")...)
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func FuzzInterpreter(f *testing.F) {
 	f.Add([]byte("#!/bin/sh -e x\n"))
 	f.Add([]byte("#! \t/bin/sh"))

@@ -413,6 +413,6 @@ func open(t *testing.T, o Options) *FS {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(on.Close)
+	t.Cleanup(on.disk.close)
 	return on
 }

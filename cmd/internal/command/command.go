@@ -35,6 +35,8 @@ type Command struct {
 	Commands  []*Command  // makes it a group
 
 	Exit, Environment, Files []Entry
+	// More is what else there is to know about, in sections of their own.
+	More []Section
 
 	// Check finds what is wrong with flags and arguments together; may be nil. What it returns is an error of the command line.
 	Check func(args []string) error
@@ -99,6 +101,12 @@ func (f *Flag) set(text string) error {
 
 // Entry is a term and what it means: an exit code, a variable of the environment, a file.
 type Entry struct{ Term, Text string }
+
+// Section is a title and what stands below it.
+type Section struct {
+	Title   string
+	Entries []Entry
+}
 
 // Execute does what the arguments of the program c say: it runs a command, or prints help or completions to out. Errors of the
 // command line have the code Usage.

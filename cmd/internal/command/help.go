@@ -31,6 +31,9 @@ func (l *line) usage() string {
 	section(b, "Exit status", c.Exit)
 	section(b, "Environment", c.Environment)
 	section(b, "Files", c.Files)
+	for _, s := range c.More {
+		section(b, s.Title, s.Entries)
+	}
 	if len(c.Commands) > 0 {
 		fmt.Fprintf(b, "\n`%s COMMAND --help` tells more about a command.\n", l.name())
 	}

@@ -1,0 +1,77 @@
+package daemon
+
+import (
+	"path/filepath"
+
+	"github.com/xpu-sztp/ztp/pkg/config"
+	"github.com/xpu-sztp/ztp/pkg/reason"
+	"github.com/xpu-sztp/ztp/pkg/slot"
+	"github.com/xpu-sztp/ztp/pkg/slot/efi"
+	"github.com/xpu-sztp/ztp/pkg/slot/grub"
+	"github.com/xpu-sztp/ztp/pkg/slot/unpack"
+)
+
+// slotsOf returns what installs images as the configuration says; nil where nothing does.
+func slotsOf(cfg *config.Config) (slot.Backend, error) {
+	o := slot.Options{
+		Dir: cfg.Image.Slots, MaxSize: int64(cfg.Image.MaxSize), KeepBlocks: !cfg.Image.Discard,
+		Spool: filepath.Join(cfg.Image.Cache, "image"),
+	}
+	if cfg.Image.Format != "auto" {
+		o.Format = unpack.Format(cfg.Image.Format)
+	}
+	names := cfg.Image.SlotNames()
+	var slots [2]slot.Slot
+	for i := range min(len(names), 2) {
+		slots[i] = slot.Slot{Name: names[i], Path: cfg.Image.Slot[names[i]].Device}
+	}
+	switch cfg.Image.Installer {
+	case "file":
+		return slot.NewFile(o), nil
+	case "grub":
+		return slot.NewAB(grubOf(cfg, names), slots, o), nil
+	case "efi":
+		loader, err := efiOf(cfg, names)
+		if err != nil {
+			return nil, err
+		}
+		return slot.NewAB(loader, slots, o), nil
+	}
+	return nil, nil
+}
+
+func efiOf(cfg *config.Config, names []string) (slot.Loader, error) {
+	o := efi.Options{ESP: cfg.EFI.ESP, Vars: cfg.Paths.Below("/sys/firmware/efi/efivars"), Entries: map[string]string{}}
+	if len(o.ESP) == 0 {
+		for _, place := range efi.StandardPlaces() {
+			o.ESP = append(o.ESP, cfg.Paths.Below(place))
+		}
+	}
+	for _, name := range names {
+		o.Entries[name] = cfg.Image.EntryOf(name)
+	}
+	loader, err := efi.New(o)
+	if err != nil {
+		return nil, unusable("image.slot", err)
+	}
+	return loader, nil
+}
+
+// unusable is what package config cannot know about the configuration.
+func unusable(key string, err error) error {
+	return &reason.Error{Code: config.Invalid, Msg: key + " cannot be used", Fix: "see the commented default file ztp.toml for these keys", Err: err}
+}
+
+func grubOf(cfg *config.Config, names []string) slot.Loader {
+	o := grub.Options{Main: cfg.GRUB.Environment[0], Tries: cfg.GRUB.Tries, CommandLine: cfg.Paths.Below("/proc/cmdline")}
+	if len(cfg.GRUB.Environment) > 1 {
+		o.Copy = cfg.GRUB.Environment[1]
+	}
+	if cfg.GRUB.Variables == "grub" {
+		o.Names = grub.GRUBNames()
+	}
+	for i, name := range names {
+		o.Slots[i] = grub.Slot{Name: name, Entry: cfg.Image.EntryOf(name), Argument: cfg.Image.Slot[name].Argument}
+	}
+	return grub.New(o)
+}

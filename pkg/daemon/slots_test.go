@@ -1,0 +1,65 @@
+package daemon
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/xpu-sztp/ztp/pkg/config"
+	"github.com/xpu-sztp/ztp/pkg/reason"
+)
+
+// TestInstallers makes what installs images of configurations, and asks it which slot runs.
+func TestInstallers(t *testing.T) {
+	const slots = "[image.slot.a]\ndevice = \"/slots/a\"\n[image.slot.b]\ndevice = \"/slots/b\"\n"
+	block := make([]byte, 1024)
+	for i := range block {
+		block[i] = '#'
+	}
+	copy(block, "# GRUB Environment Block\nztp_good=a\nztp_next=\nztp_tries=0\n")
+	grub := map[string]string{"boot/grub/grubenv": string(block), "boot/grub/grubenv.copy": string(block), "proc/cmdline": "quiet ztp.slot=a\n"}
+	for name, tt := range map[string]struct {
+		toml  string
+		files map[string]string
+		want  string      // the slot that runs; empty when there is no installer
+		code  reason.Code // of the configuration, or of the description
+	}{
+		"none":              {"[image]\ninstaller = \"none\"\n", nil, "", ""},
+		"file":              {"[image]\ninstaller = \"file\"\n", nil, "a", ""},
+		"grub":              {"[image]\ninstaller = \"grub\"\n" + slots, grub, "a", ""},
+		"grub-elsewhere":    {"[image]\ninstaller = \"grub\"\n[grub]\nenvironment = [\"/env\"]\n" + slots, grub, "", "grub-environment"},
+		"efi":               {"[image]\ninstaller = \"efi\"\n" + slots, nil, "", "slot-efivars-unavailable"},
+		"efi-one-entry":     {"[image]\ninstaller = \"efi\"\n[image.slot.a]\nentry = \"x.efi\"\n[image.slot.b]\nentry = \"X.efi\"\n", nil, "", config.Invalid},
+		"efi-strange-entry": {"[image]\ninstaller = \"efi\"\n" + slots + "entry = \"a b\"\n", nil, "", config.Invalid},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			files := map[string]string{"etc/ztp/ztp.toml": tt.toml}
+			for file, content := range tt.files {
+				files[file] = content
+			}
+			for file, content := range files {
+				path := filepath.Join(root, file)
+				if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cfg, err := config.Load(root)
+			if err != nil {
+				t.Fatal(err)
+			}
+			running := ""
+			backend, err := slotsOf(cfg)
+			if err == nil && backend != nil {
+				d, describeErr := backend.Describe(t.Context())
+				running, err = d.Running, describeErr
+			}
+			if code, _ := reason.Of(err); code != tt.code || err == nil && running != tt.want {
+				t.Errorf("slot %q runs, %v", running, err)
+			}
+		})
+	}
+}
