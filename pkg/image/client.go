@@ -97,11 +97,13 @@ func (f *fetch) checkRedirect(next *http.Request, via []*http.Request) error {
 }
 
 func hostPort(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	switch port := u.Port(); {
+	case port != "":
+		return net.JoinHostPort(u.Hostname(), port)
+	case u.Scheme == "https":
+		return net.JoinHostPort(u.Hostname(), "443")
 	}
-	return net.JoinHostPort(u.Hostname(), port)
+	return net.JoinHostPort(u.Hostname(), "80")
 }
 
 // dial connects to the first address of a mirror that accepts.

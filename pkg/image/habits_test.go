@@ -259,3 +259,30 @@ func TestBadHabits(t *testing.T) {
 		})
 	}
 }
+
+// Web servers that name the compression of a file after its name send the file as it is.
+func TestCompressedFile(t *testing.T) {
+	b := content(1000)
+	tests := []struct {
+		name, encoding string
+		code           reason.Code
+	}{
+		{"os.img.gz", "x-gzip", ""},
+		{"os.tgz", "gzip", ""},
+		{"os.img.xz", "x-xz", ""},
+		{"os.img.zst", "zstd", ""},
+		{"os.img.zst", "gzip", image.CodeHTTPError},
+		{"gz", "gzip", image.CodeHTTPError},
+		{"os.img", "br", image.CodeHTTPError},
+	}
+	for _, tt := range tests {
+		url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Encoding", tt.encoding)
+			w.Write(b)
+		})
+		_, err := image.Fetch(t.Context(), request(b, url+"/"+tt.name), &memory{})
+		if code, _ := reason.Of(err); code != tt.code {
+			t.Errorf("%s as %s: got %v, want code %q", tt.name, tt.encoding, err, tt.code)
+		}
+	}
+}

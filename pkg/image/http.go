@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -119,13 +118,22 @@ func (f *fetch) startAgain(why string) error {
 // checkEncoding refuses bodies that are compressed on the way. Some servers call the compression of the file itself a content
 // encoding, by the name of the file; such a body is the file.
 func checkEncoding(resp *http.Response) error {
-	encoding := strings.TrimPrefix(strings.ToLower(resp.Header.Get("Content-Encoding")), "x-")
-	if encoding == "" || encoding == "identity" {
+	name := resp.Request.URL.Path
+	switch resp.Header.Get("Content-Encoding") {
+	case "", "identity":
 		return nil
-	}
-	names := map[string]string{".gz": "gzip", ".tgz": "gzip", ".zst": "zstd", ".xz": "xz", ".bz2": "bzip2"}
-	if names[path.Ext(resp.Request.URL.Path)] == encoding {
-		return nil
+	case "gzip", "x-gzip":
+		if strings.HasSuffix(name, ".gz") || strings.HasSuffix(name, ".tgz") {
+			return nil
+		}
+	case "zstd":
+		if strings.HasSuffix(name, ".zst") {
+			return nil
+		}
+	case "xz", "x-xz":
+		if strings.HasSuffix(name, ".xz") {
+			return nil
+		}
 	}
 	return fail(CodeHTTPError, "the mirror compresses the image without being asked to", "disable compression on the file server", nil)
 }

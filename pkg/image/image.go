@@ -95,14 +95,17 @@ func (r Request) withDefaults() Request {
 	if r.Progress == nil {
 		r.Progress = func(Progress) {}
 	}
-	for d, v := range map[*time.Duration]time.Duration{
-		&r.Timeout: time.Hour, &r.Stall: 30 * time.Second, &r.Dial: 10 * time.Second, &r.RetryWait: 500 * time.Millisecond,
-		&r.MaxWait: 10 * time.Minute, &r.CheckpointTime: 10 * time.Second,
-	} {
+	orElse := func(d *time.Duration, v time.Duration) {
 		if *d <= 0 {
 			*d = v
 		}
 	}
+	orElse(&r.Timeout, time.Hour)
+	orElse(&r.Stall, 30*time.Second)
+	orElse(&r.Dial, 10*time.Second)
+	orElse(&r.RetryWait, 500*time.Millisecond)
+	orElse(&r.MaxWait, 10*time.Minute)
+	orElse(&r.CheckpointTime, 10*time.Second)
 	return r
 }
 

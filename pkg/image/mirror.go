@@ -27,19 +27,18 @@ type mirror struct {
 func (f *fetch) mirror(ctx context.Context, m *mirror) (Result, error) {
 	started := time.Now()
 	f.taken = 0
-	f.progress = Progress{URI: display(m.uri), Started: started, Bytes: f.offset, Total: max(f.total, 0)}
+	f.progress = Progress{URI: display(m.uri), Started: started}
 	f.shown, f.shownAt = started, f.offset
-	f.request.Progress(f.progress)
+	f.report(f.offset, 0)
 	f.request.Logger.InfoContext(ctx, "downloading the image", "uri", f.progress.URI, "from", f.offset)
 	err := f.transfer(ctx, m)
 
-	f.progress.Bytes, f.progress.Total, f.progress.Left = f.offset, max(f.total, 0), 0
-	f.progress.Rate, f.progress.Done, f.progress.Err = rate(f.taken, time.Since(started)), true, err
-	f.request.Progress(f.progress)
+	p := &f.progress
+	p.Done, p.Err = true, err
+	f.report(f.offset, rate(f.taken, time.Since(started)))
 	if err != nil {
 		return Result{}, err
 	}
-	p := f.progress
 	f.request.Logger.InfoContext(ctx, "image downloaded and verified", "uri", p.URI, "bytes", f.offset,
 		"took", time.Since(started).Round(time.Millisecond).String())
 	return Result{
@@ -85,8 +84,7 @@ func (f *fetch) transfer(ctx context.Context, m *mirror) error {
 		if !patience.broke(f.offset, f.offset-f.from) || ctx.Err() != nil {
 			return b.why
 		}
-		f.progress.Bytes, f.progress.Total, f.progress.Rate, f.progress.Left = f.offset, max(f.total, 0), 0, 0
-		f.request.Progress(f.progress)
+		f.report(f.offset, 0)
 		f.request.Logger.InfoContext(ctx, "transfer broken; trying again", "uri", f.progress.URI, "bytes", f.offset, "error", b.why)
 		if err := pause(ctx, backoff(f.request.RetryWait, patience.futile)); err != nil {
 			return b.why

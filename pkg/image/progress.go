@@ -30,11 +30,18 @@ func (f *fetch) show(received int64) {
 	if elapsed < progressInterval {
 		return
 	}
-	p := &f.progress
-	p.Rate = smooth(p.Rate, rate(received-f.shownAt, elapsed), elapsed)
-	p.Bytes, p.Total = received, max(f.total, 0)
-	p.Left = left(p.Total-p.Bytes, p.Rate)
+	f.report(received, smooth(f.progress.Rate, rate(received-f.shownAt, elapsed), elapsed))
 	f.shown, f.shownAt = now, received
+}
+
+// report calls the progress callback.
+func (f *fetch) report(received, rate int64) {
+	p := &f.progress
+	p.Bytes, p.Total, p.Rate = received, max(f.total, 0), rate
+	p.Left = 0
+	if !p.Done {
+		p.Left = left(p.Total-p.Bytes, rate)
+	}
 	f.request.Progress(*p)
 }
 
