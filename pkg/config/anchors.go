@@ -95,7 +95,11 @@ func readAnchors(places, optional []string) ([]Anchor, error) {
 			return nil, err
 		}
 		for _, file := range files {
-			certs, err := readCertificates(file)
+			data, err := readBounded(file, maxAnchorFile)
+			if err != nil {
+				return nil, err
+			}
+			certs, err := parseCertificates(file, data, authority)
 			if err != nil {
 				return nil, err
 			}
@@ -135,12 +139,8 @@ func anchorFiles(place string) ([]string, error) {
 	return files, nil
 }
 
-// readCertificates reads the certificates of a PEM file, which may hold several, and text around them.
-func readCertificates(file string) ([]*x509.Certificate, error) {
-	data, err := readBounded(file, maxAnchorFile)
-	if err != nil {
-		return nil, err
-	}
+// parseCertificates reads the certificates of a PEM file, which may hold several, and text around them.
+func parseCertificates(file string, data []byte, check func(*x509.Certificate) error) ([]*x509.Certificate, error) {
 	var certs []*x509.Certificate
 	rest := data
 	for {
@@ -159,8 +159,8 @@ func readCertificates(file string) ([]*x509.Certificate, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s:%d: is not a certificate: %w", file, line, err)
 		}
-		if !isAuthority(cert) {
-			return nil, fmt.Errorf("%s:%d: the certificate %q is not one of a certification authority", file, line, cert.Subject)
+		if err := check(cert); err != nil {
+			return nil, fmt.Errorf("%s:%d: the certificate %q %w", file, line, cert.Subject, err)
 		}
 		certs = append(certs, cert)
 		rest = after
@@ -174,6 +174,9 @@ func readCertificates(file string) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
-func isAuthority(cert *x509.Certificate) bool {
-	return cert.BasicConstraintsValid && cert.IsCA && (cert.KeyUsage == 0 || cert.KeyUsage&x509.KeyUsageCertSign != 0)
+func authority(cert *x509.Certificate) error {
+	if cert.BasicConstraintsValid && cert.IsCA && (cert.KeyUsage == 0 || cert.KeyUsage&x509.KeyUsageCertSign != 0) {
+		return nil
+	}
+	return errors.New("is not one of a certification authority")
 }

@@ -85,6 +85,10 @@ var checks = map[string]func(*Config) error{
 	"command.install-timeout": func(c *Config) error { return within(c.Command.InstallTimeout, seconds(1), hours(24)) },
 	"command.timeout":         func(c *Config) error { return within(c.Command.Timeout, seconds(1), hours(1)) },
 
+	"image.signature":           func(c *Config) error { return oneOf(c.Image.Signature, "none", "required") },
+	"image.signers":             func(c *Config) error { return each(c.Image.Signers, signer) },
+	"image.signature-namespace": func(c *Config) error { return namespace(c.Image.SignatureNamespace) },
+
 	"configuration.handler": func(c *Config) error { return oneOf(c.Configuration.Handler, "file", "exec", "cloud-init", "none") },
 	"configuration.path":    func(c *Config) error { return absolute(c.Configuration.Path) },
 	"configuration.seed":    func(c *Config) error { return absolute(c.Configuration.Seed) },
@@ -124,6 +128,9 @@ func (l *loader) checkTogether() error {
 		key = "identity.tpm"
 		problem = fmt.Sprintf("is \"none\" while identity.decrypt-certificate is %q", c.Identity.DecryptCertificate)
 		fix = "set identity.decrypt-certificate to a PEM file, or identity.tpm to a TPM"
+	case c.Image.Signature == "required" && len(c.Image.Signers) == 0:
+		key, problem = "image.signature", "is \"required\" while image.signers is empty"
+		fix = "name who signs images in image.signers: \"owner\", or files of their keys or certificates"
 	case c.Configuration.Handler == "exec" && len(c.Configuration.Command) == 0:
 		key, problem = "configuration.handler", "is \"exec\" while configuration.command is empty"
 		fix = "set configuration.command to the program that commits a configuration"
@@ -216,6 +223,23 @@ func absolute(path string) error {
 		return fmt.Errorf("%q is not an absolute path", path)
 	}
 	return nil
+}
+
+// ownerSigns is who signs images where that is the owner certificate of the onboarding information.
+const ownerSigns = "owner"
+
+func signer(s string) error {
+	if s != ownerSigns && absolute(s) != nil {
+		return fmt.Errorf("%q is neither \"owner\" nor an absolute path", s)
+	}
+	return nil
+}
+
+func namespace(s string) error {
+	if s == "" || strings.ContainsFunc(s, unicode.IsSpace) {
+		return fmt.Errorf("%q is not a namespace, which is a word", s)
+	}
+	return text(s)
 }
 
 func tpmAddress(s string) error {

@@ -4,7 +4,11 @@
 // demos and image builds touch nothing else.
 package config
 
-import "time"
+import (
+	"time"
+
+	"github.com/xpu-sztp/ztp/pkg/image/signature"
+)
 
 // Config is the merged configuration with every default filled in.
 type Config struct {
@@ -23,9 +27,10 @@ type Config struct {
 	Retry         Retry         `toml:"retry"`
 	Reprovision   Reprovision   `toml:"reprovision"`
 
-	Paths   Paths    `toml:"-"` // where the agent's own files are; no file can change it
-	Anchors Anchors  `toml:"-"` // the certificates behind Trust.BootstrapServers and Trust.Vouchers
-	Files   []string `toml:"-"` // the files that were read, weakest first
+	Paths   Paths             `toml:"-"` // where the agent's own files are; no file can change it
+	Anchors Anchors           `toml:"-"` // the certificates behind Trust.BootstrapServers and Trust.Vouchers
+	Signers signature.Signers `toml:"-"` // the keys and certificates behind Image.Signers
+	Files   []string          `toml:"-"` // the files that were read, weakest first
 }
 
 // Device is what the device says of itself. Empty values come from DMI, os-release and the IDevID certificate.
@@ -96,6 +101,11 @@ type Image struct {
 	VerifyServers bool     `toml:"verify-servers"`
 	Anchors       []string `toml:"anchors"`  // folders or PEM files
 	Attempts      int      `toml:"attempts"` // installs of the same image before it is refused
+
+	Signature string   `toml:"signature"` // "none", or "required" beside the hash
+	Signers   []string `toml:"signers"`   // who may sign: "owner", or files
+	// SignatureNamespace is what OpenSSH signatures must be made for.
+	SignatureNamespace string `toml:"signature-namespace"`
 }
 
 // Configuration says who commits the initial configuration.

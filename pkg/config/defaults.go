@@ -37,6 +37,10 @@ func Default() Config {
 			Stall:     Duration(30 * time.Second),
 			Anchors:   []string{"/usr/lib/ztp/trust/images", "/etc/ztp/trust/images"},
 			Attempts:  3,
+
+			Signature:          "none",
+			Signers:            []string{},
+			SignatureNamespace: "ztp-image",
 		},
 		EFI:  EFI{ESP: []string{}},
 		GRUB: GRUB{Environment: []string{"/boot/grub/grubenv", "/boot/grub/grubenv.copy"}, Variables: "ztp", Tries: 1},

@@ -63,6 +63,9 @@ func Load(root string) (*Config, error) {
 	if err := l.loadAnchors(); err != nil {
 		return nil, err
 	}
+	if err := l.loadSigners(); err != nil {
+		return nil, err
+	}
 	return &c, nil
 }
 

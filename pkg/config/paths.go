@@ -63,7 +63,10 @@ func (c *Config) relocate() {
 	}
 	move(&c.Configuration.Path)
 	move(&c.Configuration.Seed)
-	for _, list := range [][]string{c.Trust.BootstrapServers, c.Trust.Vouchers, c.Image.Anchors, c.EFI.ESP, c.GRUB.Environment, c.Report.SSHHostKeys} {
+	lists := [][]string{
+		c.Trust.BootstrapServers, c.Trust.Vouchers, c.Image.Anchors, c.Image.Signers, c.EFI.ESP, c.GRUB.Environment, c.Report.SSHHostKeys,
+	}
+	for _, list := range lists {
 		for i := range list {
 			move(&list[i])
 		}

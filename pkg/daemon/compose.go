@@ -13,6 +13,7 @@ import (
 	"github.com/xpu-sztp/ztp/pkg/config"
 	"github.com/xpu-sztp/ztp/pkg/durable"
 	"github.com/xpu-sztp/ztp/pkg/image"
+	"github.com/xpu-sztp/ztp/pkg/image/signature"
 	"github.com/xpu-sztp/ztp/pkg/onboard"
 	"github.com/xpu-sztp/ztp/pkg/restconf"
 	"github.com/xpu-sztp/ztp/pkg/revocation"
@@ -97,6 +98,7 @@ func (d *daemon) onboardOptions(cfg *config.Config, board onboard.Board, device 
 		Store: d.store, Board: board, Slots: d.slots, Dir: d.paths.Onboard, Root: d.paths.Root, Device: device,
 		Image: cfg.Image, Configuration: cfg.Configuration, Scripts: cfg.Scripts, Report: cfg.Report, Reboot: cfg.Reboot,
 		Logger:      d.Logger,
+		Signatures:  signatures(cfg),
 		Checkpoints: image.CheckpointFile{FS: durable.OS{}, Path: filepath.Join(d.paths.State, "image-checkpoint")},
 	}
 	if cfg.Image.VerifyServers {
@@ -107,6 +109,18 @@ func (d *daemon) onboardOptions(cfg *config.Config, board onboard.Board, device 
 		}
 	}
 	return o
+}
+
+// signatures returns nil where images need not be signed. No time before any of notBefore is believed.
+func signatures(cfg *config.Config, notBefore ...time.Time) func(*x509.Certificate) *signature.Policy {
+	if cfg.Image.Signature != "required" {
+		return nil
+	}
+	return func(owner *x509.Certificate) *signature.Policy {
+		return &signature.Policy{
+			Signers: &cfg.Signers, Namespace: cfg.Image.SignatureNamespace, Owner: owner, Clock: cfg.ClockAt(time.Now(), notBefore...),
+		}
+	}
 }
 
 func (d *daemon) enabled() (bool, error) {

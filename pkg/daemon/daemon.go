@@ -215,7 +215,9 @@ func (d *daemon) session(ctx context.Context, cfg *config.Config, plan leads) (o
 	device.SerialNumber = identity.SerialNumber
 	d.showIdentity(identity, device)
 
-	a, closeAgent, err := d.compose(ctx, cfg, plan, identity, device, onboard.New(d.onboardOptions(cfg, d.board, device)))
+	options := d.onboardOptions(cfg, d.board, device)
+	options.Signatures = signatures(cfg, identity.Chain[0].NotBefore)
+	a, closeAgent, err := d.compose(ctx, cfg, plan, identity, device, onboard.New(options))
 	if err != nil {
 		return 0, err
 	}

@@ -28,6 +28,7 @@ type keeper struct {
 // restore takes up what an interrupted process left, and starts at the first byte when that does not fit: whatever is wrong
 // with a checkpoint costs time, never the image.
 func (f *fetch) restore() error {
+	f.restored = true
 	sink, ok := f.sink.(Checkpointer)
 	if !ok || f.request.Checkpoints == nil {
 		return nil

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/xpu-sztp/ztp/pkg/image/signature"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 )
 
@@ -26,8 +27,9 @@ const (
 )
 
 // telling orders the codes by how much they tell an operator when every mirror failed differently.
-var telling = []reason.Code{CodeHashMismatch, CodeTooLarge, CodeTruncated, CodeTimeout, CodeTLS, CodeBusy, CodeHTTPError, CodeURIRefused,
-	CodeUnreachable}
+var telling = []reason.Code{CodeHashMismatch, signature.CodeMismatch, signature.CodeExpired, signature.CodeNamespace, signature.CodeUntrusted,
+	signature.CodeAlgorithm, signature.CodeMalformed, CodeTooLarge, CodeTruncated, CodeTimeout, CodeTLS, CodeBusy, CodeHTTPError,
+	CodeURIRefused, signature.CodeMissing, CodeUnreachable}
 
 // Causes with which a transfer is cancelled.
 var (
@@ -60,17 +62,8 @@ func (f *fetch) summarize() error {
 	if len(failures) == 0 {
 		return fail(CodeTimeout, "there was no time to ask a mirror", "raise image.timeout", nil)
 	}
-	return worstOf(failures, telling, fmt.Sprintf("none of the %d mirrors gave the image", len(f.mirrors)), len(f.mirrors) == 1)
-}
-
-// worstOf makes one error of several, under the one of their codes that comes first in order; alone leaves it as it is.
-func worstOf(failures []error, order []reason.Code, what string, alone bool) error {
-	rank := func(err error) int {
-		code, _ := reason.Of(err)
-		return slices.Index(order, code) // what the sink said about an image is not among them, and comes first
-	}
-	worst := slices.MinFunc(failures, func(a, b error) int { return rank(a) - rank(b) })
-	if alone {
+	worst := slices.MinFunc(failures, func(a, b error) int { return tells(a) - tells(b) })
+	if len(f.mirrors) == 1 {
 		return worst
 	}
 	code, hint := reason.Of(worst)
@@ -78,7 +71,14 @@ func worstOf(failures []error, order []reason.Code, what string, alone bool) err
 	for i, err := range failures {
 		list[i] = err.Error()
 	}
-	return fail(code, what+": "+strings.Join(list, "; "), hint, nil)
+	return fail(code, fmt.Sprintf("none of the %d mirrors gave the image: %s", len(f.mirrors), strings.Join(list, "; ")), hint, nil)
+}
+
+// tells is the place of an error's code among those that tell something; what the sink said about an image is not among them,
+// and comes first.
+func tells(err error) int {
+	code, _ := reason.Of(err)
+	return slices.Index(telling, code)
 }
 
 // display returns uri fit for people and logs: without its query and userinfo, which may hold secrets, and not too long.

@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/retryafter"
@@ -45,13 +44,7 @@ func (f *fetch) download(ctx context.Context, m *mirror, u *url.URL) error {
 // newRequest asks for the bytes behind those that are there. The mirror that they are from is to send the whole image instead
 // when it has another one by now; another mirror has no entity tag yet that could be held against what it has.
 func (f *fetch) newRequest(ctx context.Context, m *mirror, u *url.URL) *http.Request {
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {
-		f.progress.Server = got.Conn.RemoteAddr().String()
-	}})
-	r := (&http.Request{Method: http.MethodGet, URL: u, Header: http.Header{
-		"Accept-Encoding": {"identity"},
-		"User-Agent":      nil,
-	}}).WithContext(ctx)
+	r := f.plainRequest(ctx, u)
 	if f.offset > 0 {
 		r.Header.Set("Range", fmt.Sprintf("bytes=%d-", f.offset))
 		if f.source == m.key {
@@ -61,23 +54,32 @@ func (f *fetch) newRequest(ctx context.Context, m *mirror, u *url.URL) *http.Req
 	return r
 }
 
+func (f *fetch) plainRequest(ctx context.Context, u *url.URL) *http.Request {
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {
+		f.progress.Server = got.Conn.RemoteAddr().String()
+	}})
+	return (&http.Request{Method: http.MethodGet, URL: u, Header: http.Header{
+		"Accept-Encoding": {"identity"},
+		"User-Agent":      nil,
+	}}).WithContext(ctx)
+}
+
 // accept checks the header of a reply and prepares for its body: from the offset asked for, or from the start when the
 // server does not resume.
 func (f *fetch) accept(m *mirror, resp *http.Response) error {
 	status := resp.StatusCode
 	switch {
-	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable:
-		return tooBusy(status, retryafter.Wait(resp.Header, f.request.MaxWait))
 	case status == http.StatusPartialContent && f.offset > 0:
 		return f.acceptPart(m, resp)
 	case status == http.StatusRequestedRangeNotSatisfiable && f.offset > 0:
 		return f.startAgain("the mirror cannot resume the transfer")
 	case status != http.StatusOK:
-		why := fail(CodeHTTPError, fmt.Sprintf("the mirror answered with HTTP %d", status), "check the URI and the file server", nil)
-		if m.part && status >= 500 {
+		err := f.refused(resp)
+		var why *reason.Error
+		if m.part && status >= 500 && errors.As(err, &why) && why.Code == CodeHTTPError {
 			return &broken{why} // whatever is behind a proxy may come back
 		}
-		return why
+		return err
 	}
 	if err := checkEncoding(resp); err != nil {
 		return err
@@ -85,9 +87,17 @@ func (f *fetch) accept(m *mirror, resp *http.Response) error {
 	return f.begin(m, resp.ContentLength, strongTag(resp.Header.Get("ETag")))
 }
 
-func tooBusy(status int, wait time.Duration) *busy {
-	return &busy{fail(CodeBusy, fmt.Sprintf("the mirror is busy (HTTP %d)", status),
-		"give the file server more capacity, or name more mirrors", nil), wait}
+// refused explains a status that says that there is nothing to be had.
+func (f *fetch) refused(resp *http.Response) error {
+	status := resp.StatusCode
+	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+		return &busy{
+			why: fail(CodeBusy, fmt.Sprintf("the mirror is busy (HTTP %d)", status),
+				"give the file server more capacity, or name more mirrors", nil),
+			wait: retryafter.Wait(resp.Header, f.request.MaxWait),
+		}
+	}
+	return fail(CodeHTTPError, fmt.Sprintf("the mirror answered with HTTP %d", status), "check the URI and the file server", nil)
 }
 
 // acceptPart checks that a part is exactly what is missing.

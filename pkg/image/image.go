@@ -129,16 +129,13 @@ func Fetch(ctx context.Context, r Request, sink Sink) (Result, error) {
 	f.client = f.newClient()
 	defer f.client.CloseIdleConnections()
 
-	err := f.findSignature(ctx)
-	if err == nil {
+	var err error
+	if r.Signature == nil { // otherwise it is not known yet how the image is hashed
 		err = f.restore()
 	}
 	var result Result
 	if err == nil {
 		result, err = f.any(ctx)
-	}
-	if err == nil {
-		result.Signer, err = f.checkSignature()
 	}
 	if err == nil {
 		err = f.keeper.clear()
@@ -163,9 +160,13 @@ type fetch struct {
 	hash    hash.Hash
 	buffers []*buffer
 	mirrors []*mirror
-	claims  []*signature.Claim // that the image's digests must fulfil, one of them
-	keeper  *keeper            // nil: no checkpoints
-	alone   bool               // no mirror goes on behind another one
+
+	// Of the signature, where one is asked for.
+	claim    *signature.Claim // the image must fulfil it
+	claimed  *mirror          // where it is from
+	restored bool             // restore was called
+	keeper   *keeper          // nil: no checkpoints
+	alone    bool             // no mirror goes on behind another one
 
 	// What sink and hash have.
 	offset  int64             // bytes

@@ -31,7 +31,7 @@ func (f *fetch) mirror(ctx context.Context, m *mirror) (Result, error) {
 	f.shown, f.shownAt = started, f.offset
 	f.report(f.offset, 0)
 	f.request.Logger.InfoContext(ctx, "downloading the image", "uri", f.progress.URI, "from", f.offset)
-	err := f.transfer(ctx, m)
+	err := f.signedTransfer(ctx, m)
 
 	p := &f.progress
 	p.Done, p.Err = true, err
@@ -41,18 +41,15 @@ func (f *fetch) mirror(ctx context.Context, m *mirror) (Result, error) {
 	}
 	f.request.Logger.InfoContext(ctx, "image downloaded and verified", "uri", p.URI, "bytes", f.offset,
 		"took", time.Since(started).Round(time.Millisecond).String())
-	return Result{
-		URI: p.URI, Server: p.Server, Protocol: p.Protocol, Bytes: f.offset, Duration: time.Since(started), Resumed: f.resumed,
-	}, nil
+	result := Result{URI: p.URI, Server: p.Server, Protocol: p.Protocol, Bytes: f.offset, Duration: time.Since(started), Resumed: f.resumed}
+	if f.claim != nil {
+		result.Signer = f.claim.Signer
+	}
+	return result, nil
 }
 
 // transfer takes what comes from m until it is the whole image, as long as that is worth the time.
-func (f *fetch) transfer(ctx context.Context, m *mirror) error {
-	u, err := f.checkURI(m.uri)
-	if err != nil {
-		return err
-	}
-	f.progress.Protocol = u.Scheme
+func (f *fetch) transfer(ctx context.Context, m *mirror, u *url.URL) error {
 	patience := newPatience(f.request, f.offset)
 	for again := false; ; {
 		err := f.take(ctx, m, u)

@@ -9,193 +9,156 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
-	"slices"
-	"time"
 
 	"github.com/xpu-sztp/ztp/pkg/image/signature"
 	"github.com/xpu-sztp/ztp/pkg/reason"
-	"github.com/xpu-sztp/ztp/pkg/retryafter"
 )
 
-// otherSignature is how long a mirror may take for a signature when another one gave one that may be right.
-const otherSignature = 5 * time.Second
-
-// tellingSignature orders the codes of signatures that are not believed by how much they tell, those of mirrors that gave
-// none last.
-var tellingSignature = append([]reason.Code{
-	signature.CodeMismatch, signature.CodeExpired, signature.CodeNamespace, signature.CodeUntrusted, signature.CodeAlgorithm,
-	signature.CodeMalformed, signature.CodeMissing,
-}, telling...)
-
-// findSignature looks for signatures beside the mirrors before anything of the image is asked for. One over the SHA-256 digest
-// that was demanded is verified here and settles it. For others the image must be hashed in one more way, so they are
-// collected from all mirrors: one that is no good must not stand in for one that is.
-func (f *fetch) findSignature(ctx context.Context) error {
-	if f.request.Signature == nil {
-		return nil
-	}
-	forms, err := f.request.Signature.Forms()
+// signedTransfer takes from m what makes the image whole and, where that is asked for, signed.
+func (f *fetch) signedTransfer(ctx context.Context, m *mirror) error {
+	u, err := f.checkURI(m.uri)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, f.request.Timeout, errTooLong)
-	defer cancel()
-	var failures []error
-	ask := f.mirrors
-	for again := 1; ; again++ {
-		var later []*mirror
-		var wait time.Duration
-		for _, m := range ask {
-			settled, failed := f.signaturesOf(ctx, m, forms)
-			if settled {
-				return nil
-			}
-			var b *busy
-			if errors.As(errors.Join(failed...), &b) && again <= maxBusy {
-				later, wait = append(later, m), max(wait, b.wait)
-				continue
-			}
-			failures = append(failures, failed...)
+	f.progress.Protocol = u.Scheme
+	for {
+		if err := f.findSignature(ctx, m, u); err != nil {
+			return err
 		}
-		if len(f.claims) > 0 {
-			f.hash = newDigests(f.claims)
-			return nil
+		if err := f.transfer(ctx, m, u); err != nil {
+			return err
 		}
-		if later == nil {
-			return worstOf(failures, tellingSignature, "no signature of the image is believed", len(failures) == 1)
+		// When another mirror's signature turned out to be wrong, the image is here, and all that m is asked for is its own.
+		if err := f.checkSignature(); err == nil || f.claimed == m {
+			return err
 		}
-		if err := pause(ctx, max(spread(wait), backoff(f.request.RetryWait, again))); err != nil {
-			return fail(CodeTimeout, "the mirrors are busy, and no signature came within the time limit", "raise image.timeout, or use another mirror", nil)
-		}
-		ask = later
 	}
 }
 
-// signaturesOf collects the claims of the signatures that one mirror has. The first that holds for the demanded digest settles
-// it. Without that the errors say what is wrong with each.
-func (f *fetch) signaturesOf(ctx context.Context, m *mirror, forms []signature.Form) (settled bool, failures []error) {
-	u, err := f.checkURI(m.uri)
-	if err != nil {
-		return false, []error{err}
+// findSignature looks for a signature beside the image at u, before anything of that is asked for, unless another mirror gave
+// one that is not known to be wrong. One over the SHA-256 digest that was demanded is verified here. For another the image must be
+// hashed in one more way.
+func (f *fetch) findSignature(ctx context.Context, m *mirror, u *url.URL) error {
+	if f.request.Signature == nil || f.claim != nil {
+		return nil
 	}
+	f.claimed = m
+	forms, failure := f.request.Signature.Forms()
 	for _, form := range forms {
-		place := beside(u, form)
+		place := beside(u, form.Suffix())
 		data, err := f.small(ctx, place)
-		gone := err != nil
+		code, _ := reason.Of(err)
+		gone := err != nil && code != signature.CodeMissing
+		var claim *signature.Claim
 		if err == nil {
-			var claim *signature.Claim
-			if claim, err = f.request.Signature.Verify(form, data); err == nil && claim.Hash == crypto.SHA256 {
-				if err = claim.Check(f.request.SHA256); err == nil {
-					f.claims = []*signature.Claim{claim}
-					f.request.Logger.InfoContext(ctx, "the image is signed", "by", claim.Signer, "uri", display(place.String()))
-					return true, nil
-				}
-			}
-			if err == nil {
-				f.claims = append(f.claims, claim)
-				continue
-			}
+			claim, err = f.request.Signature.Verify(form, data)
 		}
-		failures = append(failures, fmt.Errorf("%s: %w", display(place.String()), err))
-		if code, _ := reason.Of(err); gone && code != signature.CodeMissing {
-			break // nor will there be one of another form
+		settled := err == nil && claim.Hash == crypto.SHA256
+		if settled {
+			err = claim.Check(f.request.SHA256)
+		}
+		if err == nil && (f.claim == nil || settled) {
+			f.claim = claim
+		}
+		if err != nil && (failure == nil || tells(err) < tells(failure)) {
+			failure = fmt.Errorf("%s: %w", display(place.String()), err)
+		}
+		if gone || settled && err == nil {
+			break // nor will there be an answer about another form; or none is needed
 		}
 	}
-	return false, failures
+	if f.claim == nil {
+		return failure
+	}
+	return f.hashFor()
 }
 
 // beside is where the signature of the image at u is.
-func beside(u *url.URL, form signature.Form) *url.URL {
+func beside(u *url.URL, suffix string) *url.URL {
 	place := *u
-	switch {
-	case u.Opaque != "":
-		place.Opaque += form.Suffix()
-	case u.RawPath != "":
-		place.RawPath += form.Suffix()
-		fallthrough
-	default:
-		place.Path += form.Suffix()
+	if place.Opaque != "" {
+		place.Opaque += suffix
+		return &place
+	}
+	place.Path += suffix
+	if place.RawPath != "" {
+		place.RawPath += suffix
 	}
 	return &place
 }
 
 // small fetches a signature whole, by the rules for images.
 func (f *fetch) small(ctx context.Context, u *url.URL) ([]byte, error) {
-	limit := f.request.Stall
-	if len(f.claims) > 0 {
-		limit = min(limit, otherSignature)
-	}
-	limited, cancel := context.WithTimeout(ctx, limit)
+	limited, cancel := context.WithTimeout(ctx, f.request.Stall)
 	defer cancel()
-	body, err := f.openSmall(ctx, limited, u)
-	if err != nil {
-		return nil, err
-	}
-	defer body.Close()
-	data, err := io.ReadAll(io.LimitReader(body, signature.MaxSize+1)) // one byte more is refused where it is judged
-	if err != nil {
-		return nil, fail(CodeTruncated, "the signature did not come whole", "check the network and the file server", err)
-	}
-	return data, nil
-}
-
-func (f *fetch) openSmall(parent, ctx context.Context, u *url.URL) (io.ReadCloser, error) {
-	missing := fail(signature.CodeMissing, "there is no signature", "publish the signature of the image beside it, under this name", nil)
+	var body io.ReadCloser
 	if u.Scheme == "file" {
 		file, _, err := f.openFile(u)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, missing
+			err = signature.Missing()
 		}
-		return file, err
+		if err != nil {
+			return nil, err
+		}
+		body = file
+	} else {
+		resp, err := f.client.Do(f.plainRequest(limited, u))
+		if err != nil {
+			return nil, explain(ctx, limited, err)
+		}
+		body = resp.Body
+		switch resp.StatusCode {
+		case http.StatusOK:
+			err = checkEncoding(resp)
+		case http.StatusNotFound, http.StatusGone, http.StatusForbidden: // the last is what stores of objects say
+			err = signature.Missing()
+		default:
+			err = f.refused(resp)
+		}
+		if err != nil {
+			body.Close()
+			return nil, err
+		}
 	}
-	resp, err := f.client.Do((&http.Request{Method: http.MethodGet, URL: u, Header: http.Header{
-		"Accept-Encoding": {"identity"},
-		"User-Agent":      nil,
-	}}).WithContext(ctx))
+	defer body.Close()
+	data, err := io.ReadAll(io.LimitReader(body, signature.MaxSize+1)) // what is larger is refused where it is judged
 	if err != nil {
-		return nil, explain(parent, ctx, err)
+		err = &busy{why: fail(CodeTruncated, "the signature did not come whole", "check the network and the file server", err)}
 	}
-	switch status := resp.StatusCode; {
-	case status == http.StatusOK:
-		if err = checkEncoding(resp); err == nil {
-			return resp.Body, nil
-		}
-	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable:
-		err = tooBusy(status, retryafter.Wait(resp.Header, f.request.MaxWait))
-	case status == http.StatusNotFound, status == http.StatusGone, status == http.StatusForbidden: // which stores of objects say instead
-		err = missing
-	default:
-		err = fail(CodeHTTPError, fmt.Sprintf("the mirror answered with HTTP %d when asked for the signature", status), "check the file server", nil)
-	}
-	resp.Body.Close()
-	return nil, err
+	return data, err
 }
 
-// checkSignature tells who signed the image that has come whole.
-func (f *fetch) checkSignature() (signer string, err error) {
-	if f.request.Signature == nil {
-		return "", nil
+// hashFor has the image hashed as the claim needs it, from the first byte if it was not so far. Only now it is known whether
+// what an interrupted process left is of use.
+func (f *fetch) hashFor() error {
+	old, _ := f.hash.(*digests)
+	other := f.claim.Hash != crypto.SHA256 && (old == nil || old.kind != f.claim.Hash)
+	if other {
+		f.hash = newDigests(f.claim)
 	}
-	for _, claim := range f.claims {
-		digest := f.request.SHA256
-		if claim.Hash != crypto.SHA256 {
-			digest = f.hash.(*digests).sum(claim.Hash)
-		}
-		claimErr := claim.Check(digest)
-		if claimErr == nil {
-			f.request.Logger.Info("the image is signed", "by", claim.Signer)
-			return claim.Signer, nil
-		}
-		if err == nil {
-			err = claimErr
-		}
+	if !f.restored {
+		return f.restore()
 	}
-	return "", err
+	if other {
+		return f.restart()
+	}
+	return nil
 }
 
-// byHash puts claims in the order of their hashes, each once.
-func byHash(claims []*signature.Claim) []*signature.Claim {
-	order := func(a, b *signature.Claim) int { return int(a.Hash) - int(b.Hash) }
-	claims = slices.SortedFunc(slices.Values(claims), order)
-	return slices.CompactFunc(claims, func(a, b *signature.Claim) bool { return a.Hash == b.Hash })
+// checkSignature tells who signed the image that has come whole. A claim that it does not fulfil is given up.
+func (f *fetch) checkSignature() error {
+	claim := f.claim
+	if claim == nil {
+		return nil
+	}
+	digest := f.request.SHA256
+	if d, ok := f.hash.(*digests); ok && claim.Hash == d.kind {
+		digest = d.other.Sum(nil)
+	}
+	if err := claim.Check(digest); err != nil {
+		f.claim = nil
+		return err
+	}
+	f.request.Logger.Info("the image is signed", "by", claim.Signer)
+	return nil
 }

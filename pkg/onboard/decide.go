@@ -10,8 +10,8 @@ import (
 )
 
 // observed tells what the slots say of an image, as far as its record does not say it yet; key is its SHA-256 in hexadecimal.
-// There may be more to tell after the event has been recorded.
-func observed(key string, i state.ImageRecord, d slot.Description) (on event, ok bool) {
+// signed says that images must be. There may be more to tell after the event has been recorded.
+func observed(key string, i state.ImageRecord, d slot.Description, signed bool) (on event, ok bool) {
 	if i.Slot == "" {
 		return "", false
 	}
@@ -23,7 +23,7 @@ func observed(key string, i state.ImageRecord, d slot.Description) (on event, ok
 		if runs {
 			return overwritten, true
 		}
-		return verified, there
+		return verified, there && (!signed || i.Signer != "") // it may lie there from before a signature was asked for
 	case state.ImageWritten, state.ImageActivated:
 		if there && runs {
 			return started, true

@@ -26,8 +26,11 @@ func (s *session) imageKey() string { return hex.EncodeToString(s.boot.SHA256) }
 func (s *session) advance(ctx context.Context, on event) error {
 	do, known, err := s.move(s.imageKey(), on, func(i *state.ImageRecord) {
 		i.OSName, i.OSVersion = s.boot.OSName, s.boot.OSVersion
-		if on == fetch {
-			i.Slot = s.slots.Target
+		switch on {
+		case fetch:
+			i.Slot, i.Signer = s.slots.Target, ""
+		case verified:
+			i.Signer = s.signer
 		}
 	})
 	if err != nil {
@@ -198,7 +201,7 @@ func (e *Executor) look(ctx context.Context) (fallen []string, err error) {
 	e.showSlots(d)
 	for key, i := range r.Images {
 		for {
-			on, ok := observed(key, i, d)
+			on, ok := observed(key, i, d, e.Signatures != nil)
 			if !ok {
 				break
 			}
@@ -258,6 +261,7 @@ func (s *session) fetchRequest(failed *int) image.Request {
 		Network:      s.network,
 		Files:        s.files,
 		Authenticate: s.AuthenticateMirror,
+		Signature:    s.signatures(),
 		MaxSize:      int64(s.Image.MaxSize),
 		Timeout:      time.Duration(s.Image.Timeout),
 		MinRate:      int64(s.Image.MinRate),
@@ -303,9 +307,9 @@ func (s *session) showDownload(p image.Progress) {
 }
 
 // showSatisfied shows the demanded image when it is what runs.
-func (s *session) showSatisfied(right bool) {
+func (s *session) showSatisfied(right bool, signer string) {
 	if right {
-		s.known = state.ImageRecord{State: "satisfied"}
+		s.known = state.ImageRecord{State: "satisfied", Signer: signer}
 		s.showImage()
 	}
 }
@@ -325,6 +329,7 @@ func (s *session) showImage() {
 		Attempts:  s.known.Attempts,
 		Allowed:   s.Image.Attempts,
 		Reason:    s.known.Reason,
+		Signer:    s.known.Signer,
 	}
 	s.Board.Update(func(st *state.Status) { st.Image = shown })
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/xpu-sztp/ztp/artifacts"
 	"github.com/xpu-sztp/ztp/pkg/image"
+	"github.com/xpu-sztp/ztp/pkg/image/signature"
 	"github.com/xpu-sztp/ztp/pkg/progress"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/slot"
@@ -60,7 +61,7 @@ func (s *session) satisfied(ctx context.Context) (bool, error) {
 	right := named && (s.boot.OSName == "" || s.boot.OSName == s.Device.OSName) &&
 		(s.boot.OSVersion == "" || s.boot.OSVersion == s.Device.OSVersion)
 	if named && !right || s.Slots == nil {
-		s.showSatisfied(right)
+		s.showSatisfied(right, "")
 		return right, nil
 	}
 	r, d, err := s.seen(ctx)
@@ -77,7 +78,7 @@ func (s *session) satisfied(ctx context.Context) (bool, error) {
 			return false, err
 		}
 	}
-	s.showSatisfied(right)
+	s.showSatisfied(right, r.Images[ours].Signer)
 	return right, nil
 }
 
@@ -93,6 +94,12 @@ func (s *session) install(ctx context.Context) (last event, err error) {
 			return "", err
 		}
 		s.slots, s.known = d, r.Images[s.imageKey()]
+		if on, ok := s.unsigned(); ok {
+			if err := s.advance(ctx, on); err != nil {
+				return "", err
+			}
+			continue
+		}
 		do, why := decide(s.imageKey(), s.known, d, s.Image.Attempts, s.Now())
 		switch {
 		case do == refuse:
@@ -134,7 +141,34 @@ func (s *session) installable() error {
 			Fix:  "set image.installer, or leave boot-image out of the onboarding information",
 		}
 	}
+	if policy := s.signatures(); policy != nil {
+		_, err := policy.Forms()
+		return err
+	}
 	return nil
+}
+
+// signatures is nil where images need not be signed.
+func (s *session) signatures() *signature.Policy {
+	if s.Signatures == nil {
+		return nil
+	}
+	return s.Signatures(s.owner)
+}
+
+// unsigned tells how to take back an image that was written when no signature was asked for, before it is started. What runs
+// is not judged by that.
+func (s *session) unsigned() (on event, ok bool) {
+	if s.Signatures == nil || s.known.Signer != "" || s.known.Slot == s.slots.Running {
+		return "", false
+	}
+	switch s.known.State {
+	case state.ImageActivated, state.ImageTrial:
+		return withdraw, true
+	case state.ImageWritten:
+		return overwritten, true
+	}
+	return "", false
 }
 
 // write fetches the image into the inactive slot. Only verified bytes count as an attempt: a mirror that fails says nothing
@@ -150,9 +184,11 @@ func (s *session) write(ctx context.Context) (err error) {
 		}
 	}()
 	failed := 0
-	if _, err := image.Fetch(ctx, s.fetchRequest(&failed), w); err != nil {
+	result, err := image.Fetch(ctx, s.fetchRequest(&failed), w)
+	if err != nil {
 		return err
 	}
+	s.signer = result.Signer
 	if failed > 0 {
 		s.send(ctx, progress.BootImageWarning, fmt.Sprintf("%d mirrors failed before one delivered the image", failed))
 	}

@@ -38,6 +38,7 @@ import (
 	"github.com/xpu-sztp/ztp/pkg/config"
 	"github.com/xpu-sztp/ztp/pkg/durable"
 	"github.com/xpu-sztp/ztp/pkg/image"
+	"github.com/xpu-sztp/ztp/pkg/image/signature"
 	"github.com/xpu-sztp/ztp/pkg/progress"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/slot"
@@ -75,6 +76,9 @@ type Options struct {
 	Checkpoints image.Checkpoints
 	// AuthenticateMirror is image.Request.Authenticate.
 	AuthenticateMirror func(chain []*x509.Certificate, host string) error
+	// Signatures says whom to believe about images when the onboarding information was signed by owner, or, if that is nil,
+	// by nobody. It is nil itself where images need not be signed.
+	Signatures func(owner *x509.Certificate) *signature.Policy
 
 	Image         config.Image // Attempts 0 is 3
 	Configuration config.Configuration
@@ -151,6 +155,7 @@ func (e *Executor) Execute(ctx context.Context, r Request) (Outcome, error) {
 		pre:    r.Info.PreScript(),
 		config: r.Info.Configuration(),
 		post:   r.Info.PostScript(),
+		owner:  r.Info.Owner(),
 	})
 }
 
@@ -160,6 +165,7 @@ type plan struct {
 	pre    []byte
 	config *artifacts.Configuration
 	post   []byte
+	owner  *x509.Certificate // that signed it; nil when nobody did
 }
 
 // session is one execution.
@@ -175,6 +181,7 @@ type session struct {
 	fallen []string          // SHA-256 of the images that were found to have fallen back when the session began
 	slots  slot.Description  // when they were looked at last
 	known  state.ImageRecord // of the demanded image, at the same time
+	signer string            // of the image that was fetched
 }
 
 func (e *Executor) execute(ctx context.Context, r Request, p plan) (Outcome, error) {

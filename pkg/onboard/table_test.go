@@ -316,7 +316,8 @@ func TestWhateverTheSlotsSay(t *testing.T) {
 							if from == state.ImageNone {
 								i.Slot = ""
 							}
-							checkLook(t, key, i, d, what)
+							checkLook(t, key, i, d, what, false)
+							checkLook(t, key, i, d, what, true)
 						}
 					}
 				}
@@ -325,11 +326,11 @@ func TestWhateverTheSlotsSay(t *testing.T) {
 	}
 }
 
-func checkLook(t *testing.T, key string, i state.ImageRecord, d slot.Description, what string) {
+func checkLook(t *testing.T, key string, i state.ImageRecord, d slot.Description, what string, signed bool) {
 	t.Helper()
 	start := i
 	for looks := 0; ; looks++ {
-		on, ok := observed(key, i, d)
+		on, ok := observed(key, i, d, signed)
 		if !ok {
 			break
 		}

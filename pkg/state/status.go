@@ -219,6 +219,7 @@ type Image struct {
 	Attempts int     `json:"attempts,omitempty"` // complete installs
 	Allowed  int     `json:"allowed,omitempty"`  // of those, until it is refused
 	Reason   *Reason `json:"reason,omitempty"`   // why it is refused, or what its last trial came to
+	Signer   string  `json:"signer,omitempty"`   // who signed it; empty when no signature was asked for
 }
 
 // Slots is what the boot loader says of the places for images.

@@ -86,7 +86,8 @@ func examples() map[string]*state.Status {
 				URI: "https://files.example/os.img", Server: "192.0.2.9:443", Protocol: "https", Bytes: 3 << 29, Total: 3 << 29,
 				Rate: 100 << 20, Started: at(-500), Ended: at(-480), Result: "complete",
 			}},
-			Image: &state.Image{OSName: "dpuos", OSVersion: "2.1", SHA256: strings.Repeat("ab", 32), Slot: "b", State: "satisfied", Attempts: 1},
+			Image: &state.Image{OSName: "dpuos", OSVersion: "2.1", SHA256: strings.Repeat("ab", 32), Slot: "b", State: "satisfied", Attempts: 1,
+				Signer: "release@example.com, ssh-ed25519 key SHA256:abc"},
 			Steps: []state.Step{
 				{Name: "pre-script", Result: "warning", Exit: &exit, Started: at(-350), Ended: at(-349)},
 				{Name: "configuration", Result: "complete", Detail: "merged into /etc/dpu.conf", Started: at(-349), Ended: at(-349)},

@@ -213,6 +213,7 @@ func (p *page) image(i *state.Image) {
 		p.fact("state", i.State)
 		p.fact("install", strings.TrimPrefix(installs(i), "install "))
 		p.fact("because", because(i.Reason))
+		p.fact("signed by", i.Signer)
 	})
 }
 

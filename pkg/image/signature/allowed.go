@@ -1,7 +1,6 @@
 package signature
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,58 +10,53 @@ import (
 // sshSigner is a line of an allowed_signers file (ssh-keygen(1), "ALLOWED SIGNERS").
 type sshSigner struct {
 	principals    string
-	namespaces    string    // a pattern list; "" is any
+	namespaces    []string  // patterns; none is any
 	after, before time.Time // zero is none
 	key           sshKey
 }
 
-// parseAllowedSigners reads a whole file, or refuses it: a line that is passed over would be a signer whom the operator
+// addAllowedSigners reads a whole file, or refuses it: a line that is passed over would be a signer whom the operator
 // believes in and the device does not.
-func parseAllowedSigners(file []byte) ([]sshSigner, error) {
-	var signers []sshSigner
-	number := 0
-	for line := range bytes.Lines(file) {
-		number++
-		text := strings.TrimSpace(string(line))
-		if text == "" || text[0] == '#' {
+func (s *Signers) addAllowedSigners(file string) error {
+	before := len(s.ssh)
+	for i, line := range strings.Split(file, "\n") {
+		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
 			continue
 		}
-		signer, err := parseAllowedSigner(text)
+		signer, err := parseAllowedSigner(line)
 		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", number, err)
+			return fmt.Errorf("line %d: %w", i+1, err)
 		}
-		signers = append(signers, signer)
+		s.ssh = append(s.ssh, signer)
 	}
-	if signers == nil {
-		return nil, errors.New("names nobody")
+	if len(s.ssh) == before {
+		return errors.New("names nobody")
 	}
-	return signers, nil
+	return nil
 }
 
 // parseAllowedSigner reads "PRINCIPALS [OPTIONS] KEYTYPE BASE64 [COMMENT]".
-func parseAllowedSigner(line string) (sshSigner, error) {
-	var s sshSigner
-	var rest string
-	s.principals, rest = field(line)
-	if isKeyType(s.principals) {
-		return s, errors.New("is a public key alone; write who it belongs to before it, as in \"release@example.com " + s.principals + " …\"")
+func parseAllowedSigner(line string) (*sshSigner, error) {
+	principals, rest := cut(line, " \t")
+	if isKeyType(principals) {
+		return nil, errors.New("begins with a key; write before it whose it is")
 	}
-	s.principals = strings.Trim(s.principals, `"`)
-	kind, after := field(rest)
+	s := &sshSigner{principals: strings.Trim(principals, `"`)}
+	kind, rest := cut(rest, " \t")
 	if !isKeyType(kind) {
 		if err := s.parseOptions(kind); err != nil {
-			return s, err
+			return nil, err
 		}
-		kind, after = field(after)
+		kind, rest = cut(rest, " \t")
 	}
-	encoded, _ := field(after)
+	encoded, _ := cut(rest, " \t")
 	key, err := parseSSHKey(kind, encoded)
 	s.key = key
 	return s, err
 }
 
-// field cuts off what comes before the first blank that is not in quotes, and the blanks.
-func field(s string) (first, rest string) {
+// cut cuts s at the first of separators that is not in quotes, and leaves out what follows of them.
+func cut(s, separators string) (first, rest string) {
 	quoted := false
 	for i := 0; i < len(s); i++ {
 		switch {
@@ -70,8 +64,8 @@ func field(s string) (first, rest string) {
 			i++
 		case s[i] == '"':
 			quoted = !quoted
-		case (s[i] == ' ' || s[i] == '\t') && !quoted:
-			return s[:i], strings.TrimLeft(s[i:], " \t")
+		case !quoted && strings.IndexByte(separators, s[i]) >= 0:
+			return s[:i], strings.TrimLeft(s[i:], separators)
 		}
 	}
 	return s, ""
@@ -79,25 +73,17 @@ func field(s string) (first, rest string) {
 
 // parseOptions reads "NAME[="VALUE"],…".
 func (s *sshSigner) parseOptions(list string) error {
-	seen := map[string]bool{}
-	for more := true; more; {
-		name, rest, hasValue := cutOption(list)
+	seen := ","
+	for list != "" {
+		option, rest := cut(list, ",")
+		list = rest
+		name, value, _ := strings.Cut(option, "=")
 		name = strings.ToLower(name)
-		var value string
-		if hasValue {
-			var ok bool
-			if value, rest, ok = unquote(rest); !ok {
-				return fmt.Errorf("the value of option %.40q is not in quotes", name)
-			}
+		if strings.Contains(seen, ","+name+",") {
+			return errors.New(name + " is there twice")
 		}
-		switch list, more = strings.CutPrefix(rest, ","); {
-		case rest != "" && !more:
-			return fmt.Errorf("option %.40q is followed by something else than a comma", name)
-		case seen[name]:
-			return fmt.Errorf("option %.40q is there twice", name)
-		}
-		seen[name] = true
-		if err := s.setOption(name, value, hasValue); err != nil {
+		seen += name + ","
+		if err := s.setOption(name, value); err != nil {
 			return err
 		}
 	}
@@ -107,82 +93,52 @@ func (s *sshSigner) parseOptions(list string) error {
 	return nil
 }
 
-// cutOption cuts list behind the name of its first option, and the "=" behind it.
-func cutOption(list string) (name, rest string, hasValue bool) {
-	end := strings.IndexAny(list, "=,")
-	if end < 0 {
-		return list, "", false
-	}
-	if list[end] == '=' {
-		return list[:end], list[end+1:], true
-	}
-	return list[:end], list[end:], false
-}
-
-// unquote reads a value in quotes, in which \" stands for a quote.
-func unquote(s string) (value, rest string, ok bool) {
-	if !strings.HasPrefix(s, `"`) {
-		return "", "", false
-	}
-	var b strings.Builder
-	for i := 1; i < len(s); i++ {
-		switch {
-		case s[i] == '\\' && i+1 < len(s) && s[i+1] == '"':
-			i++
-			b.WriteByte('"')
-		case s[i] == '"':
-			return b.String(), s[i+1:], true
-		default:
-			b.WriteByte(s[i])
-		}
-	}
-	return "", "", false
-}
-
-func (s *sshSigner) setOption(name, value string, hasValue bool) (err error) {
+func (s *sshSigner) setOption(name, value string) (err error) {
+	text, ok := strings.CutPrefix(value, `"`)
+	text, closed := strings.CutSuffix(text, `"`)
+	ok = ok && closed && text != "" && !strings.ContainsAny(text, `"\`) // what has quotes in it matches nothing anyway
 	switch {
 	case name == "cert-authority":
 		return errors.New("cert-authority is not supported; name the keys that sign themselves")
-	case name == "namespaces" && value != "":
-		s.namespaces = value
-	case name == "valid-after" && hasValue:
-		s.after, err = parseSSHTime(value)
-	case name == "valid-before" && hasValue:
-		s.before, err = parseSSHTime(value)
+	case name == "namespaces" && ok:
+		s.namespaces = strings.Split(text, ",")
+	case name == "valid-after" && ok:
+		s.after, err = parseSSHTime(text)
+	case name == "valid-before" && ok:
+		s.before, err = parseSSHTime(text)
 	default:
-		return fmt.Errorf("%.40q is neither an option with its value nor a type of key", name)
+		return fmt.Errorf("%.60q is neither a type of key, nor an option with its value in quotes", name)
 	}
 	return err
 }
 
 // parseSSHTime reads YYYYMMDD[HHMM[SS]][Z]; without Z it is local time, as for ssh-keygen.
-func parseSSHTime(s string) (time.Time, error) {
+func parseSSHTime(s string) (t time.Time, err error) {
+	const layout = "20060102150405"
 	digits, utc := strings.CutSuffix(s, "Z")
 	location := time.Local
 	if utc {
 		location = time.UTC
 	}
-	const layout = "20060102150405"
-	if n := len(digits); n != 8 && n != 12 && n != 14 {
-		return time.Time{}, fmt.Errorf("%.40q is not a time such as 20260131 or 202601312359Z", s)
+	n := len(digits)
+	if n == 8 || n == 12 || n == 14 {
+		t, err = time.ParseInLocation(layout[:n], digits, location)
 	}
-	t, err := time.ParseInLocation(layout[:len(digits)], digits, location)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("%.40q is not a time such as 20260131 or 202601312359Z", s)
+	if t.IsZero() || err != nil {
+		return t, fmt.Errorf("%.60q is not a time such as 20260131 or 202601312359Z", s)
 	}
 	return t, nil
 }
 
-// matchesList reports whether s matches a pattern list (ssh_config(5), "PATTERNS"): one of its patterns, and none of those
-// behind a "!".
-func matchesList(s, list string) bool {
+// covers reports whether s matches one of the patterns, and none of those behind a "!" (ssh_config(5), "PATTERNS").
+func covers(patterns []string, s string) bool {
 	found := false
-	for pattern := range strings.SplitSeq(list, ",") {
-		pattern, negated := strings.CutPrefix(pattern, "!")
-		if !matches(s, pattern) {
+	for _, pattern := range patterns {
+		positive := strings.TrimPrefix(pattern, "!")
+		if !matches(s, positive) {
 			continue
 		}
-		if negated {
+		if positive != pattern {
 			return false
 		}
 		found = true

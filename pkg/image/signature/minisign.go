@@ -16,106 +16,74 @@ import (
 const (
 	untrustedComment = "untrusted comment: "
 	trustedComment   = "trusted comment: "
+	minisignIDSize   = 8
 )
 
 // minisignKey is a public key of minisign.
-type minisignKey struct {
-	id  [8]byte
-	key ed25519.PublicKey
+type minisignKey struct{ id, key []byte }
+
+// minisignName shows the identifier of a key as minisign does.
+func minisignName(id []byte) string {
+	return fmt.Sprintf("minisign key %016X", binary.LittleEndian.Uint64(id))
 }
 
-// minisignName shows the key's identifier as minisign does.
-func minisignName(id [8]byte) string {
-	return fmt.Sprintf("minisign key %016X", binary.LittleEndian.Uint64(id[:]))
+// addMinisign reads a .pub file.
+func (s *Signers) addMinisign(file string) error {
+	lines := minisignLines(file)
+	if len(lines) == 2 {
+		if algorithm, id, key := decodeMinisign(lines[1], ed25519.PublicKeySize); algorithm == "Ed" {
+			s.minisign = append(s.minisign, minisignKey{id, key})
+			return nil
+		}
+	}
+	return errors.New("is not a public key of minisign")
 }
 
-// parseMinisignKey reads a .pub file, or its second line alone.
-func parseMinisignKey(file []byte) (minisignKey, error) {
-	var k minisignKey
-	lines := strings.Split(strings.TrimRight(string(file), "\r\n"), "\n")
-	if strings.HasPrefix(lines[0], untrustedComment) {
-		lines = lines[1:]
-	}
-	if len(lines) != 1 {
-		return k, errors.New("is not a public key of minisign: it has another number of lines")
-	}
-	raw, ok := decode(lines[0], 2+len(k.id)+ed25519.PublicKeySize)
-	if !ok || string(raw[:2]) != "Ed" {
-		return k, errors.New("is not a public key of minisign")
-	}
-	copy(k.id[:], raw[2:])
-	k.key = raw[2+len(k.id):]
-	return k, nil
+func minisignLines(file string) []string {
+	return strings.Split(strings.TrimRight(strings.ReplaceAll(file, "\r\n", "\n"), "\n"), "\n")
 }
 
-// decode decodes a line of base64 that must give n bytes.
-func decode(line string, n int) ([]byte, bool) {
-	raw, err := base64.StdEncoding.Strict().DecodeString(strings.TrimSuffix(line, "\r"))
-	return raw, err == nil && len(raw) == n
-}
-
-// minisignature is a .minisig file.
-type minisignature struct {
-	algorithm string
-	id        [8]byte
-	value     []byte // over the digest of the image
-	comment   string
-	global    []byte // over value and comment
-}
-
-func parseMinisignature(data []byte) (*minisignature, error) {
-	lines := strings.Split(strings.TrimRight(string(data), "\r\n"), "\n")
-	if len(lines) != 4 || !strings.HasPrefix(lines[0], untrustedComment) || !strings.HasPrefix(lines[2], trustedComment) {
-		return nil, malformed("the signature is not the four lines of minisign's", nil)
+// decodeMinisign takes apart a line of an algorithm, the identifier of a key, and so many bytes. The algorithm is "" for
+// anything else.
+func decodeMinisign(line string, size int) (algorithm string, id, value []byte) {
+	raw, err := base64.StdEncoding.Strict().DecodeString(line)
+	if err != nil || len(raw) != 2+minisignIDSize+size {
+		return "", nil, nil
 	}
-	s := &minisignature{comment: strings.TrimSuffix(strings.TrimPrefix(lines[2], trustedComment), "\r")}
-	raw, ok1 := decode(lines[1], 2+len(s.id)+ed25519.SignatureSize)
-	global, ok2 := decode(lines[3], ed25519.SignatureSize)
-	if !ok1 || !ok2 {
-		return nil, malformed("a line of the minisign signature is damaged", nil)
-	}
-	if strings.ContainsRune(s.comment, '\r') || bytes.ContainsRune(data, 0) { // where minisign would end them
-		return nil, malformed("a comment of the minisign signature is damaged", nil)
-	}
-	s.algorithm, s.global = string(raw[:2]), global
-	copy(s.id[:], raw[2:])
-	s.value = raw[2+len(s.id):]
-	return s, nil
+	return string(raw[:2]), raw[2 : 2+minisignIDSize], raw[2+minisignIDSize:]
 }
 
 // verifyMinisign verifies the signature over the trusted comment, which covers the one over the image: that the signer is
 // believed is known before the image comes.
 func (p *Policy) verifyMinisign(data []byte) (*Claim, error) {
-	s, err := parseMinisignature(data)
-	if err != nil {
-		return nil, err
+	lines := minisignLines(string(data))
+	if len(lines) != 4 {
+		lines = make([]string, 4)
 	}
-	switch s.algorithm {
-	case "ED":
-	case "Ed":
-		return nil, refuse(CodeAlgorithm, "the minisign signature is of the legacy kind \"Ed\", which covers the whole image instead of "+
-			"its digest and cannot be verified while the image is written", "sign with minisign 0.10 or later, or with `minisign -S -H`", nil)
-	default:
-		return nil, refuse(CodeAlgorithm, fmt.Sprintf("the minisign signature is of the unknown kind %q", s.algorithm), "sign with minisign", nil)
+	kind, id, value := decodeMinisign(lines[1], ed25519.SignatureSize)
+	comment, ok := strings.CutPrefix(lines[2], trustedComment)
+	global, _ := base64.StdEncoding.Strict().DecodeString(lines[3])
+	switch {
+	case kind == "" || !ok || len(global) != ed25519.SignatureSize || !strings.HasPrefix(lines[0], untrustedComment),
+		strings.Contains(comment, "\r") || bytes.IndexByte(data, 0) >= 0: // where minisign would end a comment
+		return nil, refuse(malformed, "it is not a signature of minisign", nil)
+	case kind != "ED":
+		return nil, refuse(algorithm, "the minisign signature is not over a digest of the image, and cannot be verified while that is written", nil)
 	}
-	known := false
+	name := minisignName(id)
+	failure := untrustedSigner(name, "which image.signers does not name")
 	for _, k := range p.Signers.minisign {
-		if k.id != s.id {
+		if !bytes.Equal(k.id, id) {
 			continue
 		}
-		known = true
-		if ed25519.Verify(k.key, append(s.value[:len(s.value):len(s.value)], s.comment...), s.global) {
+		if ed25519.Verify(k.key, []byte(string(value)+comment), global) {
 			return &Claim{
-				Signer: minisignName(k.id) + ", " + cms.Printable(strings.ReplaceAll(s.comment, "\t", " ")),
+				Signer: name + ", " + cms.Printable(strings.ReplaceAll(comment, "\t", " ")),
 				Hash:   crypto.BLAKE2b_512,
-				holds:  func(digest []byte) bool { return ed25519.Verify(k.key, digest, s.value) },
+				holds:  func(digest []byte) bool { return ed25519.Verify(k.key, digest, value) },
 			}, nil
 		}
+		failure = refuse(mismatch, name+" did not sign the trusted comment of the signature", nil)
 	}
-	if known {
-		return nil, refuse(CodeMismatch, fmt.Sprintf("%s did not sign the trusted comment of the signature", minisignName(s.id)),
-			"publish the .minisig file as minisign wrote it", nil)
-	}
-	return nil, refuse(CodeUntrusted, fmt.Sprintf("the image is signed with %s, which image.signers does not name", minisignName(s.id)),
-		"have somebody sign it whom image.signers names, or add the key there", nil)
+	return nil, failure
 }

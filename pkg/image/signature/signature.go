@@ -11,8 +11,8 @@ import (
 	_ "crypto/sha256" // the hashes that Claim.New makes
 	_ "crypto/sha512"
 	"crypto/x509"
-	"fmt"
 	"hash"
+	"time"
 
 	"github.com/xpu-sztp/ztp/artifacts"
 	"github.com/xpu-sztp/ztp/pkg/reason"
@@ -62,16 +62,24 @@ func (p *Policy) Forms() ([]Form, error) {
 	if len(p.Signers.minisign) > 0 {
 		forms = append(forms, Minisign)
 	}
-	if len(p.Signers.certificates) > 0 || p.Signers.Owner && p.Owner != nil {
+	if len(p.Signers.certificates) > 0 || p.owner() != nil {
 		forms = append(forms, CMS)
 	}
 	if forms == nil {
-		return nil, refuse(CodeNoOwner, "the image must be signed by the owner certificate, and the onboarding information came "+
-			"unsigned from a trusted server, without one",
-			"have the owner sign the onboarding information, or add other signers to image.signers", nil)
+		return nil, refuse(noOwner, "the image must be signed by the owner certificate"+ownerless, nil)
 	}
 	return forms, nil
 }
+
+// owner is the owner certificate where that counts.
+func (p *Policy) owner() *x509.Certificate {
+	if !p.Signers.Owner {
+		return nil
+	}
+	return p.Owner
+}
+
+const ownerless = "; there is none, since the onboarding information came unsigned from a trusted server"
 
 // Claim is what a signature says that names somebody who is believed: the image has a certain digest. For some forms only
 // that digest shows whether they ever said so.
@@ -94,15 +102,13 @@ func (c *Claim) Check(digest []byte) error {
 	if c.holds(digest) {
 		return nil
 	}
-	return refuse(CodeMismatch, fmt.Sprintf("the signature is not one of %s over this image", c.Signer),
-		"sign the very file that is published as the image, and publish its signature beside it", nil)
+	return refuse(mismatch, "the signature is not one of "+c.Signer+" over this image", nil)
 }
 
 // Verify judges a signature of the given form. Errors are *reason.Error.
 func (p *Policy) Verify(f Form, data []byte) (*Claim, error) {
 	if len(data) > MaxSize {
-		return nil, refuse(CodeMalformed, fmt.Sprintf("the signature has more than %d bytes", MaxSize),
-			"publish the detached signature alone, without the image", nil)
+		return nil, refuse(malformed, "the signature is larger than any", nil)
 	}
 	switch f {
 	case OpenSSH:
@@ -125,10 +131,38 @@ const (
 	CodeNoOwner   reason.Code = "image-signature-no-owner"  // only the owner could have signed, and there is no owner certificate
 )
 
-func refuse(code reason.Code, msg, fix string, err error) *reason.Error {
-	return &reason.Error{Code: code, Msg: msg, Fix: fix, Err: err}
+// refusal is a code with what a person can do about it.
+type refusal struct {
+	code reason.Code
+	fix  string
 }
 
-func malformed(msg string, err error) *reason.Error {
-	return refuse(CodeMalformed, msg, "publish the file as the signing program wrote it", err)
+var (
+	missing   = refusal{CodeMissing, "publish the signature of the image beside it, under this name"}
+	malformed = refusal{CodeMalformed, "publish the detached signature as the signing program wrote it"}
+	algorithm = refusal{CodeAlgorithm, "sign as the commented default file ztp.toml shows for image.signers"}
+	purpose   = refusal{CodeNamespace, "sign with this namespace (`ssh-keygen -n`), or correct image.signature-namespace"}
+	untrusted = refusal{CodeUntrusted, "have somebody sign the image whom image.signers names, or add there who signed it"}
+	expired   = refusal{CodeExpired, "have somebody sign the image who is believed now, or correct the device's clock"}
+	mismatch  = refusal{CodeMismatch, "sign the very file that is published as the image, and publish its signature beside it"}
+	noOwner   = refusal{CodeNoOwner, "have the owner sign the onboarding information, or add other signers to image.signers"}
+)
+
+func refuse(r refusal, msg string, err error) *reason.Error {
+	return &reason.Error{Code: r.code, Msg: msg, Fix: r.fix, Err: err}
+}
+
+// Missing is the refusal of an image that has no signature beside it.
+func Missing() error { return refuse(missing, "there is no signature", nil) }
+
+// untrustedSigner and untimely refuse what names somebody who is not believed.
+func untrustedSigner(who, why string) *reason.Error {
+	return refuse(untrusted, "the image is signed by "+who+", "+why, nil)
+}
+
+func (p *Policy) untimely(who string, from, until time.Time) *reason.Error {
+	if !p.Clock.Accurate() || !p.Clock.Now.Before(from) && (until.IsZero() || !p.Clock.Now.After(until)) {
+		return nil
+	}
+	return refuse(expired, "the image is signed by "+who+", who is believed at another time than now, "+p.Clock.Now.UTC().Format(time.RFC3339), nil)
 }

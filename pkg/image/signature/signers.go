@@ -1,17 +1,16 @@
 package signature
 
 import (
-	"bytes"
 	"crypto/x509"
 	"errors"
-	"fmt"
+	"strings"
 )
 
 // Signers is who may sign images.
 type Signers struct {
 	Owner bool // the owner certificate of the onboarding information
 
-	ssh          []sshSigner
+	ssh          []*sshSigner
 	minisign     []minisignKey
 	certificates []*x509.Certificate
 }
@@ -34,30 +33,25 @@ func (s *Signers) AddCertificates(certificates []*x509.Certificate) error {
 // AddKeys adds the keys of a file: of minisign's public keys one, of OpenSSH's allowed_signers any number. Errors that
 // belong to a line begin with its number.
 func (s *Signers) AddKeys(file []byte) error {
+	text := string(file)
+	var err error
 	switch {
-	case bytes.Contains(file, []byte("PRIVATE KEY-----")), bytes.Contains(file, []byte("encrypted secret key")):
+	case strings.Contains(text, "PRIVATE KEY-----"), strings.Contains(text, "encrypted secret key"):
 		return errors.New("holds a private key; only public ones belong on a device")
-	case bytes.HasPrefix(file, []byte("-----BEGIN ")):
-		return errors.New("is neither certificates in PEM, nor allowed_signers of OpenSSH, nor a public key of minisign")
-	case bytes.HasPrefix(file, []byte(untrustedComment)), bytes.HasPrefix(file, []byte("RW")) && !bytes.ContainsAny(bytes.TrimSpace(file), " \t\n"):
-		key, err := parseMinisignKey(file)
-		if err != nil {
-			return err
-		}
-		s.minisign = append(s.minisign, key)
+	case strings.HasPrefix(text, untrustedComment):
+		err = s.addMinisign(text)
 	default:
-		lines, err := parseAllowedSigners(file)
-		if err != nil {
-			return err
-		}
-		s.ssh = append(s.ssh, lines...)
+		err = s.addAllowedSigners(text)
+	}
+	if err != nil {
+		return err
 	}
 	return s.bounded()
 }
 
 func (s *Signers) bounded() error {
 	if s.count() > maxSigners {
-		return fmt.Errorf("more than %d signers", maxSigners)
+		return errors.New("there are more than 256 signers")
 	}
 	return nil
 }

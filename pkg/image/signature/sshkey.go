@@ -9,7 +9,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"math/big"
 	"strings"
 
@@ -21,34 +20,39 @@ import (
 // sshKey is a public key in the wire format of RFC 4253 §6.6, RFC 5656 §3.1 and RFC 8709 §4.
 type sshKey struct {
 	kind string
-	blob string
+	blob []byte
 	key  crypto.PublicKey // ed25519.PublicKey, *ecdsa.PublicKey or *rsa.PublicKey
 }
 
-const (
-	kindEd25519 = "ssh-ed25519"
-	kindRSA     = "ssh-rsa"
-	kindECDSA   = "ecdsa-sha2-"
-	minRSABits  = 2048
-)
-
-// sshCurve is an elliptic curve and the hash that RFC 5656 §6.2.1 gives its signatures.
-type sshCurve struct {
-	name  string
-	curve elliptic.Curve
-	hash  crypto.Hash
+// sshScheme is a kind of signature that is accepted of a kind of key.
+type sshScheme struct {
+	signature, key string
+	hash           crypto.Hash
+	curve          func() elliptic.Curve // whose name the key's kind ends with
 }
 
-func sshCurveOf(kind string) (sshCurve, bool) {
-	switch name, _ := strings.CutPrefix(kind, kindECDSA); name {
-	case "nistp256":
-		return sshCurve{name, elliptic.P256(), crypto.SHA256}, true
-	case "nistp384":
-		return sshCurve{name, elliptic.P384(), crypto.SHA384}, true
-	case "nistp521":
-		return sshCurve{name, elliptic.P521(), crypto.SHA512}, true
+const (
+	kindRSA   = "ssh-rsa"
+	kindECDSA = "ecdsa-sha2-"
+)
+
+var sshSchemes = [...]sshScheme{
+	{"ssh-ed25519", "ssh-ed25519", crypto.SHA512, nil}, // which Ed25519 uses itself
+	{"rsa-sha2-256", kindRSA, crypto.SHA256, nil},      // RFC 8332 §3
+	{"rsa-sha2-512", kindRSA, crypto.SHA512, nil},
+	{kindECDSA + "nistp256", kindECDSA + "nistp256", crypto.SHA256, elliptic.P256}, // RFC 5656 §6.2.1
+	{kindECDSA + "nistp384", kindECDSA + "nistp384", crypto.SHA384, elliptic.P384},
+	{kindECDSA + "nistp521", kindECDSA + "nistp521", crypto.SHA512, elliptic.P521},
+}
+
+// schemeOf finds the scheme of a key, of a kind of signature unless that is "". It returns nil when there is none.
+func schemeOf(key, signature string) *sshScheme {
+	for i := range sshSchemes {
+		if s := &sshSchemes[i]; s.key == key && (signature == "" || s.signature == signature) {
+			return s
+		}
 	}
-	return sshCurve{}, false
+	return nil
 }
 
 // isKeyType tells the name of a type of key, also of one that is refused, from options.
@@ -57,131 +61,82 @@ func isKeyType(s string) bool {
 	return strings.HasPrefix(s, "ssh-") || strings.HasPrefix(s, kindECDSA)
 }
 
-// fingerprint is how OpenSSH shows a key.
-func fingerprint(blob string) string {
-	sum := sha256.Sum256([]byte(blob))
-	return "SHA256:" + base64.RawStdEncoding.EncodeToString(sum[:])
-}
-
-// refusedKind says why a type of key is not accepted, or returns nil.
-func refusedKind(kind string) error {
-	_, curve := sshCurveOf(kind)
-	switch {
-	case kind == kindEd25519, kind == kindRSA, curve:
-		return nil
-	case strings.HasPrefix(kind, "sk-"):
-		return fmt.Errorf("keys of security keys (%.60q) are not supported", kind)
-	case strings.Contains(kind, "-cert-v0"):
-		return fmt.Errorf("OpenSSH certificates (%.60q) are not supported", kind)
-	}
-	return fmt.Errorf("keys of type %.60q are not supported", kind)
+// describeSSH names a key as OpenSSH does.
+func describeSSH(blob []byte) string {
+	var kind []byte
+	in := cryptobyte.String(blob)
+	readStrings(&in, &kind)
+	sum := sha256.Sum256(blob)
+	return cms.Printable(string(kind)) + " key SHA256:" + base64.RawStdEncoding.EncodeToString(sum[:])
 }
 
 // parseSSHKey reads a key as it stands in a .pub file.
-func parseSSHKey(kind, encoded string) (sshKey, error) {
-	if err := refusedKind(kind); err != nil {
-		return sshKey{}, err
+func parseSSHKey(kind, encoded string) (k sshKey, err error) {
+	scheme := schemeOf(kind, "")
+	if scheme == nil {
+		return k, errors.New("keys of type \"" + kind + "\" are not supported; use Ed25519, ECDSA or RSA, without certificates and security keys")
 	}
-	blob, err := base64.StdEncoding.DecodeString(encoded)
-	if err != nil || encoded == "" {
-		return sshKey{}, fmt.Errorf("the key behind %q is not in base64", kind)
-	}
-	k := sshKey{kind: kind, blob: string(blob)}
-	in := cryptobyte.String(blob)
-	name, ok := readString(&in)
-	if !ok || name != kind {
-		return sshKey{}, fmt.Errorf("the key behind %q is of type %.60q", kind, name)
-	}
-	if err := k.parse(&in); err != nil {
-		return sshKey{}, fmt.Errorf("%s key: %w", kind, err)
-	}
-	if !in.Empty() {
-		return sshKey{}, fmt.Errorf("%s key: %d bytes too many", kind, len(in))
-	}
-	return k, nil
-}
-
-// parse reads what follows the name of the type.
-func (k *sshKey) parse(in *cryptobyte.String) error {
-	errDamaged := errors.New("it is damaged")
-	if c, ok := sshCurveOf(k.kind); ok {
-		name, ok1 := readString(in)
-		point, ok2 := readString(in)
-		if !ok1 || !ok2 || name != c.name {
-			return errDamaged
+	k.kind = kind
+	k.blob, err = base64.StdEncoding.DecodeString(encoded)
+	var name, first, second []byte
+	in := cryptobyte.String(k.blob)
+	switch ok := readStrings(&in, &name, &first); {
+	case !ok || string(name) != kind:
+	case scheme.curve != nil:
+		readStrings(&in, &second)
+		if kindECDSA+string(first) == kind {
+			k.key, err = ecdsa.ParseUncompressedPublicKey(scheme.curve(), second)
 		}
-		key, err := ecdsa.ParseUncompressedPublicKey(c.curve, []byte(point))
-		k.key = key
-		return err
-	}
-	if k.kind == kindEd25519 {
-		key, ok := readString(in)
-		if !ok || len(key) != ed25519.PublicKeySize {
-			return errDamaged
+	case kind == kindRSA:
+		readStrings(&in, &second)
+		e, n := positive(first), positive(second)
+		if bits := n.BitLen(); e.BitLen() > 31 || bits < 2048 || bits > cms.MaxRSABits {
+			err = errors.New("the RSA key has fewer than 2048 bits, or more than 8192")
 		}
-		k.key = ed25519.PublicKey(key)
-		return nil
+		k.key = &rsa.PublicKey{N: n, E: int(e.Int64())}
+	case len(first) == ed25519.PublicKeySize:
+		k.key = ed25519.PublicKey(first)
 	}
-	e, ok1 := readInteger(in)
-	n, ok2 := readInteger(in)
-	if !ok1 || !ok2 || e.BitLen() > 31 || n.Bit(0) == 0 {
-		return errDamaged
+	if err == nil && (k.key == nil || !in.Empty()) {
+		err = errors.New("the key is damaged, or is not of type " + kind)
 	}
-	if bits := n.BitLen(); bits < minRSABits || bits > cms.MaxRSABits {
-		return fmt.Errorf("it has %d bits, from %d to %d are accepted", bits, minRSABits, cms.MaxRSABits)
-	}
-	k.key = &rsa.PublicKey{N: n, E: int(e.Int64())}
-	return nil
+	return k, err
 }
 
-// scheme returns the hash of a signature by this key and of the type that a signature names (RFC 8332 §3 for RSA).
-func (k *sshKey) scheme(name string) (crypto.Hash, bool) {
-	c, curve := sshCurveOf(k.kind)
-	switch {
-	case curve && name == k.kind:
-		return c.hash, true
-	case k.kind == kindEd25519 && name == kindEd25519:
-		return 0, true
-	case k.kind == kindRSA && name == "rsa-sha2-256":
-		return crypto.SHA256, true
-	case k.kind == kindRSA && name == "rsa-sha2-512":
-		return crypto.SHA512, true
-	}
-	return 0, false
-}
-
-// verify checks what a signature holds behind its type.
-func (k *sshKey) verify(hash crypto.Hash, message, signature []byte) bool {
-	if key, ok := k.key.(ed25519.PublicKey); ok {
-		return ed25519.Verify(key, message, signature)
-	}
-	h := hash.New()
+// verifies tells whether signature is one by k over message.
+func (k *sshKey) verifies(scheme *sshScheme, message, signature []byte) bool {
+	h := scheme.hash.New()
 	h.Write(message)
 	digest := h.Sum(nil)
-	if key, ok := k.key.(*rsa.PublicKey); ok {
-		return rsa.VerifyPKCS1v15(key, hash, digest, signature) == nil
+	switch key := k.key.(type) {
+	case ed25519.PublicKey:
+		return ed25519.Verify(key, message, signature)
+	case *rsa.PublicKey:
+		return rsa.VerifyPKCS1v15(key, scheme.hash, digest, signature) == nil
+	case *ecdsa.PublicKey:
+		var r, s []byte
+		in := cryptobyte.String(signature)
+		return readStrings(&in, &r, &s) && in.Empty() && ecdsa.Verify(key, digest, positive(r), positive(s))
 	}
-	in := cryptobyte.String(signature)
-	r, ok1 := readInteger(&in)
-	s, ok2 := readInteger(&in)
-	return ok1 && ok2 && in.Empty() && ecdsa.Verify(k.key.(*ecdsa.PublicKey), digest, r, s)
+	return false
 }
 
-// readString reads a string of RFC 4251 §5.
-func readString(in *cryptobyte.String) (string, bool) {
-	var n uint32
-	var s []byte
-	if !in.ReadUint32(&n) || uint64(n) > uint64(len(*in)) || !in.ReadBytes(&s, int(n)) {
-		return "", false
+// readStrings reads strings of RFC 4251 §5.
+func readStrings(in *cryptobyte.String, to ...*[]byte) bool {
+	for _, s := range to {
+		var n uint32
+		if !in.ReadUint32(&n) || n > MaxSize || !in.ReadBytes(s, int(n)) {
+			return false
+		}
 	}
-	return string(s), true
+	return true
 }
 
-// readInteger reads a positive mpint of RFC 4251 §5, in its shortest form.
-func readInteger(in *cryptobyte.String) (*big.Int, bool) {
-	s, ok := readString(in)
-	if !ok || s == "" || s[0] >= 0x80 || s[0] == 0 && (len(s) == 1 || s[1] < 0x80) || len(s) > cms.MaxRSABits/8+1 {
-		return nil, false
+// positive reads the inside of a positive mpint of RFC 4251 §5, in its shortest form. It returns 0 for anything else.
+func positive(s []byte) *big.Int {
+	n := new(big.Int)
+	if len(s) > 0 && s[0] < 0x80 && (s[0] != 0 || len(s) > 1 && s[1] >= 0x80) && len(s) <= cms.MaxRSABits/8+1 {
+		n.SetBytes(s)
 	}
-	return new(big.Int).SetBytes([]byte(s)), true
+	return n
 }

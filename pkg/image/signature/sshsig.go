@@ -3,8 +3,9 @@ package signature
 import (
 	"bytes"
 	"crypto"
+	"encoding/binary"
 	"encoding/pem"
-	"fmt"
+	"slices"
 
 	"golang.org/x/crypto/cryptobyte"
 
@@ -12,49 +13,30 @@ import (
 	"github.com/xpu-sztp/ztp/pkg/reason"
 )
 
+const (
+	sshArmor = "SSH SIGNATURE"
+	sshMagic = "SSHSIG"
+)
+
 // sshSignature is what OpenSSH's PROTOCOL.sshsig describes.
 type sshSignature struct {
-	key       string // blob
-	namespace string
-	reserved  string
-	hash      string // its name
-	kind      string // of the signature proper
-	value     string
+	key, namespace, reserved, hash []byte
+	kind, value                    []byte // of the signature proper
 }
 
-const sshMagic = "SSHSIG"
-
 func parseSSHSignature(data []byte) (*sshSignature, error) {
-	const armor = "SSH SIGNATURE"
-	blob, ok := dearmor(data, armor)
-	if !ok {
-		return nil, malformed("the signature is not one block of \""+armor+"\"", nil)
-	}
-	in := cryptobyte.String(blob)
-	var magic []byte
-	var version uint32
-	if !in.ReadBytes(&magic, len(sshMagic)) || string(magic) != sshMagic || !in.ReadUint32(&version) {
-		return nil, malformed("the signature does not begin with "+sshMagic, nil)
-	}
-	if version != 1 {
-		return nil, refuse(CodeAlgorithm, fmt.Sprintf("the signature has version %d of OpenSSH's format, version 1 is supported", version),
-			"sign with `ssh-keygen -Y sign`", nil)
-	}
+	in := cryptobyte.String(dearmor(data, sshArmor))
 	var s sshSignature
-	var proper string
-	for _, field := range []*string{&s.key, &s.namespace, &s.reserved, &s.hash, &proper} {
-		if *field, ok = readString(&in); !ok {
-			return nil, malformed("the signature is cut off", nil)
+	var magic, proper []byte
+	var version uint32
+	if in.ReadBytes(&magic, len(sshMagic)) && in.ReadUint32(&version) && string(magic) == sshMagic && version == 1 &&
+		readStrings(&in, &s.key, &s.namespace, &s.reserved, &s.hash, &proper) && in.Empty() {
+		inner := cryptobyte.String(proper)
+		if readStrings(&inner, &s.kind, &s.value) && inner.Empty() {
+			return &s, nil
 		}
 	}
-	inner := cryptobyte.String(proper)
-	if s.kind, ok = readString(&inner); ok {
-		s.value, ok = readString(&inner)
-	}
-	if !ok || !inner.Empty() || !in.Empty() {
-		return nil, malformed("the signature has another structure than OpenSSH's", nil)
-	}
-	return &s, nil
+	return nil, refuse(malformed, "it is not one signature of OpenSSH, of version 1 of its format", nil)
 }
 
 // verifySSH knows the key, the namespace and the hash; the signature itself covers the digest, which comes later.
@@ -63,92 +45,62 @@ func (p *Policy) verifySSH(data []byte) (*Claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.namespace != p.Namespace {
-		return nil, refuse(CodeNamespace, fmt.Sprintf("the signature is made for namespace %.60q, images are signed for %q",
-			cms.Printable(s.namespace), p.Namespace), fmt.Sprintf("sign with `ssh-keygen -Y sign -n %s`, or correct image.signature-namespace",
-			p.Namespace), nil)
+	if string(s.namespace) != p.Namespace {
+		return nil, refuse(purpose, "the signature is made for namespace \""+cms.Printable(string(s.namespace))+"\", images are signed for \""+
+			p.Namespace+"\"", nil)
 	}
-	claim := &Claim{}
-	switch s.hash {
-	case "sha256":
+	signer, refusal := p.sshSigner(s)
+	if refusal != nil {
+		return nil, refusal
+	}
+	scheme := schemeOf(signer.key.kind, string(s.kind))
+	claim := &Claim{
+		Signer: cms.Printable(signer.principals) + ", " + describeSSH(s.key),
+		Hash:   crypto.SHA512,
+		holds:  func(digest []byte) bool { return signer.key.verifies(scheme, s.signed(digest), s.value) },
+	}
+	if string(s.hash) == "sha256" {
 		claim.Hash = crypto.SHA256
-	case "sha512":
-		claim.Hash = crypto.SHA512
-	default:
-		return nil, refuse(CodeAlgorithm, fmt.Sprintf("the signature is over a digest by %.60q", cms.Printable(s.hash)),
-			"sign with `ssh-keygen -Y sign -O hashalg=sha256`", nil)
+	} else if string(s.hash) != "sha512" {
+		scheme = nil
 	}
-	signer, err := p.sshSigner(s)
-	if err != nil {
-		return nil, err
+	if scheme == nil {
+		return nil, refuse(algorithm, "the signature is made with "+cms.Printable(string(s.hash)+" and "+string(s.kind)), nil)
 	}
-	hash, ok := signer.key.scheme(s.kind)
-	if !ok {
-		return nil, refuse(CodeAlgorithm, fmt.Sprintf("the signature is of type %.60q with a key of type %q", cms.Printable(s.kind), signer.key.kind),
-			"sign with `ssh-keygen -Y sign` of OpenSSH 8.1 or later", nil)
-	}
-	claim.Signer = fmt.Sprintf("%s, %s key %s", cms.Printable(signer.principals), signer.key.kind, fingerprint(s.key))
-	claim.holds = func(digest []byte) bool { return signer.key.verify(hash, s.signed(digest), []byte(s.value)) }
 	return claim, nil
 }
 
 // signed is what the signature covers.
 func (s *sshSignature) signed(digest []byte) []byte {
-	var b cryptobyte.Builder
-	b.AddBytes([]byte(sshMagic))
-	for _, field := range []string{s.namespace, s.reserved, s.hash, string(digest)} {
-		b.AddUint32LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte(field)) })
+	b := []byte(sshMagic)
+	for _, field := range [][]byte{s.namespace, s.reserved, s.hash, digest} {
+		b = append(binary.BigEndian.AppendUint32(b, uint32(len(field))), field...)
 	}
-	return b.BytesOrPanic()
+	return b
 }
 
 // sshSigner finds the line that believes the key of s. Of several lines with the key one is enough.
-func (p *Policy) sshSigner(s *sshSignature) (*sshSigner, error) {
-	in := cryptobyte.String(s.key)
-	kind, _ := readString(&in)
-	if err := refusedKind(cms.Printable(kind)); err != nil {
-		return nil, refuse(CodeAlgorithm, "the signature is made with a kind of key that is not accepted",
-			"sign with an Ed25519, ECDSA or RSA key", err)
-	}
-	name := fmt.Sprintf("%s key %s", kind, fingerprint(s.key))
-	failure := refuse(CodeUntrusted, "the image is signed with "+name+", which image.signers does not name",
-		"have somebody sign it whom image.signers names, or add the key there", nil)
-	for i := range p.Signers.ssh {
-		signer := &p.Signers.ssh[i]
-		if signer.key.blob != s.key {
+func (p *Policy) sshSigner(s *sshSignature) (*sshSigner, *reason.Error) {
+	name := describeSSH(s.key)
+	failure := untrustedSigner(name, "whom image.signers does not name for this namespace")
+	for _, signer := range p.Signers.ssh {
+		if !bytes.Equal(signer.key.blob, s.key) || signer.namespaces != nil && !covers(signer.namespaces, p.Namespace) {
 			continue
 		}
-		switch {
-		case signer.namespaces != "" && !matchesList(s.namespace, signer.namespaces):
-			if failure.Code == CodeUntrusted {
-				failure.Msg = fmt.Sprintf("the image is signed with %s, which image.signers names for namespaces %q only", name, signer.namespaces)
-			}
-		case p.Clock.Accurate() && !signer.after.IsZero() && p.Clock.Now.Before(signer.after):
-			failure = p.untimely(name, "is believed from "+stamp(signer.after)+" on")
-		case p.Clock.Accurate() && !signer.before.IsZero() && p.Clock.Now.After(signer.before):
-			failure = p.untimely(name, "was believed until "+stamp(signer.before))
-		default:
+		if failure = p.untimely(name, signer.after, signer.before); failure == nil {
 			return signer, nil
 		}
 	}
 	return nil, failure
 }
 
-func (p *Policy) untimely(who, when string) *reason.Error {
-	return refuse(CodeExpired, fmt.Sprintf("the image is signed with %s, which %s; the clock says %s", who, when, stamp(p.Clock.Now)),
-		"have somebody sign it who is believed now, or correct the device's clock", nil)
-}
-
-// dearmor decodes data if it is one PEM block of one of these types, without anything before, inside or behind it.
-func dearmor(data []byte, types ...string) ([]byte, bool) {
+// dearmor decodes data if it is one PEM block of one of these types, without anything before, inside or behind it. Otherwise
+// it returns nil.
+func dearmor(data []byte, types ...string) []byte {
 	block, rest := pem.Decode(data)
-	if block == nil || len(block.Headers) > 0 || len(bytes.TrimSpace(rest)) > 0 {
-		return nil, false
+	if block == nil || len(block.Headers) > 0 || len(bytes.TrimSpace(rest)) > 0 || !slices.Contains(types, block.Type) ||
+		!bytes.HasPrefix(data, []byte("-----BEGIN "+block.Type)) {
+		return nil
 	}
-	for _, t := range types {
-		if block.Type == t && bytes.HasPrefix(data, []byte("-----BEGIN "+t+"-----")) {
-			return block.Bytes, true
-		}
-	}
-	return nil, false
+	return block.Bytes
 }
