@@ -14,9 +14,6 @@ package grub
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"strings"
 
 	"github.com/xpu-sztp/ztp/pkg/durable"
 	"github.com/xpu-sztp/ztp/pkg/reason"
@@ -34,14 +31,13 @@ const maxTries = 9
 
 // Options is what the GRUB of a device was set up with.
 type Options struct {
-	FS    durable.FS // every change goes through it; nil is durable.OS
-	Main  string     // path of the block in which GRUB counts
-	Copy  string     // path of the second one; empty where GRUB knows of one only
-	Slots [2]Slot    // the first is the one GRUB starts when no block says anything
-	Names Names      // of the variables; zero is ztp_good, ztp_next and ztp_tries
-	Tries int        // boots of a slot on trial, 1 to 9; 0 is 1
-	// CommandLine is where the kernel tells its parameters; empty is /proc/cmdline.
-	CommandLine string
+	FS          durable.FS // every change goes through it; nil is durable.OS
+	Main        string     // path of the block in which GRUB counts
+	Copy        string     // path of the second one; empty where GRUB knows of one only
+	Slots       [2]Slot    // the first is the one GRUB starts when no block says anything
+	Names       Names      // of the variables; zero is ztp_good, ztp_next and ztp_tries
+	Tries       int        // boots of a slot on trial, 1 to 9; 0 is 1
+	CommandLine string     // empty is slot.CommandLine
 }
 
 // Slot is what GRUB calls a slot.
@@ -78,7 +74,7 @@ func New(o Options) *Loader {
 	}
 	o.Tries = min(max(o.Tries, 1), maxTries)
 	if o.CommandLine == "" {
-		o.CommandLine = "/proc/cmdline"
+		o.CommandLine = slot.CommandLine
 	}
 	for i, s := range o.Slots {
 		if s.Entry == "" {
@@ -93,7 +89,11 @@ func New(o Options) *Loader {
 
 // State tells what GRUB would do now, and what the kernel's command line says of what it did.
 func (l *Loader) State(context.Context) (slot.State, error) {
-	running, err := l.running()
+	arguments := map[string]string{}
+	for _, s := range l.o.Slots {
+		arguments[s.Name] = s.Argument
+	}
+	running, err := slot.RunningByCommandLine(l.o.CommandLine, arguments)
 	if err != nil {
 		return slot.State{}, err
 	}
@@ -130,32 +130,6 @@ func (l *Loader) Bless(_ context.Context, name string) error {
 		*p = plan{good: name}
 		return nil
 	})
-}
-
-// running finds the slot whose argument the kernel was given. What the blocks say was only a plan.
-func (l *Loader) running() (string, error) {
-	text, err := os.ReadFile(l.o.CommandLine)
-	if err != nil {
-		return "", fail(slot.CodeUnavailable, "the kernel's command line cannot be read", "mount /proc", err)
-	}
-	found := ""
-	for parameter := range strings.FieldsSeq(string(text)) {
-		for _, s := range l.o.Slots {
-			if parameter != s.Argument {
-				continue
-			}
-			if found != "" && found != s.Name {
-				return "", fail(slot.CodeUnavailable, "the kernel's command line has the arguments of both slots: "+string(text),
-					"have each menu entry of grub.cfg give its own", nil)
-			}
-			found = s.Name
-		}
-	}
-	if found == "" {
-		return "", fail(slot.CodeUnavailable, fmt.Sprintf("the kernel's command line has neither %q nor %q",
-			l.o.Slots[0].Argument, l.o.Slots[1].Argument), "have the menu entries of grub.cfg give them, or correct the arguments in the configuration", nil)
-	}
-	return found, nil
 }
 
 func fail(code reason.Code, msg, fix string, err error) error {

@@ -1,0 +1,390 @@
+package command
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/xpu-sztp/ztp/pkg/durable"
+	"github.com/xpu-sztp/ztp/pkg/reason"
+	"github.com/xpu-sztp/ztp/pkg/slot"
+	"github.com/xpu-sztp/ztp/pkg/slot/media"
+)
+
+// Options are what an Installer needs. Tool, Dir and Image are required.
+type Options struct {
+	Tool    Tool
+	Slots   []Slot     // where slots have devices: both. Otherwise they are called what the tool calls them
+	FS      durable.FS // every change goes through it; nil is durable.OS
+	Dir     string     // folder of the record of what was installed. Both systems must see the same one
+	Image   string     // file that images are downloaded to, in a folder that nobody else can write to
+	MaxSize int64      // of an image in bytes; 0 is what there is room for
+	Limits  Limits
+	System  media.System
+	Now     func() time.Time
+	// CommandLine and BootID are where the kernel tells its parameters and which boot this is; empty is below /proc.
+	CommandLine, BootID string
+}
+
+// Names of slots that the tool has no names for.
+const (
+	current = "current"
+	other   = "other"
+)
+
+// Installer is a slot.Backend that has a tool install images.
+type Installer struct{ o Options }
+
+var _ slot.Backend = (*Installer)(nil)
+
+// NewInstaller refuses commands that cannot work. Nothing is run or changed yet.
+func NewInstaller(o Options) (*Installer, error) {
+	if o.FS == nil {
+		o.FS = durable.OS{}
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.CommandLine == "" {
+		o.CommandLine = slot.CommandLine
+	}
+	if o.BootID == "" {
+		o.BootID = "/proc/sys/kernel/random/boot_id"
+	}
+	o.Limits = o.Limits.orDefault()
+	if o.Tool.Install == nil {
+		return nil, configError("there is no command that installs an image")
+	}
+	if o.Tool.needsSlots && len(o.Slots) != 2 {
+		return nil, configError("the installer needs the names and devices of both slots")
+	}
+	return &Installer{o}, o.Tool.check(o.Slots)
+}
+
+// now is what is known of the slots.
+type now struct {
+	slot.Description
+	record record
+	boot   string // the identifier of this boot
+}
+
+// Describe asks the tool, and looks into the record.
+func (i *Installer) Describe(ctx context.Context) (slot.Description, error) {
+	n, err := i.look(ctx)
+	return n.Description, err
+}
+
+func (i *Installer) look(ctx context.Context) (n now, err error) {
+	if n.record, err = i.read(); err != nil {
+		return n, err
+	}
+	id, err := os.ReadFile(i.o.BootID)
+	if err != nil {
+		return n, &reason.Error{Code: slot.CodeUnavailable, Msg: "the kernel does not tell which boot this is", Fix: "mount /proc", Err: err}
+	}
+	n.boot = strings.TrimSpace(string(id))
+	var a answer
+	if i.o.Tool.Status != nil {
+		if a, err = ask(ctx, &i.o.Tool, i.o.Slots, i.o.Limits, i.o.CommandLine); err != nil {
+			return n, err
+		}
+	}
+	if len(i.o.Slots) == 2 {
+		switch a.running {
+		case i.o.Slots[0].Name:
+			a.other = i.o.Slots[1].Name
+		case i.o.Slots[1].Name:
+			a.other = i.o.Slots[0].Name
+		default:
+			return n, answerError(fmt.Sprintf("the device runs from %q, which is no slot of the configuration", a.running), nil)
+		}
+	}
+	n.Description = describe(a, n.record, n.boot)
+	return n, nil
+}
+
+// attempted tells whether the latest attempt was made in this boot.
+func (n now) attempted() bool { return n.record.Attempt != nil && n.record.Attempt.Boot == n.boot }
+
+// describe puts together what the tool says in this boot and what the record says. An attempt that is not marked good is on
+// trial wherever else than before it the device runs.
+func describe(a answer, r record, boot string) slot.Description {
+	d := slot.Description{Running: a.running, Good: a.good, Next: a.next, Tries: a.tries, Contents: map[string]slot.Image{}}
+	t := r.Attempt
+	same := t != nil && t.Boot == boot // what the attempt was made from runs on
+	switch {
+	case d.Running != "":
+	case same:
+		d.Running = t.From
+	case d.Next != "":
+		d.Running = d.Next // the boot loader went by it, and nobody has changed it since
+	default:
+		d.Running = current
+	}
+	if d.Good == "" {
+		d.Good = d.Running
+		if t != nil && d.Running != t.From {
+			d.Good = t.From
+		}
+	}
+	if same && t.Armed {
+		d.Next = t.Slot // not every tool shows what is started once
+	}
+	candidates := []string{a.other, d.Next}
+	if t != nil {
+		candidates = append(candidates, t.Slot)
+	}
+	d.Target = other
+	for _, name := range slices.Backward(candidates) {
+		if name != "" && name != d.Running {
+			d.Target = name
+		}
+	}
+	if d.Good != d.Running {
+		d.Target = d.Good
+	}
+	if d.Next == d.Running || d.Next == d.Good {
+		d.Next, d.Tries = "", 0
+	}
+	for name, known := range r.Images {
+		d.Contents[name] = slot.Image{SHA256: known.SHA256, Size: known.Size, At: known.At}
+	}
+	return d
+}
+
+// Open opens the file that the image is downloaded to, and takes back what was activated before. The other slot keeps what it
+// holds until Commit.
+func (i *Installer) Open(ctx context.Context) (slot.Writer, error) {
+	n, err := i.installable(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out, err := media.Place{Path: i.o.Image, FS: i.o.FS, MaxSize: i.o.MaxSize, System: i.o.System}.Open()
+	if err != nil {
+		return nil, err
+	}
+	return &writer{Writer: out, installer: i, target: n.Target}, nil
+}
+
+// installable makes sure that the running slot is the one to start and to fall back to, so that the tool has the other one for
+// itself.
+func (i *Installer) installable(ctx context.Context) (now, error) {
+	n, err := i.look(ctx)
+	if err != nil {
+		return n, err
+	}
+	if n.Trial() {
+		return n, &reason.Error{
+			Code: slot.CodeInTrial,
+			Msg:  fmt.Sprintf("slot %s is on trial and slot %s is the only one to fall back to", n.Running, n.Good),
+			Fix:  "reboot the device: it returns to slot " + n.Good + " and can install from there",
+		}
+	}
+	// An Activate that was interrupted may have had an effect that the status does not show.
+	if n.Next == "" && (!n.attempted() || i.o.Tool.Rearm != nil || i.o.Tool.Deactivate == nil) {
+		return n, nil
+	}
+	if err := i.deactivate(ctx, n); err != nil {
+		return n, err
+	}
+	return i.look(ctx)
+}
+
+// Activate runs the command for it, unless installing was all.
+func (i *Installer) Activate(ctx context.Context) error {
+	n, err := i.look(ctx)
+	if err != nil {
+		return err
+	}
+	if _, ok := n.Contents[n.Target]; !ok || n.Trial() || i.o.Tool.Activate == nil && n.Next != n.Target {
+		return &reason.Error{Code: slot.CodeNotReady, Msg: "slot " + n.Target + " holds no image that could be activated", Fix: "install an image first"}
+	}
+	// Before the effect: the device may start anew from the slot at any time. Whether there is an effect is known after it.
+	n.record.Attempt = &attempt{Slot: n.Target, From: n.Running, Boot: n.boot, Armed: i.o.Tool.Activate == nil}
+	if err := i.write(n.record); err != nil {
+		return err
+	}
+	activate := i.o.Tool.Activate
+	if n.Next == n.Target && i.o.Tool.Rearm != nil {
+		activate = i.o.Tool.Rearm
+	}
+	if err := i.run(ctx, "activate slot "+n.Target, activate, n.Target, n.Running); err != nil {
+		return err
+	}
+	n.record.Attempt.Armed = true
+	return i.write(n.record)
+}
+
+// Deactivate runs the command for it where a slot was activated.
+func (i *Installer) Deactivate(ctx context.Context) error {
+	n, err := i.look(ctx)
+	if err != nil || n.Next == "" {
+		return err
+	}
+	return i.deactivate(ctx, n)
+}
+
+func (i *Installer) deactivate(ctx context.Context, n now) error {
+	if i.o.Tool.Deactivate == nil {
+		return &reason.Error{
+			Code: CodeConfig, Msg: "slot " + n.Target + " starts at the next boot, and there is no command that takes that back",
+			Fix: "configure one, or reboot the device",
+		}
+	}
+	if err := i.run(ctx, "deactivate slot "+n.Target, i.o.Tool.Deactivate, n.Target, n.Good); err != nil {
+		return err
+	}
+	if n.attempted() {
+		n.record.Attempt.Armed = false
+		if err := i.write(n.record); err != nil {
+			return err
+		}
+	}
+	after, err := i.look(ctx)
+	if err == nil && after.Next != "" {
+		err = noEffect("slot " + after.Next + " was deactivated, but still starts at the next boot")
+	}
+	return err
+}
+
+// MarkGood runs the command for it after a trial, or always where each boot counts.
+func (i *Installer) MarkGood(ctx context.Context) error {
+	n, err := i.look(ctx)
+	if err != nil {
+		return err
+	}
+	tried := n.record.Attempt != nil && !n.attempted()
+	if !tried && !n.Trial() && !i.o.Tool.EachBoot {
+		return nil
+	}
+	if err := i.run(ctx, "mark slot "+n.Running+" good", i.o.Tool.MarkGood, n.Running, n.Running); err != nil {
+		return err
+	}
+	if !tried {
+		return nil
+	}
+	n.record.Attempt = nil
+	return errors.Join(i.write(n.record), durable.Remove(i.o.FS, i.o.Image))
+}
+
+// run runs an action and makes durable what it did, which not every tool does.
+func (i *Installer) run(ctx context.Context, action string, argvs [][]string, name, good string) error {
+	if argvs == nil {
+		return nil
+	}
+	if _, err := run(ctx, action, argvs, values(i.o.Slots, name, good), i.o.Limits.Other); err != nil {
+		return err
+	}
+	return i.settle(ctx)
+}
+
+// settle does not wait for ever: any file system may hang.
+func (i *Installer) settle(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, i.o.Limits.Other)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- i.o.FS.SyncAll() }()
+	var err error
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err != nil {
+		return &reason.Error{Code: slot.CodeWriteFailed, Msg: "what the installer did cannot be forced to the storage", Fix: "check the storage", Err: err}
+	}
+	return nil
+}
+
+// install has the tool install the verified image.
+func (i *Installer) install(ctx context.Context, size int64, sum []byte) (name string, err error) {
+	n, err := i.installable(ctx)
+	if err != nil {
+		return "", err
+	}
+	v := values(i.o.Slots, n.Target, n.Good)
+	v["image"], v["sha256"], v["size"] = i.o.Image, hex.EncodeToString(sum), strconv.FormatInt(size, 10)
+	if i.o.Tool.Identify != nil {
+		if n.Target, err = i.identify(ctx, n.Running, v); err != nil {
+			return "", err
+		}
+		v["slot"] = n.Target
+	}
+	// Before the effect: nobody may take what the slot held for what it holds, and whatever runs instead of this slot from now
+	// on does so on trial.
+	maps.DeleteFunc(n.record.Images, func(name string, _ known) bool { return name != n.Running })
+	n.record.Attempt = &attempt{Slot: n.Target, From: n.Running, Boot: n.boot}
+	if err := i.write(n.record); err != nil {
+		return "", err
+	}
+	if _, err = run(ctx, "install the image", i.o.Tool.Install, v, i.o.Limits.Install); err != nil {
+		return "", err
+	}
+	if err := i.settle(ctx); err != nil {
+		return "", err
+	}
+	n.record.Attempt.Armed = i.o.Tool.Activate == nil
+	if n.record.Images == nil {
+		n.record.Images = map[string]known{}
+	}
+	n.record.Images[n.Target] = known{SHA256: sum, Size: size, At: i.o.Now().UTC()}
+	return n.Target, i.write(n.record)
+}
+
+// identify asks what the image is going to be called.
+func (i *Installer) identify(ctx context.Context, running string, v map[string]string) (string, error) {
+	printed, err := run(ctx, "identify the image", i.o.Tool.Identify, v, i.o.Limits.Other)
+	if err != nil {
+		return "", err
+	}
+	name, _, _ := strings.Cut(strings.TrimSpace(string(printed)), "\n")
+	if name = strings.TrimSpace(name); name == "" || !usable(name) {
+		return "", answerError(fmt.Sprintf("%s says that the image is %.64q, which cannot be the name of a slot", i.o.Tool.Identify[0][0], name), nil)
+	}
+	if name == running {
+		return "", &reason.Error{
+			Code: CodeSameSlot, Msg: "the image is called " + name + ", as the running one, and cannot be installed beside it",
+			Fix: "build the image with a version of its own",
+		}
+	}
+	return name, nil
+}
+
+func noEffect(msg string) error {
+	return &reason.Error{Code: CodeNoEffect, Msg: msg, Fix: "run the installer by hand, and compare what its status says before and after"}
+}
+
+// writer downloads an image to the file. It is image.Sizer and image.Checkpointer, too.
+type writer struct {
+	*media.Writer
+	installer *Installer
+	target    string
+}
+
+// Slot is where the image is going to be, as far as that is known before it is installed.
+func (w *writer) Slot() string { return w.target }
+
+// Commit makes sure that the storage holds the image, and has it installed. The file is removed then.
+func (w *writer) Commit(ctx context.Context, sum []byte) error {
+	if err := w.Verify(ctx); err != nil {
+		return err
+	}
+	// The tool opens it by its name.
+	if err := w.installer.o.FS.SyncDir(filepath.Dir(w.installer.o.Image)); err != nil {
+		return &reason.Error{Code: slot.CodeWriteFailed, Msg: "the image cannot be kept", Fix: "check the storage", Err: err}
+	}
+	name, err := w.installer.install(ctx, w.Size(), sum)
+	if err != nil {
+		return err
+	}
+	w.target = name
+	return durable.Remove(w.installer.o.FS, w.installer.o.Image)
+}
