@@ -88,13 +88,15 @@ type Image struct {
 	Installer string          `toml:"installer"` // slot back end: "file", "efi", "grub", "command", or "none" when this device cannot install images
 	Slots     string          `toml:"slots"`     // folder of the records of what slots hold, and of the "file" back end's images
 	Slot      map[string]Slot `toml:"slot"`      // the two slots, by name
-	Format    string          `toml:"format"`    // "auto", or how images are compressed: "raw", "gzip", "xz", "zstd"
-	Discard   bool            `toml:"discard"`   // the blocks of a device, before it is written
 	Cache     string          `toml:"cache"`     // folder of partial downloads
-	MaxSize   Size            `toml:"max-size"`  // bytes, or with a suffix such as "4GiB"
-	Timeout   Duration        `toml:"timeout"`   // for one download
-	MinRate   Size            `toml:"min-rate"`  // bytes per second, over Stall
-	Stall     Duration        `toml:"stall"`     // also the longest wait for the header of a reply
+	MaxSize   Size            `toml:"max-size"`  // bytes, or with a suffix such as "4GiB"; as downloaded and as written
+	// Decompress is "auto" (by how an image begins), "none", "gzip", "xz" or "zstd".
+	Decompress string   `toml:"decompress"`
+	Spool      bool     `toml:"spool"`    // keep what is downloaded of a compressed image in Paths.Cache until it is written
+	Discard    bool     `toml:"discard"`  // the blocks of a device before it is written
+	Timeout    Duration `toml:"timeout"`  // for one download
+	MinRate    Size     `toml:"min-rate"` // bytes per second, over Stall
+	Stall      Duration `toml:"stall"`    // also the longest wait for the header of a reply
 	// CrossOrigin follows redirects from https to https on another server.
 	CrossOrigin bool `toml:"cross-origin"`
 	// VerifyServers has https mirrors authenticated by Anchors; otherwise the digest alone decides (RFC 8572 §5.6).

@@ -252,6 +252,7 @@ func TestInvalid(t *testing.T) {
 			"2: identity.tpm", "decrypt-certificate is \"auto\""},
 		"no tpm for auto":     {"[identity]\ntpm = \"none\"\nkey = \"/k\"\n", "2: identity.tpm", "certificate is \"auto\""},
 		"installer":           {"[image]\ninstaller = \"rauc\"\n", "2: image.installer", "none of file, efi, grub, command, none"},
+		"decompress":          {"[image]\ndecompress = \"lz4\"\n", "2: image.decompress", "none of auto, none, gzip, xz, zstd"},
 		"exec without":        {"[configuration]\nhandler = \"exec\"\n", "2: configuration.handler", "command is empty"},
 		"reboot":              {"[reboot]\ncommand = []\n", "2: reboot.command", "is empty"},
 		"retry":               {"[retry]\nmax = \"1s\"\ninitial = \"2s\"\n", "3: retry.initial", "longer than retry.max"},

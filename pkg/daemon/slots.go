@@ -1,8 +1,6 @@
 package daemon
 
 import (
-	"path/filepath"
-
 	"github.com/xpu-sztp/ztp/pkg/config"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/slot"
@@ -13,13 +11,7 @@ import (
 
 // slotsOf returns what installs images as the configuration says; nil where nothing does.
 func slotsOf(cfg *config.Config) (slot.Backend, error) {
-	o := slot.Options{
-		Dir: cfg.Image.Slots, MaxSize: int64(cfg.Image.MaxSize), KeepBlocks: !cfg.Image.Discard,
-		Spool: filepath.Join(cfg.Image.Cache, "image"),
-	}
-	if cfg.Image.Format != "auto" {
-		o.Format = unpack.Format(cfg.Image.Format)
-	}
+	o := slotOptions(cfg.Image)
 	names := cfg.Image.SlotNames()
 	var slots [2]slot.Slot
 	for i := range min(len(names), 2) {
@@ -38,6 +30,22 @@ func slotsOf(cfg *config.Config) (slot.Backend, error) {
 		return slot.NewAB(loader, slots, o), nil
 	}
 	return nil, nil
+}
+
+// slotOptions is how slots are written that the device writes itself.
+func slotOptions(i config.Image) slot.Options {
+	o := slot.Options{Dir: i.Slots, MaxSize: int64(i.MaxSize), KeepBlocks: !i.Discard}
+	if i.Spool {
+		o.Spool = i.Cache
+	}
+	switch i.Decompress {
+	case "auto":
+	case "none":
+		o.Format = unpack.Raw
+	default:
+		o.Format = unpack.Format(i.Decompress)
+	}
+	return o
 }
 
 func efiOf(cfg *config.Config, names []string) (slot.Loader, error) {

@@ -225,11 +225,12 @@ func (e *Executor) look(ctx context.Context) (fallen []string, err error) {
 	return fallen, nil
 }
 
-// markGood makes the running slot the one that boots from now on, and notes that in its image's record. The server has
-// acknowledged the end by now, so a failure is a warning; Recover tries again.
-func (e *Executor) markGood(ctx context.Context) {
+// markGood makes the running slot the one that boots from now on, and notes that in its image's record. A device on which that
+// fails would lose what it was provisioned with at the next boot: although the server has acknowledged the end by now, it is
+// told that there was an error.
+func (e *Executor) markGood(ctx context.Context) error {
 	if e.Slots == nil {
-		return
+		return nil
 	}
 	r, d, err := e.seen(ctx)
 	if err == nil {
@@ -239,8 +240,9 @@ func (e *Executor) markGood(ctx context.Context) {
 		}
 	}
 	if err != nil {
-		e.warn("the running slot could not be marked good; the boot loader may return to the old one", err)
+		err = fmt.Errorf("the running slot cannot be marked good, and the boot loader would return to the old one: %w", err)
 	}
+	return err
 }
 
 // seen is the durable record together with what the slots say.

@@ -269,7 +269,9 @@ func (s *session) complete(ctx context.Context) error {
 	}
 	// The slot comes first: a device that is recorded as provisioned never comes here again, and would fall back to
 	// the old image one day. Whatever wants to stop the session comes too late now.
-	s.markGood(context.WithoutCancel(ctx))
+	if err := s.markGood(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
 	err = s.Store.Update(func(r *state.Record) error {
 		for _, entry := range r.Journal {
 			if _, err := find(stepRules(), stateOf(&entry), acknowledge); err != nil {
@@ -281,7 +283,12 @@ func (s *session) complete(ctx context.Context) error {
 		return nil
 	})
 	if err != nil {
-		return err
+		// What was written, but perhaps not for good, is what everybody reads. Should a power cut lose it, the journal is
+		// back, and everything is undone and done again.
+		if r, loadErr := s.Store.Load(); loadErr != nil || r.Outcome != state.OutcomeProvisioned {
+			return err
+		}
+		s.warn("that the device is provisioned may be lost in a power cut, after which it provisions itself again", err)
 	}
 	s.cleanUp()
 	return nil

@@ -251,5 +251,8 @@ func (w *writer) Commit(ctx context.Context, sum []byte) error {
 func (w *writer) Close() error {
 	w.stop()
 	w.spool.close()
-	return w.out.Close()
+	if err := w.out.Close(); err != nil {
+		return fail(CodeWriteFailed, "cannot finish writing slot "+w.slot, "check the storage", err)
+	}
+	return nil
 }

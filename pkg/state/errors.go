@@ -7,7 +7,7 @@ const (
 	ReasonCorrupt     reason.Code = "state-corrupt"     // the durable record cannot be read; it was moved aside
 	ReasonSchema      reason.Code = "state-schema"      // the durable record was written by a newer version
 	ReasonAccess      reason.Code = "state-access"      // the state folder cannot be used or read
-	ReasonWrite       reason.Code = "state-write"       // the durable record cannot be written; the old one is intact
+	ReasonWrite       reason.Code = "state-write"       // the durable record cannot be written for good; what was there is intact
 	ReasonLocked      reason.Code = "state-locked"      // another program keeps the record locked
 	ReasonTooLarge    reason.Code = "state-too-large"   // a record beyond MaxRecord was not written
 	ReasonRunning     reason.Code = "already-running"   // another daemon runs

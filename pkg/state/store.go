@@ -71,7 +71,8 @@ func (s *Store) Load() (*Record, error) {
 }
 
 // Update changes the record under a lock that also holds off other processes. When it returns nil the change is
-// durable; otherwise the record is as it was. An error of change is returned unaltered. change must be quick: no
+// durable. Otherwise the record is as it was or, when all but the last sync succeeded, as change made it, and which of the two
+// outlasts a power cut is not known. An error of change is returned unaltered. change must be quick: no
 // process can change anything meanwhile.
 func (s *Store) Update(change func(*Record) error) error {
 	unlock, err := s.lock()
@@ -129,12 +130,14 @@ func (s *Store) write(r *Record, old []byte) error {
 		return &reason.Error{Code: ReasonTooLarge, Msg: fmt.Sprintf("state of %d bytes exceeds %d", len(data), MaxRecord)}
 	}
 	if bytes.Equal(data, old) {
-		return nil
+		err = s.on.SyncDir(s.dir) // who wrote it may have died, or failed, before that
+	} else {
+		err = durable.WriteFile(s.on, s.path(), data, 0o600, nil)
 	}
-	if err := durable.WriteFile(s.on, s.path(), data, 0o600, nil); err != nil {
+	if err != nil {
 		return &reason.Error{
 			Code: ReasonWrite,
-			Msg:  "cannot write the state; the old one is kept",
+			Msg:  "cannot write the state for good",
 			Fix:  "check that " + s.dir + " has free space and is writable",
 			Err:  err,
 		}

@@ -99,6 +99,9 @@ func New(o Options) (*FS, error) {
 	return &FS{opts: o, disk: d, rand: rand.New(rand.NewPCG(o.Plan.Seed, uint64(o.Plan.At)))}, nil
 }
 
+// Close forgets what is durable; nothing may follow.
+func (f *FS) Close() { f.disk.close() }
+
 // Count is how many operations there were.
 func (f *FS) Count() int {
 	f.mu.Lock()
@@ -114,6 +117,13 @@ func (f *FS) Cut(how Fault) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.disk.cut(how, f.opts.Volatile, f.rand)
+}
+
+// Settle takes everything that is there for durable: what a boot loader wrote, or an orderly shutdown left.
+func (f *FS) Settle() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.disk.anew()
 }
 
 // op is one operation.

@@ -413,6 +413,6 @@ func open(t *testing.T, o Options) *FS {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(on.disk.close)
+	t.Cleanup(on.Close)
 	return on
 }

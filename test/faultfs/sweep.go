@@ -74,7 +74,7 @@ func (s Sweep) once(dir string, plan Plan) (count int, last string, err error) {
 	if err != nil {
 		return 0, "", err
 	}
-	defer on.disk.close()
+	defer on.Close()
 	taskErr := s.untilDeath(on, root)
 	switch {
 	case on.next == plan.At && plan.What.cuts():

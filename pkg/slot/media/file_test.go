@@ -380,6 +380,7 @@ func TestAnyPieces(t *testing.T) {
 				if mark == nil {
 					continue
 				}
+				write(t, w, sparse(rapid.IntRange(1, 100000).Draw(t, "wrong bytes")), 70000) // of a mirror that had others
 				w.Close()
 				if w, err = p.Open(); err != nil {
 					t.Fatal(err)
