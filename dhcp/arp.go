@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
-	"github.com/mdlayher/packet"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,19 +20,12 @@ type OpenARP func() (net.PacketConn, error)
 // SocketARP returns the ARP sockets of a real interface; they need CAP_NET_RAW.
 func SocketARP(ifi *net.Interface) OpenARP {
 	return func() (net.PacketConn, error) {
-		conn, err := packet.Listen(ifi, packet.Datagram, unix.ETH_P_ARP, nil)
+		conn, err := listenPackets(ifi, unix.ETH_P_ARP, nil)
 		if err != nil {
-			return nil, err
+			return nil, err // not conn: a nil *packets in an interface is not nil
 		}
-		return toAll{conn}, nil
+		return conn, nil
 	}
-}
-
-// toAll sends to the broadcast address.
-type toAll struct{ *packet.Conn }
-
-func (c toAll) WriteTo(b []byte, _ net.Addr) (int, error) {
-	return c.Conn.WriteTo(b, &packet.Addr{HardwareAddr: net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}})
 }
 
 // probing asks three times and takes 0.12 s; whoever has the address and is alive answers within a few milliseconds. RFC 5227

@@ -9,9 +9,6 @@ import (
 	"strconv"
 	"syscall"
 
-	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
-	"github.com/mdlayher/packet"
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,34 +19,26 @@ func SocketsV4(ifi *net.Interface) OpenV4 {
 			address := netip.AddrPortFrom(local, v4ClientPort).String()
 			return listen("udp4", address, ifi)
 		}
-		filter, err := bpf.Assemble(toClientPort)
+		conn, err := listenPackets(ifi, unix.ETH_P_IP, toClientPort)
 		if err != nil {
 			return nil, err
 		}
-		conn, err := packet.Listen(ifi, packet.Datagram, unix.ETH_P_IP, &packet.Config{Filter: filter})
-		if err != nil {
-			return nil, err
-		}
-		bound := &net.UDPAddr{Port: v4ClientPort}
-		if local.IsValid() {
-			bound.IP = local.AsSlice()
-		}
-		return nclient4.NewBroadcastUDPConn(conn, bound), nil
+		return &broadcastUDP{PacketConn: conn, local: local, port: v4ClientPort}, nil
 	}
 }
 
 // toClientPort lets through whole UDP datagrams to the DHCPv4 client port, so that other traffic does not wake the agent.
 // It sees packets from their IP header on.
-var toClientPort = []bpf.Instruction{
-	bpf.LoadAbsolute{Off: 9, Size: 1},
-	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_UDP, SkipTrue: 5},
-	bpf.LoadAbsolute{Off: 6, Size: 2},
-	bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: 0x3fff, SkipTrue: 3}, // more fragments, or not the first one
-	bpf.LoadMemShift{Off: 0},
-	bpf.LoadIndirect{Off: 2, Size: 2},
-	bpf.JumpIf{Cond: bpf.JumpEqual, Val: v4ClientPort, SkipTrue: 1},
-	bpf.RetConstant{Val: 0},
-	bpf.RetConstant{Val: maxPacket},
+var toClientPort = []unix.SockFilter{
+	{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: 9},
+	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.IPPROTO_UDP, Jf: 5},
+	{Code: unix.BPF_LD | unix.BPF_H | unix.BPF_ABS, K: 6},
+	{Code: unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, K: 0x3fff, Jt: 3}, // more fragments, or not the first one
+	{Code: unix.BPF_LDX | unix.BPF_B | unix.BPF_MSH, K: 0},
+	{Code: unix.BPF_LD | unix.BPF_H | unix.BPF_IND, K: 2},
+	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: v4ClientPort, Jt: 1},
+	{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+	{Code: unix.BPF_RET | unix.BPF_K, K: maxPacket},
 }
 
 // SocketV6 returns the socket of a real interface with the link-local address local.

@@ -8,7 +8,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -48,13 +47,13 @@ type fact struct {
 
 // toAdvertisements lets through router advertisements whose hop limit shows that they are from this link (RFC 4861 §6.1.2), so
 // that other traffic does not wake the agent. It sees packets from their ICMPv6 header on.
-var toAdvertisements = []bpf.Instruction{
-	bpf.LoadAbsolute{Off: 0, Size: 1},
-	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: routerAdvertisement, SkipTrue: 3},
-	bpf.LoadAbsolute{Off: netOffset + 7, Size: 1},
-	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 255, SkipTrue: 1},
-	bpf.RetConstant{Val: 1 << 16},
-	bpf.RetConstant{Val: 0},
+var toAdvertisements = []unix.SockFilter{
+	{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: 0},
+	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: routerAdvertisement, Jf: 3},
+	{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: netOffset + 7},
+	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 255, Jf: 1},
+	{Code: unix.BPF_RET | unix.BPF_K, K: 1 << 16},
+	{Code: unix.BPF_RET | unix.BPF_K, K: 0},
 }
 
 // netOffset is SKF_NET_OFF: offsets from there count from the IPv6 header.
@@ -68,14 +67,8 @@ func (w *watcher) listenRouters() (*os.File, error) {
 		return nil, err
 	}
 	socket := os.NewFile(uintptr(fd), "router advertisements")
-	filter, err := bpf.Assemble(toAdvertisements)
-	if err == nil {
-		program := make([]unix.SockFilter, len(filter))
-		for i, f := range filter {
-			program[i] = unix.SockFilter{Code: f.Op, Jt: f.Jt, Jf: f.Jf, K: f.K}
-		}
-		err = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
-	}
+	program := unix.SockFprog{Len: uint16(len(toAdvertisements)), Filter: &toAdvertisements[0]}
+	err = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program)
 	var raw syscall.RawConn
 	if err == nil {
 		raw, err = socket.SyscallConn()

@@ -8,6 +8,9 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/net/bpf"
 )
 
 // advertisement is a router advertisement with the M and O flags and options.
@@ -173,4 +176,26 @@ func FuzzRouterAdvertisement(f *testing.F) {
 			t.Fatalf("left of the flags: %s", left)
 		}
 	})
+}
+
+// The filter is what its instructions are called elsewhere.
+func TestRouterAdvertisementFilter(t *testing.T) {
+	want, err := bpf.Assemble([]bpf.Instruction{
+		bpf.LoadAbsolute{Off: 0, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: routerAdvertisement, SkipTrue: 3},
+		bpf.LoadAbsolute{Off: netOffset + 7, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 255, SkipTrue: 1},
+		bpf.RetConstant{Val: 1 << 16},
+		bpf.RetConstant{Val: 0},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []bpf.RawInstruction
+	for _, f := range toAdvertisements {
+		got = append(got, bpf.RawInstruction{Op: f.Code, Jt: f.Jt, Jf: f.Jf, K: f.K})
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
 }
