@@ -1,9 +1,15 @@
 package daemon
 
 import (
+	"cmp"
+	"errors"
+	"path/filepath"
+	"time"
+
 	"github.com/xpu-sztp/ztp/pkg/config"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/slot"
+	"github.com/xpu-sztp/ztp/pkg/slot/command"
 	"github.com/xpu-sztp/ztp/pkg/slot/efi"
 	"github.com/xpu-sztp/ztp/pkg/slot/grub"
 	"github.com/xpu-sztp/ztp/pkg/slot/unpack"
@@ -28,8 +34,61 @@ func slotsOf(cfg *config.Config) (slot.Backend, error) {
 			return nil, err
 		}
 		return slot.NewAB(loader, slots, o), nil
+	case "command":
+		return commandOf(cfg, names, slots, o)
 	}
 	return nil, nil
+}
+
+// commandOf is an external installer, or external programs that tell the boot loader about slots that the device writes itself.
+func commandOf(cfg *config.Config, names []string, slots [2]slot.Slot, o slot.Options) (slot.Backend, error) {
+	tool := toolOf(cfg.Command)
+	limits := command.Limits{Install: time.Duration(cfg.Command.InstallTimeout), Other: time.Duration(cfg.Command.Timeout)}
+	var called []command.Slot
+	for _, name := range names {
+		entry := cfg.Image.Slot[name]
+		called = append(called, command.Slot{Name: name, Device: cmp.Or(entry.Entry, entry.Device), Argument: entry.Argument})
+	}
+	if len(tool.Install) == 0 {
+		if len(called) != 2 {
+			return nil, unusable("image.slot", errors.New("the device writes the slots itself, and must know both"))
+		}
+		loader, err := command.NewLoader(tool, [2]command.Slot(called), limits)
+		if err != nil {
+			return nil, unusable("command", err)
+		}
+		return slot.NewAB(loader, slots, o), nil
+	}
+	installer, err := command.NewInstaller(command.Options{
+		Tool: tool, Slots: called, Dir: o.Dir, Image: filepath.Join(cfg.Image.Cache, "image"), MaxSize: o.MaxSize, Limits: limits,
+		CommandLine: cfg.Paths.Below("/proc/cmdline"), BootID: cfg.Paths.Below("/proc/sys/kernel/random/boot_id"),
+	})
+	if err != nil {
+		return nil, unusable("command", err)
+	}
+	return installer, nil
+}
+
+// toolOf is the preset with what the configuration has instead.
+func toolOf(c config.Command) command.Tool {
+	tool, _ := command.Preset(c.Preset)
+	for to, own := range map[*[][]string][][]string{
+		&tool.Status: c.Status, &tool.Install: c.Install, &tool.Activate: c.Activate, &tool.Rearm: c.Rearm,
+		&tool.Deactivate: c.Deactivate, &tool.MarkGood: c.MarkGood,
+	} {
+		if len(own) > 0 {
+			*to = own
+		}
+	}
+	answer := command.Answer{Running: c.Running, Good: c.Good, Next: c.Next, Other: c.Other, Tries: c.Tries}
+	if answer != (command.Answer{}) { // how a preset reads its own status is forgotten with it
+		tool = command.Tool{
+			Status: tool.Status, Answer: answer, Install: tool.Install, Activate: tool.Activate, Rearm: tool.Rearm,
+			Deactivate: tool.Deactivate, MarkGood: tool.MarkGood, EachBoot: tool.EachBoot,
+		}
+	}
+	tool.EachBoot = tool.EachBoot || c.EachBoot
+	return tool
 }
 
 // slotOptions is how slots are written that the device writes itself.
