@@ -14,11 +14,11 @@ import (
 	"io"
 	"syscall"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/mikelolasagasti/xz"
 
 	"github.com/xpu-sztp/ztp/pkg/durable"
 	"github.com/xpu-sztp/ztp/pkg/reason"
+	"github.com/xpu-sztp/ztp/pkg/slot/unpack/zstd"
 )
 
 // Reasons why an image could not be unpacked.
@@ -141,7 +141,6 @@ func run(ctx context.Context, dst io.Writer, format Format, from io.Reader) (err
 	if err != nil {
 		return explain(format, err)
 	}
-	defer decoder.Close()
 	buffer := durable.Buffer(outputSize)
 	for {
 		if ctx.Err() != nil {
@@ -165,18 +164,12 @@ func run(ctx context.Context, dst io.Writer, format Format, from io.Reader) (err
 	}
 }
 
-// newReader returns the decoder. Where it works ahead on other processors it needs several times the memory.
-func newReader(format Format, from *bufio.Reader) (io.ReadCloser, error) {
+func newReader(format Format, from *bufio.Reader) (io.Reader, error) {
 	switch format {
 	case Zstd:
-		d, err := zstd.NewReader(from, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(MaxWindow))
-		if err != nil {
-			return nil, err
-		}
-		return d.IOReadCloser(), nil
+		return zstd.NewReader(from, MaxWindow), nil
 	case XZ:
-		d, err := xz.NewReader(from, MaxWindow)
-		return io.NopCloser(d), err
+		return xz.NewReader(from, MaxWindow)
 	case Gzip:
 		return gzip.NewReader(from)
 	}
@@ -184,7 +177,7 @@ func newReader(format Format, from *bufio.Reader) (io.ReadCloser, error) {
 }
 
 func explain(format Format, err error) error {
-	if errors.Is(err, zstd.ErrWindowSizeExceeded) || errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, xz.ErrMemlimit) {
+	if errors.Is(err, zstd.ErrWindow) || errors.Is(err, xz.ErrMemlimit) {
 		return &reason.Error{
 			Code: CodeWindow,
 			Msg:  fmt.Sprintf("the image was compressed by %s with a window of more than %d MiB, for which the device has no memory", format, MaxWindow>>20),
