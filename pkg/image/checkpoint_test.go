@@ -175,6 +175,12 @@ func TestNextProcess(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, file(b, `"v1"`), []asked{{"bytes=524288-", `"v1"`}, {}}},
+		{"complete, other bytes", func(t *testing.T, store image.CheckpointFile, d *disk, r *image.Request) {
+			d.durable = append(d.durable, d.durable...)
+			change(func(at *image.Checkpoint) {
+				at.Offset, at.Mark = 2*half, binary.BigEndian.AppendUint64(nil, 2*half)
+			})(t, store, d, r)
+		}, file(b, `"v1"`), []asked{{}}},
 		{"other mirror", func(t *testing.T, store image.CheckpointFile, d *disk, r *image.Request) { r.URIs[0] += "?other" },
 			file(b, `"v2"`), []asked{{"bytes=524288-", ""}}},
 		{"other image", func(t *testing.T, store image.CheckpointFile, d *disk, r *image.Request) {

@@ -165,11 +165,11 @@ func parseContentRange(value string) (start, total int64, ok bool) {
 	}
 	span, size, ok1 := strings.Cut(span, "/")
 	first, last, ok2 := strings.Cut(span, "-")
-	start, err1 := strconv.ParseInt(first, 10, 64)
-	end, err2 := strconv.ParseInt(last, 10, 64)
-	total, err3 := strconv.ParseInt(size, 10, 64)
-	if !ok1 || !ok2 || err1 != nil || err2 != nil || err3 != nil || start < 0 || start > end || end != total-1 {
+	from, err1 := strconv.ParseUint(first, 10, 63)
+	to, err2 := strconv.ParseUint(last, 10, 63)
+	all, err3 := strconv.ParseUint(size, 10, 63)
+	if !ok1 || !ok2 || err1 != nil || err2 != nil || err3 != nil || from > to || to+1 != all {
 		return 0, 0, false
 	}
-	return start, total, true
+	return int64(from), int64(all), true
 }

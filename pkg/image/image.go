@@ -241,7 +241,7 @@ func (f *fetch) failed(ctx context.Context, m *mirror, err error) error {
 	var together *mixed
 	switch {
 	case errors.As(err, &together):
-		f.alone = true
+		f.alone, m.part = true, true // it may not have sent any of it, but was not asked alone either
 		for _, m := range f.mirrors {
 			m.failed = m.failed && !m.part
 		}

@@ -179,3 +179,32 @@ func (s *smallDisk) Write(p []byte) (int, error) {
 	n, _ := s.memory.Write(p[:room])
 	return n, fmt.Errorf("slot b: %w", syscall.ENOSPC)
 }
+
+// pickySink takes no more than the beginning of an image that begins with an x.
+type pickySink struct{ memory }
+
+func (p *pickySink) Write(b []byte) (int, error) {
+	if p.Len() > 0 && p.Bytes()[0] == 'x' {
+		return 0, fmt.Errorf("slot b: %w", syscall.EPROTO)
+	}
+	return p.memory.Write(b)
+}
+
+// What a sink refused is not gone on with, also where the next mirror has as much.
+func TestUnfitIsForgotten(t *testing.T) {
+	b := content(3 << 20)
+	lie := serve(t, file(append([]byte("x"), b[1:]...), ""))
+	var got []string
+	good := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		got = append(got, r.Header.Get("Range"))
+		file(b, "")(w, r)
+	})
+	var sink pickySink
+	if _, err := image.Fetch(t.Context(), request(b, lie, good), &sink); err != nil {
+		t.Fatal(err)
+	}
+	wantImage(t, &sink.memory, b)
+	if diff := cmp.Diff([]string{""}, got); diff != "" {
+		t.Error(diff)
+	}
+}
