@@ -161,16 +161,20 @@ func (e *Executor) runSeedCommand(ctx context.Context, command []string, action,
 	}, configReasons)
 }
 
-// forgetSeed removes the seed that the last one took the place of.
-func (e *Executor) forgetSeed() error {
+// oldSeed is where the seed waits that the new one has taken the place of; empty when none does.
+func (e *Executor) oldSeed() string {
 	if e.Configuration.Handler != "cloud-init" || e.Configuration.Seed == "" {
-		return nil
+		return ""
 	}
 	path, err := resolved(e.Configuration.Seed)
 	if err != nil {
-		return nil // there is none
+		return "" // there is none
 	}
-	return removeTree(e.FS, durable.TempName(path))
+	aside := durable.TempName(path)
+	if _, err := os.Lstat(aside); err != nil {
+		return ""
+	}
+	return aside
 }
 
 // presentSeed is the seed as it is.

@@ -197,9 +197,27 @@ func (e *Executor) stage(name string, data []byte, mode fs.FileMode) error {
 	return nil
 }
 
-// cleanUp removes what stage kept. Nothing in the journal may need it any more. A file that stays is overwritten by the
-// next session.
+// cleanUp removes what stage kept. Nothing in the journal may need it any more, not even in one that a power cut brings back
+// because its end was not durable yet. A file that stays is overwritten by the next session.
 func (e *Executor) cleanUp() {
+	seed := e.oldSeed()
+	left, err := os.ReadDir(e.Dir)
+	if len(left) == 0 && (err == nil || gone(err)) && seed == "" {
+		return
+	}
+	err = e.Store.Update(func(*state.Record) error { return nil })
+	if err == nil {
+		err = e.removeStaged()
+	}
+	if err == nil && seed != "" {
+		err = removeTree(e.FS, seed)
+	}
+	if err != nil {
+		e.Logger.Warn("what is left of the last onboarding is not removed yet", "error", err)
+	}
+}
+
+func (e *Executor) removeStaged() error {
 	err := os.RemoveAll(filepath.Join(e.Dir, workFolder))
 	removed := false
 	for _, name := range []string{stagedPre, stagedPost, stagedConfig, backupConfig} {
@@ -214,10 +232,7 @@ func (e *Executor) cleanUp() {
 	if removed { // for good: they may hold secrets
 		err = errors.Join(err, e.FS.SyncDir(e.Dir))
 	}
-	err = errors.Join(err, e.forgetSeed())
-	if err != nil {
-		e.Logger.Warn("cannot remove what is left of the last onboarding", "error", err)
-	}
+	return err
 }
 
 func rollbackError(err error) error {
