@@ -5,25 +5,22 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 
-	"github.com/xpu-sztp/ztp/pkg/progress"
 	"github.com/xpu-sztp/ztp/pkg/reason"
-	"github.com/xpu-sztp/ztp/pkg/state"
+	"github.com/xpu-sztp/ztp/test/bootmodel"
 	"github.com/xpu-sztp/ztp/test/faultfs"
 )
 
@@ -34,14 +31,14 @@ func TestSweep(t *testing.T) {
 	server := newImageServer(t)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	for _, name := range slices.Sorted(maps.Keys(scenarios())) {
-		t.Run(name, func(t *testing.T) {
+	for _, l := range lives(server.URL) {
+		t.Run(l.Backend+"/"+l.Scenario, func(t *testing.T) {
 			t.Parallel()
-			want, ops := uninterrupted(t, name, server.URL)
+			want, ops := l.uninterrupted(t)
 			if len(ops) < 20 {
 				t.Fatalf("only %d operations: the sweep does not reach anything", len(ops))
 			}
-			all := mishaps(len(ops), want.image)
+			all := mishaps(ops, l.Backend == "file")
 			r := rand.New(rand.NewPCG(seed, 0))
 			r.Shuffle(len(all), func(i, k int) { all[i], all[k] = all[k], all[i] })
 			if os.Getenv("ZTP_SWEEP") != "complete" {
@@ -49,13 +46,25 @@ func TestSweep(t *testing.T) {
 			}
 			t.Logf("%d operations, %d ways to go wrong", len(ops), len(all))
 			for _, m := range all {
-				m.run(t, life{Scenario: name, URL: server.URL}, len(ops), want)
+				m.run(t, l, len(ops), want)
 				if t.Failed() {
 					return // what follows usually has the same cause
 				}
 			}
 		})
 	}
+}
+
+// lives are all scenarios, and those with images on all kinds of devices.
+func lives(url string) (all []life) {
+	for _, backend := range slices.Sorted(maps.Keys(bootmodel.Kinds())) {
+		for _, name := range slices.Sorted(maps.Keys(scenarios())) {
+			if backend == "file" || scenarios()[name].image != nil {
+				all = append(all, life{Scenario: name, Backend: backend, URL: url})
+			}
+		}
+	}
+	return all
 }
 
 // samples is how many ways to go wrong are tried of each scenario unless the sweep is complete.
@@ -70,6 +79,7 @@ func newImageServer(t *testing.T) *httptest.Server {
 			http.NotFound(w, q)
 			return
 		}
+		w.Header().Set("ETag", `"`+q.URL.Path+`"`)
 		http.ServeContent(w, q, "", time.Unix(1, 0), bytes.NewReader(served))
 	}))
 	t.Cleanup(s.Close)
@@ -92,33 +102,61 @@ func (m mishap) String() string {
 		m.plan.What, m.plan.At, m.plan.More, m.plan.Seed, m.deaths, m.abandon)
 }
 
-// mishaps returns all ways to go wrong.
-func mishaps(ops int, image bool) (all []mishap) {
-	deadly := append([]faultfs.Fault{faultfs.Kill, faultfs.KillAfter, faultfs.KillTorn}, faultfs.Cuts()...)
-	for at := range ops {
-		for _, what := range deadly {
-			all = append(all, mishap{plan: faultfs.Plan{What: what, At: at, Seed: uint64(at)}, deaths: 1, abandon: at%2 == 0})
-		}
-		// The other way round, and other choices.
-		all = append(all, mishap{plan: faultfs.Plan{What: faultfs.CutTorn, At: at, Seed: uint64(at) + 1000}, deaths: 1, abandon: at%2 == 1})
-		all = append(all, mishap{plan: faultfs.Plan{What: faultfs.CutLost, At: at}, deaths: 1, abandon: at%2 == 1})
-		for _, what := range faultfs.Errors() {
-			for _, more := range []int{0, -1} {
-				all = append(all, mishap{plan: faultfs.Plan{What: what, At: at, More: more}, abandon: at%2 == 0})
+// deadly are the faults that end the life of a process.
+func deadly() []faultfs.Fault {
+	return append([]faultfs.Fault{faultfs.Kill, faultfs.KillAfter}, faultfs.Cuts()...)
+}
+
+// imageFile is what an image is written to, on any device.
+var imageFile = regexp.MustCompile(`\.img$|/EFI/Linux/`)
+
+// imageName is the path of an image in a record, where it is not always the same one.
+var imageName = regexp.MustCompile(`/\S*/EFI/Linux/\S*|/\S*/disk`)
+
+// mishaps returns all ways to go wrong that are worth it. On other devices than those with the back end "file", whatever has
+// nothing to do with images is the same, so there are fewer.
+func mishaps(ops []string, every bool) (all []mishap) {
+	add := func(m mishap) { all = append(all, m) }
+	for at, op := range ops {
+		even := at%2 == 0
+		what := func(f faultfs.Fault, seed uint64) faultfs.Plan { return faultfs.Plan{What: f, At: at, Seed: seed} }
+		add(mishap{plan: what(faultfs.Broken, 0), abandon: even})
+		kind, _, _ := strings.Cut(op, " ")
+		switch kind {
+		case "write":
+			add(mishap{plan: what(faultfs.KillTorn, uint64(at)), deaths: 1, abandon: even})
+			add(mishap{plan: what(faultfs.FullShort, 0), abandon: even})
+			if _, file, ok := strings.Cut(op, " of "); ok && imageFile.MatchString(file) {
+				add(mishap{plan: faultfs.Plan{What: faultfs.Flipped, Only: op}})
 			}
+		case "sync":
+			add(mishap{plan: what(faultfs.SyncLost, 0), abandon: even})
+		case "create", "rename", "mkdir", "exchange":
+			add(mishap{plan: what(faultfs.Full, 0), abandon: even})
+		case "send", "receive", "the":
+			add(mishap{plan: what(faultfs.KillAfter, 0), deaths: 1, abandon: even})
 		}
-		for _, deaths := range []int{2, 3, 5} {
-			what := deadly[(at+deaths)%len(deadly)]
-			all = append(all, mishap{plan: faultfs.Plan{What: what, At: at, Seed: uint64(deaths)}, deaths: deaths, abandon: at%4 == 0})
+		if at > 0 && (strings.HasPrefix(ops[at-1], "read") || strings.HasPrefix(ops[at-1], "close")) {
+			continue // nothing has changed since
 		}
-		if image {
-			all = append(all, mishap{plan: faultfs.Plan{What: faultfs.Flipped, At: at % 16, Only: "b.img"}})
+		add(mishap{plan: what(faultfs.Kill, 0), deaths: 1, abandon: even})
+		add(mishap{plan: what(deadly()[at%len(deadly())], uint64(at)), deaths: []int{2, 3, 5}[at%3], abandon: even})
+		add(mishap{plan: what(faultfs.CutTorn, uint64(at)), deaths: 1, abandon: even})
+		add(mishap{plan: what(faultfs.CutLost, 0), deaths: 1, abandon: !even})
+		if every {
+			add(mishap{plan: what(faultfs.CutTorn, uint64(at)+1000), deaths: 1, abandon: !even})
+			add(mishap{plan: what(faultfs.CutLost, 0), deaths: 1, abandon: even})
+			add(mishap{plan: what(faultfs.CutNames, 0), deaths: 1, abandon: even})
+			add(mishap{plan: what(faultfs.CutData, 0), deaths: 1, abandon: !even})
+			add(mishap{plan: what(faultfs.CutKept, 0), deaths: 1, abandon: even})
+			add(mishap{plan: faultfs.Plan{What: faultfs.Full, At: at, More: -1}, abandon: even})
+			add(mishap{plan: faultfs.Plan{What: faultfs.Broken, At: at, More: -1}, abandon: !even})
 		}
 	}
 	for _, name := range []string{"pre", "post", "handler"} {
 		for _, how := range []string{"run", "undo"} {
 			for _, abandon := range []bool{false, true} {
-				all = append(all, mishap{script: name + "." + how, deaths: 1, abandon: abandon, plan: faultfs.Plan{At: -1, What: faultfs.Kill}})
+				add(mishap{script: name + "." + how, deaths: 1, abandon: abandon, plan: faultfs.Plan{At: -1, What: faultfs.Kill}})
 			}
 		}
 	}
@@ -155,7 +193,7 @@ func (m mishap) run(t *testing.T, l life, ops int, want ending) {
 	if m.abandon {
 		l.Recover = true
 		l.lives(t)
-		wantNothingHalfDone(t, l, want, "etc", "effects", "state/onboard")
+		wantNothingHalfDone(t, l, want, "etc", "effects", "seed/nocloud", "state/onboard")
 		l.Recover, l.Boots = false, false
 	}
 	l.lives(t)
@@ -170,9 +208,10 @@ func (m mishap) die(t *testing.T, l life, ops int) life {
 		if !l.start(t) {
 			break
 		}
-		l.Boots = slices.Contains(faultfs.Cuts(), m.plan.What)
+		l.Boots = slices.Contains(faultfs.Cuts(), l.Plan.What)
 		wantBootable(t, l)
-		l.Plan.At, l.Plan.Seed = r.IntN(ops), r.Uint64()
+		deadly := deadly()
+		l.Plan = faultfs.Plan{What: deadly[r.IntN(len(deadly))], At: r.IntN(ops), Seed: r.Uint64()}
 	}
 	return l
 }
@@ -188,7 +227,7 @@ func (m mishap) fail(t *testing.T, l life, want ending) {
 	case v.Code == reason.Internal:
 		t.Errorf("%+v", v)
 	case v.Code != "" && m.plan.More == 0 && m.plan.What != faultfs.SyncLost && !strings.Contains(v.Text, "cannot undo"):
-		wantNothingHalfDone(t, l, want, "etc", "effects") // what is private may wait for the next start
+		wantNothingHalfDone(t, l, want, "etc", "effects", "seed/nocloud") // what is private may wait for the next start
 	}
 }
 
@@ -230,215 +269,4 @@ func (l life) verdict(t *testing.T) (v verdict) {
 		t.Fatal(err)
 	}
 	return v
-}
-
-// wantBootable checks what the boot loader would start: only what was there before, or all of an image that is to run.
-func wantBootable(t *testing.T, l life) {
-	t.Helper()
-	disk := filepath.Join(l.Dir, "copy")
-	if err := os.CopyFS(disk, os.DirFS(l.disk())); err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(disk)
-	started, err := start(disk)
-	if err != nil {
-		t.Errorf("not bootable: %v", err)
-	}
-	if demanded := scenarios()[l.Scenario].image; !bytes.Equal(started, factoryImage) && !bytes.Equal(started, demanded) {
-		t.Errorf("what boots are %d bytes %.9q that nobody verified", len(started), started)
-	}
-}
-
-// ending is what is left in the end.
-type ending struct {
-	Disk    map[string]string // content with mode by name
-	Verdict reason.Code
-	Record  string
-	Steps   map[string]string // by name; in the status
-	Reports []string          // of the last session
-	All     []string          // reports at all, each kind once
-
-	image bool
-}
-
-// uninterrupted returns how a scenario ends, and the operations that it takes.
-func uninterrupted(t *testing.T, name, url string) (e ending, ops []string) {
-	t.Helper()
-	dir := t.TempDir()
-	l := life{Scenario: name, URL: url, Dir: dir, Boots: true, Plan: faultfs.Plan{At: -1}}
-	l.log = func(_ int, op string) { ops = append(ops, op) }
-	l.setUp(t)
-	l.lives(t)
-	e = l.ending(t)
-	e.image = scenarios()[name].image != nil
-	if e.Verdict != scenarios()[name].fails {
-		t.Fatalf("ended with %q", e.Verdict)
-	}
-	return e, ops
-}
-
-func (l life) ending(t *testing.T) ending {
-	t.Helper()
-	e := ending{Disk: map[string]string{}, Steps: map[string]string{}, Verdict: l.verdict(t).Code}
-	err := filepath.WalkDir(l.disk(), func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		name, _ := filepath.Rel(l.disk(), path)
-		switch name {
-		case "run":
-			return fs.SkipDir
-		case "slots/running": // depends on the latest boot; what counts is what is started next
-			return nil
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		e.Disk[name] = info.Mode().String()
-		if info.Mode().IsRegular() && name != "state/state.json" {
-			content, err := os.ReadFile(path)
-			e.Disk[name] += " " + string(content)
-			return err
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	e.Record = l.record(t)
-	e.status(t, l)
-	reports, err := os.ReadFile(l.world("reports"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for report := range strings.Lines(string(reports)) {
-		switch report = strings.TrimSpace(report); report {
-		case string(progress.Informational):
-			continue
-		case string(progress.BootstrapInitiated):
-			e.Reports = nil
-		}
-		e.Reports = append(e.Reports, report)
-		e.All = append(e.All, report)
-	}
-	slices.Sort(e.All)
-	e.All = slices.Compact(e.All)
-	return e
-}
-
-// record is what of the durable record must not depend on interruptions.
-func (l life) record(t *testing.T) string {
-	t.Helper()
-	store, err := state.Open(l.disk("state"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := store.Load()
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := fmt.Sprintf("enabled %v, outcome %q, %d steps", r.Enabled, r.Outcome, len(r.Journal))
-	for _, hash := range slices.Sorted(maps.Keys(r.Images)) {
-		i := r.Images[hash]
-		text += fmt.Sprintf(", image %.8s %s in slot %q", hash, i.State, i.Slot)
-		if i.State == state.ImageGood && (i.Attempts > 0 || i.Reboots > 0) {
-			text += " with attempts left"
-		}
-	}
-	return text
-}
-
-func (e *ending) status(t *testing.T, l life) {
-	t.Helper()
-	data, err := os.ReadFile(l.disk("run", "status.json"))
-	var s state.Status
-	if err == nil {
-		err = json.Unmarshal(data, &s)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, step := range s.Steps {
-		e.Steps[step.Name] = step.Result
-	}
-}
-
-// diff compares two endings. A device that only had to find out that it was done shows no steps, and has other reports behind it.
-func diff(t *testing.T, want, got ending) {
-	t.Helper()
-	if len(got.Steps) == 0 {
-		want.Steps = got.Steps
-	}
-	want.All, got.All = nil, nil
-	if d := cmp.Diff(want, got, cmp.FilterPath(func(p cmp.Path) bool { return p.String() == "image" }, cmp.Ignore())); d != "" {
-		t.Errorf("it ends otherwise than without interruption: %s", d)
-	}
-}
-
-// effects are the scripts whose effects are there in the end.
-func (e ending) effects() (names []string) {
-	for _, name := range []string{"pre", "handler", "post"} {
-		if _, ok := e.Disk["effects/"+name]; ok {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
-// wantNothingHalfDone checks that the device is as before the session, or after it, as far as the folders go.
-func wantNothingHalfDone(t *testing.T, l life, want ending, folders ...string) {
-	t.Helper()
-	r := l.record(t)
-	done := strings.Contains(r, string(state.OutcomeProvisioned))
-	if !strings.Contains(r, " 0 steps") {
-		t.Errorf("there are still steps to undo: %s", r)
-	}
-	expect := map[string]string{"effects/none": "", "etc/config.json": oldConfig}
-	if done {
-		expect = map[string]string{}
-		for name := range want.Disk {
-			if strings.HasPrefix(name, "effects/") || name == "etc/config.json" {
-				_, expect[name], _ = strings.Cut(want.Disk[name], " ")
-			}
-		}
-	}
-	got := map[string]string{}
-	for _, folder := range folders {
-		entries, _ := os.ReadDir(l.disk(folder))
-		for _, entry := range entries {
-			name := folder + "/" + entry.Name()
-			content, _ := os.ReadFile(l.disk(name))
-			got[name] = string(content)
-		}
-	}
-	if d := cmp.Diff(expect, got); d != "" {
-		t.Errorf("half-done (provisioned: %v): %s", done, d)
-	}
-}
-
-// wantOrder checks that scripts were undone before they ran again, in reverse order, and which were not undone at the end.
-func wantOrder(t *testing.T, l life, effects []string) {
-	t.Helper()
-	trace, err := os.ReadFile(l.world("trace"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		t.Fatal(err)
-	}
-	var done []string
-	for line := range strings.Lines(string(trace)) {
-		name, how, _ := strings.Cut(strings.TrimSpace(line), " ")
-		switch n := len(done); {
-		case how == "run" && slices.Contains(done, name):
-			t.Errorf("%q twice", name)
-		case how == "run":
-			done = append(done, name)
-		case n > 0 && done[n-1] == name: // the last effect; or none, when the script had been recorded but not yet run
-			done = done[:n-1]
-		case slices.Contains(done, name):
-			t.Errorf("%q undone out of order", name)
-		}
-	}
-	if !slices.Equal(effects, done) {
-		t.Errorf("in effect: %q, want %q", done, effects)
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,8 +17,8 @@ import (
 	"github.com/xpu-sztp/ztp/pkg/image"
 	"github.com/xpu-sztp/ztp/pkg/progress"
 	"github.com/xpu-sztp/ztp/pkg/reason"
-	"github.com/xpu-sztp/ztp/pkg/slot"
 	"github.com/xpu-sztp/ztp/pkg/state"
+	"github.com/xpu-sztp/ztp/test/bootmodel"
 	"github.com/xpu-sztp/ztp/test/faultfs"
 )
 
@@ -38,7 +39,8 @@ func TestMain(m *testing.M) {
 type scenario struct {
 	image   []byte // to run; nil is none
 	served  string // where it is served
-	handler string // of the configuration: "file" or "exec"
+	stopped bool   // the agent is stopped once while it fetches it
+	handler string // of the configuration: "file", "exec" or "cloud-init"
 	config  string
 	refuse  int // exit code of the exec handler
 	post    int // exit code of the post-script
@@ -70,6 +72,8 @@ func scenarios() map[string]scenario {
 		"file":               {handler: "file", config: newConfig},
 		"exec":               {handler: "exec", config: newConfig},
 		"image":              {handler: "file", config: newConfig, image: nextImage, served: "/next"},
+		"cloud-init":         {handler: "cloud-init", config: newUser},
+		"image-resumed":      {handler: "file", config: newConfig, image: nextImage, served: "/next", stopped: true},
 		"post-script-fails":  {handler: "file", config: newConfig, post: 1, fails: ReasonScriptFailed},
 		"handler-fails":      {handler: "exec", config: newConfig, refuse: 1, fails: ReasonConfigFailed},
 		"merge-impossible":   {handler: "file", config: `[]`, fails: ReasonConfigMerge},
@@ -81,6 +85,7 @@ func scenarios() map[string]scenario {
 // life is one life of the daemon on a device, or several with reboots in between.
 type life struct {
 	Scenario string       `json:"scenario"`
+	Backend  string       `json:"backend"`
 	Dir      string       `json:"dir"`
 	URL      string       `json:"url"`     // of the server of images
 	Boots    bool         `json:"boots"`   // it begins with the boot loader, not with a service manager that starts the daemon again
@@ -95,12 +100,19 @@ func (l life) disk(name ...string) string {
 	return filepath.Join(l.Dir, "disk", filepath.Join(name...))
 }
 
+// machine is the device when nothing of ours runs.
+func (l life) machine() bootmodel.Machine { return bootmodel.New(l.Backend, l.Dir) }
+
 func (l life) world(name string) string { return filepath.Join(l.Dir, "world", name) }
 
 // setUp makes a device as it leaves the factory.
 func (l life) setUp(t *testing.T) {
 	t.Helper()
-	put(t, l.disk("slots", "a.img"), string(factoryImage), 0o600)
+	if err := l.machine().Factory(factoryImage); err != nil {
+		t.Fatal(err)
+	}
+	put(t, l.disk("seed", "nocloud", "user-data"), oldUser, 0o600)
+	put(t, l.disk("seed", "nocloud", "meta-data"), factoryID, 0o600)
 	put(t, l.disk("etc", "config.json"), oldConfig, 0o640)
 	put(t, l.disk("effects", "none"), "", 0o644)
 	put(t, l.disk("run", "none"), "", 0o644)
@@ -111,7 +123,7 @@ func (l life) setUp(t *testing.T) {
 // when the world asks for it.
 func (l life) script(name string, exit int) string {
 	return fmt.Sprintf(`#!/bin/sh
-case $1 in undo) how=undo ;; *) how=run ;; esac
+case $ZTP_ACTION in undo) how=undo ;; *) how=run ;; esac
 echo %[1]s $how >>%[2]s
 die() { if [ -e %[3]s.$how ]; then rm %[3]s.$how; kill -9 $PPID; fi; }
 if [ $how = undo ]; then rm -f "$ZTP_ROOT/effects/%[1]s"; die; rm -f "$ZTP_ROOT/effects/%[1]s.more"; exit 0; fi
@@ -136,7 +148,9 @@ func (l life) play() error {
 			}
 		}
 	}
-	on, err := faultfs.New(faultfs.Options{Root: l.disk(), Volatile: []string{"run"}, Plan: l.Plan, Log: log})
+	on, err := faultfs.New(faultfs.Options{
+		Root: l.disk(), Volatile: []string{"run"}, FAT: l.machine().FAT(), Plan: l.Plan, Log: log,
+	})
 	if err != nil {
 		return err
 	}
@@ -171,21 +185,12 @@ func (l life) ends(on *faultfs.FS) error {
 
 // boot plays the boot loader.
 func (l life) boot(on *faultfs.FS) error {
-	started, err := start(l.disk())
+	started, err := l.machine().Start()
 	if err != nil {
 		return err
 	}
 	line, _, _ := strings.Cut(string(started), "\n")
 	return errors.Join(os.WriteFile(l.world("running"), []byte(line), 0o600), on.Settle())
-}
-
-// start plays the boot loader of a disk and returns the image that it starts.
-func start(disk string) ([]byte, error) {
-	_, path, err := slot.Boot(filepath.Join(disk, "slots"))
-	if err != nil {
-		return nil, err
-	}
-	return os.ReadFile(path)
 }
 
 // session is one session, or less: the device may be done, or there may be nobody to provision it.
@@ -198,6 +203,10 @@ func (l life) session(on *faultfs.FS) (rebooting bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	slots, err := l.machine().Backend(on)
+	if err != nil {
+		return false, err
+	}
 	name, version, _ := strings.Cut(string(running), " ")
 	s := scenarios()[l.Scenario]
 	e := New(Options{
@@ -206,13 +215,15 @@ func (l life) session(on *faultfs.FS) (rebooting bool, err error) {
 		Dir:    l.disk("state", "onboard"),
 		Root:   l.disk(),
 		Device: state.Device{OSName: name, OSVersion: version},
-		Slots:  slot.NewFile(slot.Options{FS: on, Dir: l.disk("slots"), Now: func() time.Time { return time.Unix(1, 0) }}),
+		Slots:  slots,
 		Configuration: config.Configuration{
-			Handler: s.handler, Path: l.disk("etc", "config.json"), Command: []string{l.world("handler")}, Timeout: config.Duration(time.Minute),
+			Handler: s.handler, Path: l.disk("etc", "config.json"), Seed: l.disk("seed", "nocloud"),
+			Command: []string{l.world("handler")}, Timeout: config.Duration(time.Minute),
 		},
-		Scripts: config.Scripts{Timeout: config.Duration(time.Minute), WarningExit: 10, OutputLimit: 4096},
-		Image:   config.Image{Attempts: maxBoots, MaxSize: 1 << 20, Timeout: config.Duration(time.Minute)},
-		Reboot:  config.Reboot{Command: []string{"/bin/true"}},
+		Checkpoints: image.CheckpointFile{FS: on, Path: l.disk("state", "image-checkpoint")},
+		Scripts:     config.Scripts{Timeout: config.Duration(time.Minute), WarningExit: 10, OutputLimit: 4096},
+		Image:       config.Image{Attempts: maxBoots, MaxSize: 1 << 20, Timeout: config.Duration(time.Minute)},
+		Reboot:      config.Reboot{Command: []string{"/bin/true"}},
 	})
 	if err := e.Recover(context.Background()); err != nil {
 		return false, l.end(err)
@@ -227,14 +238,21 @@ func (l life) session(on *faultfs.FS) (rebooting bool, err error) {
 	if l.Recover || !rec.Enabled {
 		return false, nil
 	}
-	outcome, err := e.execute(context.Background(), Request{
-		Reporter: reporter{l, on}, Level: progress.Verbose, Network: loopback{},
-	}, l.plan(s))
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	r := Request{Reporter: reporter{l, on}, Level: progress.Verbose, Network: loopback{}}
+	if s.stopped {
+		r.Network = stopping{stop: stop, once: l.world("stopped")}
+	}
+	outcome, err := e.execute(ctx, r, l.plan(s))
 	if outcome == Rebooting {
 		return true, nil
 	}
 	if code, _ := reason.Of(err); code == ReasonImageFellBack {
 		return l.session(on) // the next round, after the server was told
+	}
+	if ctx.Err() != nil {
+		return l.session(on) // somebody starts the agent again
 	}
 	return false, l.end(err)
 }
@@ -269,6 +287,42 @@ func (l life) end(err error) error {
 		return err
 	}
 	return os.WriteFile(l.world("verdict"), data, 0o600)
+}
+
+// stopping is a network that has the agent stopped, once, after half of an image.
+type stopping struct {
+	loopback
+	stop func()
+	once string // the file that says that it happened
+}
+
+func (s stopping) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := s.loopback.DialContext(ctx, network, address)
+	if _, statErr := os.Stat(s.once); err != nil || statErr == nil {
+		return conn, err
+	}
+	return &stoppingConn{Conn: conn, on: s}, nil
+}
+
+type stoppingConn struct {
+	net.Conn
+	on   stopping
+	read int
+}
+
+// Read hands over one half of the image, and then waits for the end.
+func (c *stoppingConn) Read(p []byte) (int, error) {
+	half := len(nextImage) / 2
+	if c.read < half {
+		n, err := c.Conn.Read(p[:min(len(p), half-c.read)])
+		c.read += n
+		return n, err
+	}
+	if err := os.WriteFile(c.on.once, nil, 0o600); err != nil {
+		return 0, err
+	}
+	c.on.stop()
+	return c.Conn.Read(p)
 }
 
 // reporter is a bootstrap server that takes reports, and may be the last thing that the device does.

@@ -154,7 +154,7 @@ func TestNamesWithoutJournal(t *testing.T) {
 			Task: func(on *FS, root string) error {
 				return on.Rename(filepath.Join(root, "from"), filepath.Join(root, "to"))
 			},
-			Check: func(root string, err error) error {
+			Check: func(root string, _ error) error {
 				entries, err := os.ReadDir(root)
 				seen[fmt.Sprint(entries)] = true
 				return err
@@ -181,7 +181,9 @@ func TestExchange(t *testing.T) {
 		Setup: func(root string) error {
 			return errors.Join(os.MkdirAll(filepath.Join(root, "a", "was-a"), 0o755), os.MkdirAll(filepath.Join(root, "b", "was-b"), 0o755))
 		},
-		Task: func(on *FS, root string) error { return on.Exchange(filepath.Join(root, "a"), filepath.Join(root, "b")) },
+		Task: func(on *FS, root string) error {
+			return on.Exchange(filepath.Join(root, "a"), filepath.Join(root, "b"))
+		},
 		Check: func(root string, err error) error {
 			found, _ := filepath.Glob(filepath.Join(root, "*", "*"))
 			for i := range found {
