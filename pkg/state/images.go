@@ -32,9 +32,12 @@ func (r *Record) History() []PastImage {
 		if i.State == ImageRefused {
 			i.Until = i.Updated.Add(RefusedFor)
 		}
-		list = append(list, i)
+		at := len(list)
+		for at > 0 && i.Updated.After(list[at-1].Updated) {
+			at--
+		}
+		list = slices.Insert(list, at, i)
 	}
-	slices.SortStableFunc(list, func(a, b PastImage) int { return b.Updated.Compare(a.Updated) })
 	return list
 }
 

@@ -70,7 +70,7 @@ func (l *Loader) original(s scene, target string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range slices.SortedFunc(slices.Values(s.slots[target].visible), byTrust) {
+	for _, f := range sorted(s.slots[target].visible, byTrust) {
 		text, err := readEntry(s.dir, f.file)
 		if err != nil {
 			return nil, err

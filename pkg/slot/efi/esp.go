@@ -93,7 +93,7 @@ func (l *Loader) list(esp string) (map[string]files, error) {
 				of.visible = append(of.visible, file{n, info.Size()})
 			}
 		}
-		slices.SortFunc(of.visible, func(a, b file) int { return strings.Compare(a.file, b.file) })
+		of.visible = sorted(of.visible, func(a, b file) int { return strings.Compare(a.file, b.file) })
 		found[slot] = of
 	}
 	return found, nil

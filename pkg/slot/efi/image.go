@@ -42,11 +42,25 @@ func pick(of files) (image *file, others []file) {
 	if of.hidden != nil {
 		all = append(all, *of.hidden)
 	}
-	slices.SortStableFunc(all, byTrust)
+	all = sorted(all, byTrust)
 	if len(all) == 0 {
 		return nil, nil
 	}
 	return &all[0], all[1:]
+}
+
+// sorted returns files in order. Pointers are sorted, because sorting is compiled anew for each type that is none.
+func sorted(list []file, compare func(a, b file) int) []file {
+	order := make([]*file, len(list))
+	for i := range list {
+		order[i] = &list[i]
+	}
+	slices.SortFunc(order, func(a, b *file) int { return compare(*a, *b) })
+	var all []file
+	for _, f := range order {
+		all = append(all, *f)
+	}
+	return all
 }
 
 // byTrust puts the file of a slot first that is most likely what it was meant to be: one with content, with a name that
