@@ -78,6 +78,7 @@ func (w *writer) begin() error {
 		return err
 	}
 	if w.actual = format; format == unpack.Raw {
+		w.spool.drop() // of an earlier image
 		return nil
 	}
 	w.unpacker = unpack.NewWriter(w.ctx, w.out, format)
@@ -235,11 +236,7 @@ func (w *writer) Commit(ctx context.Context, sum []byte) error {
 	if err := w.out.Verify(ctx); err != nil {
 		return err
 	}
-	identity, err := w.place.Identity()
-	if err != nil {
-		return err
-	}
-	known := record{SHA256: sum, Size: w.size, Format: w.actual, At: w.now(), Place: identity, Proof: w.out.Proof()}
+	known := record{SHA256: sum, Size: w.size, Format: w.actual, At: w.now(), Place: w.out.Identity(), Proof: w.out.Proof()}
 	if err := w.records.write(w.slot, w.place.Path, known); err != nil {
 		return err
 	}

@@ -28,13 +28,13 @@ func (w *Writer) Checkpoint() ([]byte, error) {
 	if err := w.settle(); err != nil {
 		return nil, w.writeError(err)
 	}
-	return json.Marshal(mark{Place: w.identity(), Flushed: w.flushed, Tail: w.tail, Chunk: w.sums.chunk, Sums: w.sums.marshal()})
+	return json.Marshal(mark{Place: w.where(), Flushed: w.flushed, Tail: w.tail, Chunk: w.sums.chunk, Sums: w.sums.marshal()})
 }
 
-// identity tells the place from others, in a later process too.
-func (w *Writer) identity() string {
+// where tells the place from others, in a later process too.
+func (w *Writer) where() string {
 	if w.subject.device {
-		return w.place.System.identity(w.subject)
+		return w.Identity()
 	}
 	info, err := w.file.Stat()
 	if err != nil {
@@ -63,7 +63,7 @@ func (w *Writer) restore(b []byte) error {
 	}
 	sums := newChecksums(w.capacity)
 	size := m.Flushed + int64(len(m.Tail))
-	if m.Place == "" || m.Place != w.identity() || m.Flushed < 0 || m.Flushed%block != 0 || len(m.Tail) >= block ||
+	if m.Place == "" || m.Place != w.where() || m.Flushed < 0 || m.Flushed%block != 0 || len(m.Tail) >= block ||
 		size > w.capacity || m.Chunk != sums.chunk || !sums.unmarshal(m.Sums, size) {
 		return errMark
 	}

@@ -46,6 +46,14 @@ func newWriter(p Place, s subject, file *durable.Direct, capacity int64) *Writer
 // Size is how many bytes of the image were written.
 func (w *Writer) Size() int64 { return w.flushed + int64(len(w.tail)) }
 
+// Identity is that of the place, however it is called by now.
+func (w *Writer) Identity() string {
+	if !w.subject.device {
+		return ""
+	}
+	return w.place.System.identity(w.subject)
+}
+
 // Expect refuses an image of total bytes that the place cannot hold.
 func (w *Writer) Expect(total int64) error {
 	have := w.capacity
