@@ -72,14 +72,17 @@ func commandOf(cfg *config.Config, names []string, slots [2]slot.Slot, o slot.Op
 // toolOf is the preset with what the configuration has instead.
 func toolOf(c config.Command) command.Tool {
 	tool, _ := command.Preset(c.Preset)
-	for to, own := range map[*[][]string][][]string{
-		&tool.Status: c.Status, &tool.Install: c.Install, &tool.Activate: c.Activate, &tool.Rearm: c.Rearm,
-		&tool.Deactivate: c.Deactivate, &tool.MarkGood: c.MarkGood,
-	} {
+	instead := func(to *[][]string, own [][]string) {
 		if len(own) > 0 {
 			*to = own
 		}
 	}
+	instead(&tool.Status, c.Status)
+	instead(&tool.Install, c.Install)
+	instead(&tool.Activate, c.Activate)
+	instead(&tool.Rearm, c.Rearm)
+	instead(&tool.Deactivate, c.Deactivate)
+	instead(&tool.MarkGood, c.MarkGood)
 	answer := command.Answer{Running: c.Running, Good: c.Good, Next: c.Next, Other: c.Other, Tries: c.Tries}
 	if answer != (command.Answer{}) { // how a preset reads its own status is forgotten with it
 		tool = command.Tool{

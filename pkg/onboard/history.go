@@ -65,7 +65,7 @@ func (e *Executor) perform(ctx context.Context, do effect) error {
 func (e *Executor) move(key string, on event, change func(*state.ImageRecord)) (do effect, noted state.ImageRecord, err error) {
 	err = e.Store.Update(func(r *state.Record) error {
 		noted = r.Images[key]
-		step, err := find(imageRules(), noted.State, on)
+		step, err := findImage(noted.State, on)
 		if err != nil {
 			return fmt.Errorf("image %s: %w", key, err)
 		}
@@ -73,7 +73,7 @@ func (e *Executor) move(key string, on event, change func(*state.ImageRecord)) (
 		if key == "" {
 			return nil
 		}
-		noted.State, noted.Updated = step.to, e.Now().UTC()
+		noted.State, noted.Updated = step.image(), e.Now().UTC()
 		tally(&noted, on)
 		if change != nil {
 			change(&noted)
@@ -108,8 +108,8 @@ func keep(r *state.Record, key string, noted state.ImageRecord) {
 	}
 	for other, i := range r.Images {
 		if other != key && i.Slot != "" && i.Slot == noted.Slot {
-			if step, err := find(imageRules(), i.State, overwritten); err == nil {
-				i.State = step.to
+			if step, err := findImage(i.State, overwritten); err == nil {
+				i.State = step.image()
 			}
 			i.Slot = ""
 			r.Images[other] = i

@@ -236,7 +236,7 @@ func (s *session) unstage(ctx context.Context) error {
 	r, d, err := s.seen(ctx)
 	if err == nil {
 		key := imageIn(r, d.Next)
-		if _, findErr := find(imageRules(), r.Images[key].State, withdraw); findErr != nil {
+		if _, findErr := findImage(r.Images[key].State, withdraw); findErr != nil {
 			return nil
 		}
 		var do effect

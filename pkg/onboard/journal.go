@@ -86,7 +86,7 @@ func (s *session) record(entry state.Entry) error {
 				there = &r.Journal[i]
 			}
 		}
-		if _, err := find(stepRules(), stateOf(there), begin); err != nil {
+		if _, err := findStep(there, begin); err != nil {
 			return fmt.Errorf("%s: %w", entry.Step, err)
 		}
 		r.Journal = append(r.Journal, entry)
@@ -107,7 +107,7 @@ func (e *Executor) rollback(ctx context.Context) error {
 			return nil
 		}
 		entry := r.Journal[len(r.Journal)-1]
-		if _, err := find(stepRules(), stateOf(&entry), undo); err != nil {
+		if _, err := findStep(&entry, undo); err != nil {
 			return rollbackError(err)
 		}
 		undoErr := e.undo(ctx, entry)
@@ -140,11 +140,11 @@ func (e *Executor) note(on event) error {
 			return nil
 		}
 		last := &r.Journal[n-1]
-		step, err := find(stepRules(), stateOf(last), on)
+		step, err := findStep(last, on)
 		switch {
 		case err != nil:
 			return fmt.Errorf("%s: %w", last.Step, err)
-		case step.to != absent:
+		case step.to != string(absent):
 			last.Undos++
 			return nil
 		}

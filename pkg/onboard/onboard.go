@@ -274,7 +274,7 @@ func (s *session) complete(ctx context.Context) error {
 	}
 	err = s.Store.Update(func(r *state.Record) error {
 		for _, entry := range r.Journal {
-			if _, err := find(stepRules(), stateOf(&entry), acknowledge); err != nil {
+			if _, err := findStep(&entry, acknowledge); err != nil {
 				return fmt.Errorf("%s: %w", entry.Step, err)
 			}
 		}

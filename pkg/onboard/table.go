@@ -1,7 +1,9 @@
 package onboard
 
 import (
+	"cmp"
 	"fmt"
+	"strings"
 
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/state"
@@ -49,15 +51,15 @@ const (
 	bless    effect = "bless"     // slot.Backend.MarkGood
 	restart  effect = "restart"   // the device
 	execute  effect = "execute"   // a script, or a configuration handler
-	takeBack effect = "take back" // what execute did
+	takeBack effect = "take-back" // what execute did
 )
 
 // rule is one transition. An effect may be interrupted and is repeated: by the same event when the rule leads to a state that
 // allows it, and otherwise after the next look at the slots (observed). back takes the effect back.
-type rule[S ~string] struct {
-	from S
+type rule struct {
+	from string
 	on   event
-	to   S
+	to   string
 	do   effect
 	back effect
 }
@@ -70,78 +72,67 @@ type rule[S ~string] struct {
 //	trial      the device has rebooted or not: the slot runs, is still next, or was left again, which counts against the image
 //	running    what is not acknowledged falls back by itself; nobody is blamed, and everything begins anew
 //	good       MarkGood is repeated by Recover; a device that fell back just before begins anew
-func imageRules() []rule[state.ImageState] {
-	const (
-		none      = state.ImageNone
-		fetching  = state.ImageFetching
-		written   = state.ImageWritten
-		activated = state.ImageActivated
-		trial     = state.ImageTrial
-		running   = state.ImageRunning
-		good      = state.ImageGood
-		fell      = state.ImageFellBack
-		refused   = state.ImageRefused
-	)
-	return []rule[state.ImageState]{
-		{none, fetch, fetching, write, nothing},
-		{fetching, fetch, fetching, write, nothing},
-		{good, fetch, fetching, write, nothing}, // it lay in the other slot, and may have changed while it ran
-		{fell, fetch, fetching, write, nothing},
-		{refused, fetch, fetching, write, nothing}, // after a day
-		{fetching, verified, written, nothing, nothing},
-		{written, activate, activated, arm, disarm},
-		{activated, activate, activated, arm, disarm},
-		{activated, reboot, trial, restart, disarm},
-		{trial, reboot, trial, restart, disarm}, // it did not happen
+const imageRules = `
+state      event        becomes    effect     taken back by
 
-		{written, started, trial, nothing, nothing}, // somebody else activated it
-		{activated, started, trial, nothing, nothing},
-		{fell, started, trial, nothing, nothing}, // somebody else chose it
-		{trial, satisfied, running, nothing, nothing},
-		{running, satisfied, running, nothing, nothing},
-		{good, satisfied, good, nothing, nothing},
-		{refused, satisfied, running, nothing, nothing}, // it is demanded under its right name now
-		{trial, fellBack, fell, nothing, nothing},
-		{running, returned, none, nothing, nothing},
+none       fetch        fetching   write
+fetching   fetch        fetching   write
+good       fetch        fetching   write                    # it lay in the other slot, and may have changed while it ran
+fell-back  fetch        fetching   write
+refused    fetch        fetching   write                    # after a day
+fetching   verified     written
+written    activate     activated  arm        disarm
+activated  activate     activated  arm        disarm
+activated  reboot       trial      restart    disarm
+trial      reboot       trial      restart    disarm        # it did not happen
 
-		{none, acknowledge, none, bless, nothing}, // what runs is not of our making
-		{trial, acknowledge, good, bless, nothing},
-		{running, acknowledge, good, bless, nothing},
-		{good, acknowledge, good, bless, nothing},
-		{refused, acknowledge, good, bless, nothing},
+written    started      trial                               # somebody else activated it
+activated  started      trial
+fell-back  started      trial                               # somebody else chose it
+trial      satisfied    running
+running    satisfied    running
+good       satisfied    good
+refused    satisfied    running                             # it is demanded under its right name now
+trial      fell-back    fell-back
+running    returned     none
 
-		{activated, withdraw, written, disarm, nothing},
-		{trial, withdraw, none, disarm, nothing}, // it may have been started, and have changed
-		{refused, withdraw, refused, disarm, nothing},
+none       acknowledge  none       bless                    # what runs is not of our making
+trial      acknowledge  good       bless
+running    acknowledge  good       bless
+good       acknowledge  good       bless
+refused    acknowledge  good       bless
 
-		{none, refuse, refused, nothing, nothing},
-		{fetching, refuse, refused, nothing, nothing},
-		{written, refuse, refused, nothing, nothing},
-		{activated, refuse, refused, disarm, nothing},
-		{trial, refuse, refused, disarm, nothing},
-		{running, refuse, refused, nothing, nothing},
-		{good, refuse, refused, nothing, nothing},
-		{fell, refuse, refused, nothing, nothing},
-		{refused, refuse, refused, nothing, nothing},
+activated  withdraw     written    disarm
+trial      withdraw     none       disarm                   # it may have been started, and have changed
+refused    withdraw     refused    disarm
 
-		{none, leave, none, restart, nothing},
-		{fetching, leave, fetching, restart, nothing},
-		{written, leave, written, restart, nothing}, // somebody else made its slot the good one
-		{activated, leave, activated, restart, nothing},
-		{good, leave, good, restart, nothing},
-		{fell, leave, fell, restart, nothing},
-		{refused, leave, refused, restart, nothing},
+none       refuse       refused
+fetching   refuse       refused
+written    refuse       refused
+activated  refuse       refused    disarm
+trial      refuse       refused    disarm
+running    refuse       refused
+good       refuse       refused
+fell-back  refuse       refused
+refused    refuse       refused
 
-		{fetching, overwritten, none, nothing, nothing},
-		{written, overwritten, none, nothing, nothing},
-		{activated, overwritten, none, nothing, nothing},
-		{trial, overwritten, none, nothing, nothing},
-		{running, overwritten, none, nothing, nothing},
-		{good, overwritten, good, nothing, nothing},
-		{fell, overwritten, fell, nothing, nothing},
-		{refused, overwritten, refused, nothing, nothing},
-	}
-}
+none       leave        none       restart
+fetching   leave        fetching   restart
+written    leave        written    restart                  # somebody else made its slot the good one
+activated  leave        activated  restart
+good       leave        good       restart
+fell-back  leave        fell-back  restart
+refused    leave        refused    restart
+
+fetching   overwritten  none
+written    overwritten  none
+activated  overwritten  none
+trial      overwritten  none
+running    overwritten  none
+good       overwritten  good
+fell-back  overwritten  fell-back
+refused    overwritten  refused
+`
 
 // stepState is where a step is: what its entry in the journal says.
 type stepState string
@@ -154,32 +145,58 @@ const (
 )
 
 // stepRules is every transition of a step. A power cut in any state but absent leads to undo.
-func stepRules() []rule[stepState] {
-	return []rule[stepState]{
-		{absent, begin, begun, execute, takeBack},
-		{begun, acknowledge, absent, nothing, nothing},
-		{begun, undo, begun, takeBack, nothing},
-		{begun, undone, absent, nothing, nothing},
-		{begun, undoFailed, stuck, nothing, nothing},
-		{stuck, undo, stuck, takeBack, nothing},
-		{stuck, undone, absent, nothing, nothing},
-		{stuck, undoFailed, stuck, nothing, nothing},
-		{stuck, giveUp, absent, nothing, nothing},
+const stepRules = `
+absent     begin        begun      execute    take-back
+begun      acknowledge  absent
+begun      undo         begun      take-back
+begun      undone       absent
+begun      undo-failed  stuck
+stuck      undo         stuck      take-back
+stuck      undone       absent
+stuck      undo-failed  stuck
+stuck      give-up      absent
+`
+
+// rules are those of a table: a line for each, in which a comment follows #.
+func rules(table string) (all []rule) {
+	for line := range strings.Lines(table) {
+		text, _, _ := strings.Cut(line, "#")
+		if f := append(strings.Fields(text), "", ""); len(f) > 4 && f[0] != "state" {
+			all = append(all, rule{f[0], event(f[1]), f[2], effect(f[3]), effect(f[4])})
+		}
 	}
+	return all
 }
 
 // find returns the rule for an event. There is none for what must not happen.
-func find[S ~string](rules []rule[S], from S, on event) (rule[S], error) {
-	for _, r := range rules {
+func find(table, from string, on event) (rule, error) {
+	for _, r := range rules(table) {
 		if r.from == from && r.on == on {
 			return r, nil
 		}
 	}
-	return rule[S]{}, &reason.Error{
+	return rule{}, &reason.Error{
 		Code: reason.Internal,
 		Msg:  fmt.Sprintf("%s must not follow %q", on, from),
 		Fix:  "this is a mistake in ztp; please report it with what `ztp status --verbose` shows",
 	}
+}
+
+// findImage and findStep do that for the two tables.
+func findImage(from state.ImageState, on event) (rule, error) {
+	return find(imageRules, cmp.Or(string(from), "none"), on)
+}
+
+func findStep(entry *state.Entry, on event) (rule, error) {
+	return find(stepRules, string(stateOf(entry)), on)
+}
+
+// image is the state of an image that the rule leads to.
+func (r rule) image() state.ImageState {
+	if r.to == "none" {
+		return state.ImageNone
+	}
+	return state.ImageState(r.to)
 }
 
 // stateOf is where a step is whose entry, if it has one, is this.

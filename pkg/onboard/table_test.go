@@ -1,6 +1,7 @@
 package onboard
 
 import (
+	std "cmp"
 	"context"
 	"go/ast"
 	"go/parser"
@@ -22,17 +23,13 @@ import (
 )
 
 // matrix draws rules as a table: a line for each state and a column for each event, with the state that it leads to.
-func matrix[S ~string](rules []rule[S], states []S, events []event) string {
+func matrix(table string, states []string, events []event) string {
 	var b strings.Builder
 	for _, from := range states {
 		for _, on := range events {
 			to := "."
-			if r, err := find(rules, from, on); err == nil {
-				to = string(r.to)
-				if r.to == "" {
-					to = "none"
-				}
-				if r.do != nothing {
+			if r, err := find(table, from, on); err == nil {
+				if to = r.to; r.do != nothing {
 					to += "(" + string(r.do) + ")"
 				}
 			}
@@ -51,7 +48,7 @@ var (
 	imageEvents = []event{
 		fetch, verified, activate, reboot, started, satisfied, acknowledge, withdraw, fellBack, returned, leave, refuse, overwritten,
 	}
-	stepStates = []stepState{absent, begun, stuck}
+	stepStates = []string{string(absent), string(begun), string(stuck)}
 	stepEvents = []event{begin, acknowledge, undo, undone, undoFailed, giveUp}
 )
 
@@ -68,17 +65,25 @@ fetching(write) . . . . good good(bless) . . . good(restart) refused good
 fetching(write) . . . trial . . . . . fell-back(restart) refused fell-back
 fetching(write) . . . . running good(bless) refused(disarm) . . refused(restart) refused refused
 `
-	if diff := cmp.Diff(lines(images), lines(matrix(imageRules(), imageStates, imageEvents))); diff != "" {
+	if diff := cmp.Diff(lines(images), lines(matrix(imageRules, named(imageStates), imageEvents))); diff != "" {
 		t.Errorf("images: %s", diff)
 	}
 	const steps = `
 begun(execute) . . . . .
-. absent begun(take back) absent stuck .
-. . stuck(take back) absent stuck absent
+. absent begun(take-back) absent stuck .
+. . stuck(take-back) absent stuck absent
 `
-	if diff := cmp.Diff(lines(steps), lines(matrix(stepRules(), stepStates, stepEvents))); diff != "" {
+	if diff := cmp.Diff(lines(steps), lines(matrix(stepRules, stepStates, stepEvents))); diff != "" {
 		t.Errorf("steps: %s", diff)
 	}
+}
+
+// named is how the table calls the states.
+func named(states []state.ImageState) (all []string) {
+	for _, s := range states {
+		all = append(all, std.Or(string(s), "none"))
+	}
+	return all
 }
 
 func lines(text string) (all []string) {
@@ -88,16 +93,44 @@ func lines(text string) (all []string) {
 	return all
 }
 
+// TestTableIsReadable: every line is a rule, of states, events and effects that there are, and no two say different things.
+func TestTableIsReadable(t *testing.T) {
+	effects := []effect{nothing, write, arm, disarm, bless, restart, execute, takeBack}
+	for table, known := range map[string]struct {
+		states []string
+		events []event
+	}{imageRules: {named(imageStates), imageEvents}, stepRules: {stepStates, stepEvents}} {
+		seen := map[[2]string]bool{}
+		all := rules(table)
+		for _, r := range all {
+			if !slices.Contains(known.states, r.from) || !slices.Contains(known.states, r.to) || !slices.Contains(known.events, r.on) ||
+				!slices.Contains(effects, r.do) || !slices.Contains(effects, r.back) || seen[[2]string{r.from, string(r.on)}] {
+				t.Errorf("%+v", r)
+			}
+			seen[[2]string{r.from, string(r.on)}] = true
+		}
+		written := 0
+		for line := range strings.Lines(table) {
+			if strings.TrimSpace(line) != "" && !strings.HasPrefix(line, "state ") {
+				written++
+			}
+		}
+		if len(all) != written {
+			t.Errorf("%d of %d lines are rules", len(all), written)
+		}
+	}
+}
+
 // TestNoDeadEnds: whatever state an image is in, it can become good, and it can be refused.
 func TestNoDeadEnds(t *testing.T) {
-	for _, goal := range []state.ImageState{state.ImageGood, state.ImageRefused} {
-		reaches := map[state.ImageState]bool{goal: true}
+	for _, goal := range []string{"good", "refused"} {
+		reaches := map[string]bool{goal: true}
 		for range imageStates {
-			for _, r := range imageRules() {
+			for _, r := range rules(imageRules) {
 				reaches[r.from] = reaches[r.from] || reaches[r.to]
 			}
 		}
-		for _, s := range imageStates {
+		for _, s := range named(imageStates) {
 			if !reaches[s] {
 				t.Errorf("%q never becomes %s", s, goal)
 			}
@@ -107,8 +140,8 @@ func TestNoDeadEnds(t *testing.T) {
 
 // TestOnlyAcknowledgedBecomesGood (RFC 8572 §5.6).
 func TestOnlyAcknowledgedBecomesGood(t *testing.T) {
-	for _, r := range imageRules() {
-		if (r.to == state.ImageGood && r.from != state.ImageGood || r.do == bless) && r.on != acknowledge {
+	for _, r := range rules(imageRules) {
+		if (r.to == "good" && r.from != "good" || r.do == bless) && r.on != acknowledge {
 			t.Errorf("%+v", r)
 		}
 	}
@@ -218,7 +251,7 @@ func TestExecutorObeysTheTable(t *testing.T) {
 				s := &session{Executor: New(r.opts), plan: p, network: loopback{}, slots: watch.Description}
 				s.reports = s.Executor.reports(nil, progress.Minimal)
 				err := s.advance(t.Context(), on)
-				step, unknown := find(imageRules(), from, on)
+				step, unknown := findImage(from, on)
 				if unknown != nil {
 					wantCode(t, err, reason.Internal)
 					if diff := cmp.Diff(before, r.record(t).Images[r.key(p)]); diff != "" || watch.told != nil || r.trace() != nil {
@@ -230,7 +263,7 @@ func TestExecutorObeysTheTable(t *testing.T) {
 					t.Fatal(err)
 				}
 				var told, trace []string
-				end := step.to
+				end := step.image()
 				switch step.do {
 				case nothing:
 				case restart:
@@ -239,7 +272,7 @@ func TestExecutorObeysTheTable(t *testing.T) {
 					end = state.ImageWritten // the effect ends with an event of its own
 					fallthrough
 				default:
-					told = []string{string(step.do) + " in " + string(step.to)}
+					told = []string{string(step.do) + " in " + string(step.image())}
 				}
 				if diff := cmp.Diff([]any{told, trace, end}, []any{watch.told, r.trace(), recorded()}); diff != "" {
 					t.Error(diff)
@@ -334,22 +367,22 @@ func checkLook(t *testing.T, key string, i state.ImageRecord, d slot.Description
 		if !ok {
 			break
 		}
-		step, err := find(imageRules(), i.State, on)
+		step, err := findImage(i.State, on)
 		if err != nil || looks > 3 {
 			t.Fatalf("%q, slot b holds %s, %+v: %s: %v", start.State, what, d, on, err)
 		}
-		i.State = step.to
+		i.State = step.image()
 		tally(&i, on)
 	}
 	do, why := decide(key, i, d, 2, time.Now())
-	if _, err := find(imageRules(), i.State, do); err != nil {
+	if _, err := findImage(i.State, do); err != nil {
 		t.Errorf("%q, slot b holds %s, %+v: became %q, decided %s %s", start.State, what, d, i.State, do, why)
 	}
 	if d.Trial() && (do == fetch || do == activate) {
 		t.Errorf("%q, slot b holds %s, %+v: %s although the other slot is the only one to fall back to", start.State, what, d, do)
 	}
 	if i.Slot != "" && d.Running == i.Slot && i.State != state.ImageRefused {
-		if _, err := find(imageRules(), i.State, satisfied); err != nil {
+		if _, err := findImage(i.State, satisfied); err != nil {
 			t.Errorf("%q, slot b holds %s, %+v: became %q, which cannot be what is demanded", start.State, what, d, i.State)
 		}
 	}

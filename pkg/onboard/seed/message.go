@@ -11,8 +11,6 @@ import (
 	"io"
 	"maps"
 	"mime"
-	"mime/multipart"
-	"mime/quotedprintable"
 	"net/textproto"
 	"path"
 	"slices"
@@ -38,40 +36,61 @@ func split(content []byte) ([]part, error) {
 	if !isMessage(content) {
 		return []part{single(content)}, nil
 	}
-	in := bufio.NewReader(bytes.NewReader(content))
-	header, err := textproto.NewReader(in).ReadMIMEHeader()
+	whole, err := parsePart(content)
 	if err != nil {
-		return nil, fmt.Errorf("its header cannot be read: %w", err)
+		return nil, err
 	}
-	header.Del("Mime-Version")
-	kind, parameters, err := mime.ParseMediaType(header.Get("Content-Type"))
+	whole.header.Del("Mime-Version")
+	kind, parameters, err := mime.ParseMediaType(whole.header.Get("Content-Type"))
 	if err != nil {
 		return nil, fmt.Errorf("its Content-Type cannot be read: %w", err)
 	}
 	if !strings.HasPrefix(kind, "multipart/") {
-		body, err := io.ReadAll(in)
-		return []part{{header, body}}, err
+		return []part{whole}, nil
+	}
+	bodies, err := between(whole.body, "--"+parameters["boundary"])
+	if err != nil {
+		return nil, err
 	}
 	var parts []part
-	for reader := multipart.NewReader(in, parameters["boundary"]); ; {
-		p, err := reader.NextRawPart()
-		if err == io.EOF {
-			break
-		}
+	for i, body := range bodies {
+		p, err := parsePart(body)
 		if err != nil {
-			return nil, fmt.Errorf("part %d cannot be read: %w", len(parts)+1, err)
+			return nil, fmt.Errorf("part %d: %w", i+1, err)
 		}
-		body, err := io.ReadAll(p)
-		if err != nil {
-			return nil, fmt.Errorf("part %d cannot be read: %w", len(parts)+1, err)
-		}
-		if len(parts) == maxParts {
-			return nil, fmt.Errorf("it has more than %d parts", maxParts)
-		}
-		parts = append(parts, part{p.Header, body})
+		parts = append(parts, p)
 	}
-	if len(parts) == 0 {
-		return nil, errors.New("it has no parts")
+	return parts, nil
+}
+
+// parsePart parts header and body.
+func parsePart(content []byte) (part, error) {
+	in := bufio.NewReader(bytes.NewReader(content))
+	header, err := textproto.NewReader(in).ReadMIMEHeader()
+	if err != nil {
+		return part{}, fmt.Errorf("its header cannot be read: %w", err)
+	}
+	body, err := io.ReadAll(in)
+	return part{header, body}, err
+}
+
+// between returns what stands between the lines that are the delimiter (RFC 2046 §5.1.1). The end of the line before a delimiter
+// belongs to that.
+func between(body []byte, delimiter string) (parts [][]byte, err error) {
+	start, at, ended := -1, 0, delimiter == "--"
+	for line := range bytes.Lines(body) {
+		text := strings.TrimRight(string(line), " \t\r\n")
+		if !ended && (text == delimiter || text == delimiter+"--") {
+			if start >= 0 {
+				parts = append(parts, bytes.TrimSuffix(bytes.TrimSuffix(body[start:at], []byte("\n")), []byte("\r")))
+			}
+			start = at + len(line)
+			ended = text != delimiter
+		}
+		at += len(line)
+	}
+	if !ended || len(parts) == 0 || len(parts) > maxParts {
+		return nil, fmt.Errorf("it has no parts, no end, or more than %d parts", maxParts)
 	}
 	return parts, nil
 }
@@ -113,8 +132,6 @@ func (p part) content() ([]byte, error) {
 	case "", "7bit", "8bit", "binary":
 	case "base64":
 		from = base64.NewDecoder(base64.StdEncoding, from)
-	case "quoted-printable":
-		from = quotedprintable.NewReader(from)
 	default:
 		return nil, fmt.Errorf("unknown Content-Transfer-Encoding %.40q", encoding)
 	}

@@ -61,7 +61,9 @@ func TestNew(t *testing.T) {
 		"seed with meta-data":  {message(named(UserData, cloudConfig), named(MetaData, "instance-id: x\n")), nil, "ztp makes itself"},
 		"bad file of a seed":   {message(named(UserData, "hostname: x")), nil, "user-data: its first line"},
 		"empty network-config": {message(named(UserData, cloudConfig), named(NetworkConfig, " ")), nil, "network-config: it is empty"},
-		"no end":               {strings.TrimSuffix(message(named(UserData, cloudConfig)), "--==b==--\n"), nil, "part 1 cannot be read"},
+		"no end":               {strings.TrimSuffix(message(named(UserData, cloudConfig)), "--==b==--\n"), nil, "no end"},
+		"part without an end":  {message("Content-Type: text/x-shellscript"), nil, "part 1: its header cannot be read"},
+		"quoted-printable":     {message("Content-Transfer-Encoding: quoted-printable\n" + named(UserData, "=23!/bin/sh")), nil, "unknown Content-Transfer-Encoding"},
 		"no boundary":          {"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary\n\n", nil, "Content-Type cannot be read"},
 	}
 	for name, tt := range tests {
