@@ -18,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/test/bootmodel"
 	"github.com/xpu-sztp/ztp/test/faultfs"
