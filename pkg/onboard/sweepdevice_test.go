@@ -1,6 +1,7 @@
 package onboard
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -42,8 +43,9 @@ type scenario struct {
 	stopped bool   // the agent is stopped once while it fetches it
 	handler string // of the configuration: "file", "exec" or "cloud-init"
 	config  string
-	refuse  int // exit code of the exec handler
-	post    int // exit code of the post-script
+	path    string // of the file that it goes to, below etc; empty is config.json
+	refuse  int    // exit code of the exec handler
+	post    int    // exit code of the post-script
 	fails   reason.Code
 }
 
@@ -73,6 +75,8 @@ func scenarios() map[string]scenario {
 		"exec":               {handler: "exec", config: newConfig},
 		"image":              {handler: "file", config: newConfig, image: nextImage, served: "/next"},
 		"cloud-init":         {handler: "cloud-init", config: newUser},
+		"new-file":           {handler: "file", config: newConfig, path: "new/folder/config.json"},
+		"new-file-fails":     {handler: "file", config: newConfig, path: "new/folder/config.json", post: 1, fails: ReasonScriptFailed},
 		"image-resumed":      {handler: "file", config: newConfig, image: nextImage, served: "/next", stopped: true},
 		"post-script-fails":  {handler: "file", config: newConfig, post: 1, fails: ReasonScriptFailed},
 		"handler-fails":      {handler: "exec", config: newConfig, refuse: 1, fails: ReasonConfigFailed},
@@ -217,7 +221,7 @@ func (l life) session(on *faultfs.FS) (rebooting bool, err error) {
 		Device: state.Device{OSName: name, OSVersion: version},
 		Slots:  slots,
 		Configuration: config.Configuration{
-			Handler: s.handler, Path: l.disk("etc", "config.json"), Seed: l.disk("seed", "nocloud"),
+			Handler: s.handler, Path: l.disk("etc", cmp.Or(s.path, "config.json")), Seed: l.disk("seed", "nocloud"),
 			Command: []string{l.world("handler")}, Timeout: config.Duration(time.Minute),
 		},
 		Checkpoints: image.CheckpointFile{FS: on, Path: l.disk("state", "image-checkpoint")},
