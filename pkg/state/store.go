@@ -220,7 +220,9 @@ func corruptError(path string, err error) error {
 }
 
 func accessError(path string, err error) error {
-	e := &reason.Error{Code: ReasonAccess, Msg: "cannot use " + path, Err: err}
+	e := &reason.Error{
+		Code: ReasonAccess, Msg: "cannot use " + path, Err: err, Fix: "check that its storage works, is writable and has free space",
+	}
 	if errors.Is(err, fs.ErrPermission) {
 		e.Fix = "run the command as root"
 	}
