@@ -3,12 +3,15 @@ package signature_test
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/pem"
 	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/xpu-sztp/ztp/pkg/image/signature"
 )
@@ -50,8 +53,8 @@ func samples(t testing.TB) map[string]sample {
 	return all
 }
 
-// binary is what a signature in text stands for.
-func binary(data []byte) []byte {
+// decoded is what a signature in text stands for.
+func decoded(data []byte) []byte {
 	if block, _ := pem.Decode(data); block != nil {
 		return block.Bytes
 	}
@@ -80,7 +83,7 @@ func TestEveryBit(t *testing.T) {
 					continue
 				}
 				accepted++
-				if bytes.Equal(binary(changed), binary(s.data)) {
+				if bytes.Equal(decoded(changed), decoded(s.data)) {
 					continue // armor, or a comment
 				}
 				different++
@@ -146,6 +149,63 @@ func mutate(r *rand.Rand, data []byte) []byte {
 	}
 	block.Bytes = change(block.Bytes)
 	return pem.EncodeToMemory(block)
+}
+
+// TestOneForm: what OpenSSH writes can be written in one way only, whatever ssh-keygen would put up with.
+func TestOneForm(t *testing.T) {
+	w := shared()
+	s := samples(t)["openssh-p256"]
+	block, _ := pem.Decode(s.data)
+	in := cryptobyte.String(block.Bytes)
+	var prefix, inner []byte
+	if !in.ReadBytes(&prefix, len("SSHSIG")+4) {
+		t.Fatal("no prefix")
+	}
+	for range 4 { // key, namespace, reserved, hash
+		prefix = append(prefix, ssh(sshString(t, &in))...)
+	}
+	inner = sshString(t, &in)
+	proper := cryptobyte.String(inner)
+	kind, value := sshString(t, &proper), cryptobyte.String(nil)
+	value = sshString(t, &proper)
+	r, sum := sshString(t, &value), sshString(t, &value)
+	padded := func(n []byte) []byte { return append([]byte{0}, n...) }
+	for name, proper := range map[string][]byte{
+		"same":               slices.Concat(ssh(kind), ssh(slices.Concat(ssh(r), ssh(sum)))),
+		"behind the value":   slices.Concat(ssh(kind), ssh(slices.Concat(ssh(r), ssh(sum))), []byte{0}),
+		"inside the value":   slices.Concat(ssh(kind), ssh(slices.Concat(ssh(r), ssh(sum), []byte{0}))),
+		"first number":       slices.Concat(ssh(kind), ssh(slices.Concat(ssh(padded(r)), ssh(sum)))),
+		"second number":      slices.Concat(ssh(kind), ssh(slices.Concat(ssh(r), ssh(padded(sum))))),
+		"no second number":   slices.Concat(ssh(kind), ssh(ssh(r))),
+		"kind of other hash": slices.Concat(ssh([]byte("ecdsa-sha2-nistp384")), ssh(slices.Concat(ssh(r), ssh(sum)))),
+	} {
+		data := pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: slices.Concat(prefix, ssh(proper))})
+		if _, err := judge(s.policy, s.form, data, boot); (err == nil) != (name == "same") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// A key may not say of itself that it is on another curve than its type says.
+	key, err := base64.StdEncoding.DecodeString(strings.Fields(string(w.read("p256.pub")))[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	odd := base64.StdEncoding.EncodeToString(bytes.Replace(key, ssh([]byte("nistp256")), ssh([]byte("nistp384")), 1))
+	if err := new(signature.Signers).AddKeys([]byte("a@b ecdsa-sha2-nistp256 " + odd)); err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("a key of two curves: %v", err)
+	}
+}
+
+// ssh is a string of RFC 4251 §5.
+func ssh(s []byte) []byte { return append(binary.BigEndian.AppendUint32(nil, uint32(len(s))), s...) }
+
+func sshString(t *testing.T, in *cryptobyte.String) []byte {
+	t.Helper()
+	var n uint32
+	var s []byte
+	if !in.ReadUint32(&n) || !in.ReadBytes(&s, int(n)) {
+		t.Fatal("cut off")
+	}
+	return s
 }
 
 // TestStricter: forms that ssh-keygen and minisign would take, and that a device refuses because nobody writes them.
