@@ -18,7 +18,7 @@ type sshSigner struct {
 // addAllowedSigners reads a whole file, or refuses it: a line that is passed over would be a signer whom the operator
 // believes in and the device does not.
 func (s *Signers) addAllowedSigners(file string) error {
-	before := len(s.ssh)
+	var signers []*sshSigner
 	for i, line := range strings.Split(file, "\n") {
 		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
 			continue
@@ -27,11 +27,12 @@ func (s *Signers) addAllowedSigners(file string) error {
 		if err != nil {
 			return fmt.Errorf("line %d: %w", i+1, err)
 		}
-		s.ssh = append(s.ssh, signer)
+		signers = append(signers, signer)
 	}
-	if len(s.ssh) == before {
+	if signers == nil {
 		return errors.New("names nobody")
 	}
+	s.ssh = append(s.ssh, signers...)
 	return nil
 }
 

@@ -44,6 +44,7 @@ func FuzzAddKeys(f *testing.F) {
 	w := shared()
 	f.Add([]byte(w.allow("ed25519", `namespaces="a,b*",valid-after="20260101Z"`) + w.allow("rsa", "")))
 	f.Add([]byte(w.allow("p256", "")))
+	f.Add([]byte(w.allow("p256", "") + "somebody\n"))
 	f.Add(w.read("mini.pub"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s := new(signature.Signers)
