@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,13 +69,14 @@ func isASCII(s string) bool {
 }
 
 // HostPort is where the server of a URL is connected to, with the port of its scheme when it names none.
-func HostPort(scheme, hostname, port string) string {
+func HostPort(u *url.URL) string {
+	port := u.Port()
 	switch {
 	case port != "":
-	case scheme == "https":
+	case u.Scheme == "https":
 		port = "443"
 	default:
 		port = "80"
 	}
-	return net.JoinHostPort(hostname, port)
+	return net.JoinHostPort(u.Hostname(), port)
 }

@@ -1,20 +1,19 @@
 package revocation
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
 	"time"
 
 	"github.com/xpu-sztp/ztp/artifacts/cms"
+	"github.com/xpu-sztp/ztp/pkg/http1"
 )
 
 const (
@@ -22,28 +21,13 @@ const (
 	sequence = 0x30            // what lists and responses begin with
 )
 
-// client speaks HTTP over the network of a request.
+// client speaks HTTP over the network of a request, with a connection for each exchange.
 type client struct {
-	http   *http.Client
 	to     Network
 	refuse func(netip.Addr) bool
 }
 
-func newClient(r Request) *client {
-	c := &client{to: r.Network, refuse: r.Refuse}
-	transport := &http.Transport{
-		DialContext: c.dial,
-		// Evidence is signed and judged by itself: who keeps it vouches for nothing, and plain HTTP is the custom.
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true},
-		MaxResponseHeaderBytes: maxHeader,
-		DisableCompression:     true,
-		DisableKeepAlives:      true,
-		Protocols:              new(http.Protocols),
-	}
-	transport.Protocols.SetHTTP1(true)
-	c.http = &http.Client{Transport: transport, CheckRedirect: checkRedirect}
-	return c
-}
+func newClient(r Request) *client { return &client{to: r.Network, refuse: r.Refuse} }
 
 // exchange returns what one URL answers: DER of up to limit bytes.
 func (c *client) exchange(ctx context.Context, target string, body []byte, limit int) ([]byte, error) {
@@ -54,17 +38,14 @@ func (c *client) exchange(ctx context.Context, target string, body []byte, limit
 	if err := followable(u); err != nil {
 		return nil, err
 	}
-	resp, err := c.http.Do(newRequest(ctx, u, body))
+	send := func(r *http1.Request) (*http1.Response, error) { return c.send(ctx, r) }
+	resp, err := http1.Follow(newRequest(u, body), send, checkRedirect)
 	if err != nil {
-		var wrapped *url.Error
-		if errors.As(err, &wrapped) {
-			err = quoted{wrapped.Err} // without the URL, which the attempt has
-		}
-		return nil, err
+		return nil, quoted{err}
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the server answered with HTTP %d", resp.StatusCode)
+	if resp.Status != 200 {
+		return nil, fmt.Errorf("the server answered with HTTP %d", resp.Status)
 	}
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, int64(limit)+1))
 	switch {
@@ -78,27 +59,39 @@ func (c *client) exchange(ctx context.Context, target string, body []byte, limit
 	return answer, nil
 }
 
-// quoted is an error of net/http, which may quote as much of an answer as there is of its header.
+// quoted is an error of an exchange, which may quote as much of an answer as there is of its header.
 type quoted struct{ error }
 
 func (q quoted) Error() string { return cms.Printable(q.error.Error()) }
 func (q quoted) Unwrap() error { return q.error }
 
 // newRequest makes a POST of an OCSP request or, without a body, a GET. It says nothing of the device.
-func newRequest(ctx context.Context, u *url.URL, body []byte) *http.Request {
-	r := (&http.Request{Method: http.MethodGet, URL: u, Header: http.Header{
-		"Accept-Encoding": {"identity"},
-		"User-Agent":      nil,
-	}}).WithContext(ctx)
+func newRequest(u *url.URL, body []byte) *http1.Request {
+	r := &http1.Request{Method: "GET", URL: u, Body: body, Close: true, Header: http1.Header{"Accept-Encoding": {"identity"}}}
 	if body != nil {
-		r.Method = http.MethodPost
+		r.Method = "POST"
 		r.Header.Set("Content-Type", "application/ocsp-request")
 		r.Header.Set("Accept", "application/ocsp-response")
-		r.ContentLength = int64(len(body))
-		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-		r.Body, _ = r.GetBody()
 	}
 	return r
+}
+
+// send makes one exchange. Evidence is signed and judged by itself: who keeps it vouches for nothing, and plain HTTP is the
+// custom.
+func (c *client) send(ctx context.Context, r *http1.Request) (*http1.Response, error) {
+	conn, err := c.dial(ctx, "tcp", http1.HostPort(r.URL))
+	if err != nil {
+		return nil, err
+	}
+	if r.URL.Scheme == "https" {
+		secured := tls.Client(conn, &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true, ServerName: r.URL.Hostname()})
+		if err := secured.HandshakeContext(ctx); err != nil {
+			conn.Close()
+			return nil, err
+		}
+		conn = secured
+	}
+	return http1.NewConn(conn, http1.Limits{Header: maxHeader}).RoundTrip(ctx, r)
 }
 
 func followable(u *url.URL) error {
@@ -108,14 +101,11 @@ func followable(u *url.URL) error {
 	return nil
 }
 
-func checkRedirect(next *http.Request, via []*http.Request) error {
-	// Otherwise net/http reads on in the body of the redirect, for as long as a server cares to send it.
-	next.Response.Body.Close()
-	if len(via) > maxRedirects {
+func checkRedirect(next *url.URL, before []*url.URL) error {
+	if len(before) > maxRedirects {
 		return errors.New("redirected too often")
 	}
-	next.Header.Del("Referer")
-	return followable(next.URL)
+	return followable(next)
 }
 
 // dial connects to the first address of a host that accepts.

@@ -13,7 +13,7 @@ import (
 // layers says which way imports point: code may import its own layer and those below it, never one above. The order is
 // from what stands alone to what ties everything together. Sub-packages belong to their parent's layer.
 var layers = [][]string{
-	{"artifacts", "dhcp", "tpm", "pkg/reason", "pkg/progress", "pkg/dns", "pkg/durable", "pkg/retryafter", "pkg/process"},
+	{"artifacts", "dhcp", "tpm", "pkg/reason", "pkg/progress", "pkg/dns", "pkg/durable", "pkg/http1", "pkg/retryafter", "pkg/process"},
 	{"systemd", "pkg/config", "pkg/image", "pkg/inspect", "pkg/link", "pkg/revocation", "pkg/slot", "pkg/state", "pkg/statusview", "pkg/storage"},
 	{"pkg/onboard", "pkg/restconf", "pkg/source"},
 	{"pkg/agent"},
