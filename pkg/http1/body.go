@@ -87,11 +87,13 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, b.err
 }
 
-// ended frees the connection for another request.
+// ended frees the connection for another request, unless the end is that of the connection, which was closed from here.
 func (b *body) ended() {
-	b.err = io.EOF
 	b.conn.busy = nil
 	b.watch.stop()
+	if b.err = b.watch.explain(io.EOF); b.err != io.EOF {
+		b.conn.Close()
+	}
 }
 
 // Close closes the connection unless the body was read to its end.

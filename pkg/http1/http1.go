@@ -55,8 +55,10 @@ var (
 	ErrNoReply     = errors.New("the connection was closed before the first byte of a reply")
 )
 
-// maxInterim is how many 1xx replies may come before the final one.
-const maxInterim = 5
+const (
+	maxInterim   = 5           // 1xx replies before the final one
+	sendPatience = time.Second // for the rest of a request whose reply has come whole
+)
 
 // Conn is a connection on which HTTP is spoken. It is used by one goroutine at a time.
 type Conn struct {
@@ -64,8 +66,9 @@ type Conn struct {
 	limits Limits
 	source *metered
 	reader *bufio.Reader
-	busy   *body // the body that has not been read to its end; nil between exchanges
-	done   bool  // no further request may be sent
+	busy   *body      // the body that has not been read to its end; nil between exchanges
+	done   bool       // no further request may be sent
+	sent   chan error // tells how sending the latest request ended; nil when that is known
 }
 
 // NewConn returns a connection that speaks HTTP on conn, which it owns from then on.
@@ -84,7 +87,23 @@ func (c *Conn) Close() error {
 }
 
 // Reusable tells whether another request may be sent: the reply before was read to its end, and neither side wants to close.
-func (c *Conn) Reusable() bool { return !c.done && c.busy == nil && c.reader.Buffered() == 0 }
+func (c *Conn) Reusable() bool {
+	if c.done || c.busy != nil || c.reader.Buffered() != 0 {
+		return false
+	}
+	if c.sent != nil {
+		// The reply is here, so the request is too, unless the server did not care for all of it.
+		patience := time.NewTimer(sendPatience)
+		defer patience.Stop()
+		select {
+		case err := <-c.sent:
+			c.sent, c.done = nil, err != nil
+		case <-patience.C:
+			c.done = true
+		}
+	}
+	return !c.done
+}
 
 // RoundTrip sends a request and reads the header of the reply. It ends when ctx does, and so does reading the body. After an
 // error the connection is closed. ErrNoReply in its chain says that the server closed the connection instead of replying,
@@ -110,25 +129,31 @@ func (c *Conn) RoundTrip(ctx context.Context, r *Request) (*Response, error) {
 }
 
 func (c *Conn) exchange(w *watch, head []byte, r *Request) (*Response, error) {
-	patience := time.AfterFunc(never, func() {})
 	if c.limits.Wait > 0 {
-		patience = time.AfterFunc(c.limits.Wait, w.tooLate)
+		patience := time.AfterFunc(c.limits.Wait, w.tooLate)
+		defer patience.Stop()
 	}
-	defer patience.Stop()
 	c.source.left = c.limits.Header
-	// A server may reply and close before it has read everything; its reply is worth more than the error.
-	_, writeErr := c.conn.Write(head)
+	// A server may reply, and close, before it has read everything; its reply is worth more than the error.
+	sent := make(chan error, 1)
+	go func() {
+		_, err := c.conn.Write(head)
+		sent <- err
+	}()
+	c.sent = sent
 	resp, err := c.readHead(r)
-	switch {
-	case err != nil && writeErr != nil:
-		return nil, fmt.Errorf("%w (%w)", writeErr, err)
-	case err != nil:
+	if err != nil {
+		c.Close()
+		if sendErr := <-sent; sendErr != nil && !errors.Is(sendErr, net.ErrClosed) {
+			err = fmt.Errorf("%w (%w)", err, sendErr)
+		}
 		return nil, err
-	case !patience.Stop() && c.limits.Wait > 0:
-		return nil, errTooLate
+	}
+	if err := w.explain(nil); err != nil { // what came may be the answer to the closing of the connection
+		return nil, err
 	}
 	c.source.left = unlimited
-	if writeErr != nil || r.Close {
+	if r.Close {
 		c.done = true
 	}
 	return resp, c.frame(w, resp)

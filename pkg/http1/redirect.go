@@ -1,7 +1,6 @@
 package http1
 
 import (
-	"errors"
 	"fmt"
 	"net/url"
 )
@@ -60,9 +59,6 @@ func (r *Response) Location() (*url.URL, error) {
 	to, err := r.Request.URL.Parse(values[0])
 	if err != nil || len(values) > 1 {
 		return nil, fmt.Errorf("%w: Location", ErrMalformed)
-	}
-	if to.Hostname() == "" {
-		return nil, errors.New("the redirect names no server")
 	}
 	return to, nil
 }

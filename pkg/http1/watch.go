@@ -2,14 +2,9 @@ package http1
 
 import (
 	"context"
-	"errors"
 	"net"
 	"sync/atomic"
-	"time"
 )
-
-// never is a time nobody waits for.
-const never = 1 << 62 * time.Nanosecond
 
 // errTooLate is a net.Error whose Timeout is true.
 var errTooLate net.Error = tooLateError{}
@@ -43,12 +38,12 @@ func (w *watch) tooLate() {
 
 func (w *watch) stop() { w.free() }
 
-// explain tells why the connection failed, if it was ended from here.
+// explain tells why the connection was ended, if that was from here, and returns err otherwise.
 func (w *watch) explain(err error) error {
 	switch {
 	case w.ctx.Err() != nil:
 		return context.Cause(w.ctx)
-	case w.late.Load() && errors.Is(err, net.ErrClosed), w.late.Load():
+	case w.late.Load():
 		return errTooLate
 	}
 	return err

@@ -6,12 +6,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"strings"
 
+	"github.com/xpu-sztp/ztp/pkg/http1"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 )
 
@@ -21,20 +22,25 @@ const (
 	maxHeader    = 64 << 10
 )
 
-// newClient makes the HTTP client of one fetch.
-func (f *fetch) newClient() *http.Client {
-	transport := &http.Transport{
-		DialContext:            f.dial,
-		DialTLSContext:         f.dialTLS,
-		ResponseHeaderTimeout:  f.request.Stall,
-		MaxResponseHeaderBytes: maxHeader,
-		DisableCompression:     true,
-		MaxIdleConnsPerHost:    -1, // none: a request is repeated because the connection of the one before failed
-		MaxConnsPerHost:        1,
-		Protocols:              new(http.Protocols),
+// get asks for what is at u, with fields added to the header, and follows redirects as far as the origin that the onboarding
+// information named. Each request has a connection of its own: it is repeated because the one before failed.
+func (f *fetch) get(ctx context.Context, u *url.URL, fields http1.Header) (*http1.Response, error) {
+	r := &http1.Request{Method: "GET", URL: u, Close: true, Header: http1.Header{"Accept-Encoding": {"identity"}}}
+	maps.Copy(r.Header, fields)
+	return http1.Follow(r, func(r *http1.Request) (*http1.Response, error) { return f.exchange(ctx, r) }, f.checkRedirect)
+}
+
+func (f *fetch) exchange(ctx context.Context, r *http1.Request) (*http1.Response, error) {
+	dial := f.dial
+	if r.URL.Scheme == "https" {
+		dial = f.dialTLS
 	}
-	transport.Protocols.SetHTTP1(true)
-	return &http.Client{Transport: transport, CheckRedirect: f.checkRedirect}
+	conn, err := dial(ctx, "tcp", http1.HostPort(r.URL))
+	if err != nil {
+		return nil, err
+	}
+	f.progress.Server = conn.RemoteAddr().String()
+	return http1.NewConn(conn, http1.Limits{Header: maxHeader, Wait: f.request.Stall}).RoundTrip(ctx, r)
 }
 
 // dialTLS connects to a mirror by TLS. Without Request.Authenticate servers are not authenticated (RFC 8572 §5.6): https then
@@ -79,31 +85,18 @@ func (f *fetch) authenticate(chain []*x509.Certificate, host string) error {
 }
 
 // checkRedirect keeps redirects on the origin that the onboarding information named.
-func (f *fetch) checkRedirect(next *http.Request, via []*http.Request) error {
-	// Otherwise net/http reads on in the body of the redirect, for as long as a server cares to send it.
-	next.Response.Body.Close()
-	from := via[len(via)-1].URL
-	sameOrigin := next.URL.Scheme == from.Scheme && strings.EqualFold(hostPort(next.URL), hostPort(from))
-	bothTLS := next.URL.Scheme == "https" && from.Scheme == "https"
+func (f *fetch) checkRedirect(next *url.URL, before []*url.URL) error {
+	from := before[len(before)-1]
+	sameOrigin := next.Scheme == from.Scheme && strings.EqualFold(http1.HostPort(next), http1.HostPort(from))
+	bothTLS := next.Scheme == "https" && from.Scheme == "https"
 	switch {
-	case len(via) > maxRedirects:
+	case len(before) > maxRedirects:
 		return fail(CodeURIRefused, "the mirror redirects too often", "check the file server", nil)
-	case next.URL.User != nil || !sameOrigin && !(f.request.CrossOrigin && bothTLS):
-		return fail(CodeURIRefused, "the mirror redirects to another server, "+display(next.URL.Scheme+"://"+next.URL.Host),
+	case next.User != nil || !sameOrigin && !(f.request.CrossOrigin && bothTLS):
+		return fail(CodeURIRefused, "the mirror redirects to another server, "+display(next.Scheme+"://"+next.Host),
 			"name that server in the onboarding information", nil)
 	}
-	next.Header.Del("Referer") // the query of a URI may hold a secret
 	return nil
-}
-
-func hostPort(u *url.URL) string {
-	switch port := u.Port(); {
-	case port != "":
-		return net.JoinHostPort(u.Hostname(), port)
-	case u.Scheme == "https":
-		return net.JoinHostPort(u.Hostname(), "443")
-	}
-	return net.JoinHostPort(u.Hostname(), "80")
 }
 
 // dial connects to the first address of a mirror that accepts.

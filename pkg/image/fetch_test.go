@@ -68,7 +68,7 @@ func TestRequestSaysNothingOfTheDevice(t *testing.T) {
 	if _, err := image.Fetch(t.Context(), request(b, url), &memory{}); err != nil {
 		t.Fatal(err)
 	}
-	identity := http.Header{"Accept-Encoding": {"identity"}}
+	identity := http.Header{"Accept-Encoding": {"identity"}, "Connection": {"close"}}
 	if diff := cmp.Diff([]http.Header{identity, identity}, got); diff != "" {
 		t.Error(diff)
 	}

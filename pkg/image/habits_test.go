@@ -165,7 +165,7 @@ func TestBadHabits(t *testing.T) {
 		{"two lengths", says(b, ok, length, "Content-Length: 1"), image.CodeUnreachable, 1},
 		{"in chunks", says([]byte(chunks(1000, "0\r\n\r\n")), ok, chunked), "", 1},
 		{"in chunks of a byte", says([]byte(chunks(1, "0\r\n\r\n")), ok, chunked), "", 1},
-		{"in chunks, with a length that is wrong", says([]byte(chunks(1000, "0\r\n\r\n")), ok, chunked, "Content-Length: 5"), "", 1},
+		{"in chunks, with a length that is wrong", says([]byte(chunks(1000, "0\r\n\r\n")), ok, chunked, "Content-Length: 5"), image.CodeUnreachable, 1},
 		{"in chunks, without an end", says([]byte(chunks(1000, "")), ok, chunked), "", 1},
 		{"longer length than it should have", says(b, ok, "Content-Length: 300001"), "", 1},
 		{"in chunks of an impossible size", says([]byte("ffffffffffffffff1\r\nx"), ok, chunked), image.CodeTruncated, 3},
@@ -193,7 +193,7 @@ func TestBadHabits(t *testing.T) {
 		}, image.CodeTimeout, 1},
 		{"provisional replies without end", func(c net.Conn, _ *http.Request, _ int32) {
 			pour(c, "HTTP/1.1 103 Early Hints\r\n\r\n", 10*time.Millisecond)
-		}, image.CodeTimeout, 1},
+		}, image.CodeUnreachable, 1},
 		{"hangs in the middle", func(c net.Conn, r *http.Request, n int32) {
 			say(c, b[:half], ok, length)
 			hold(c)

@@ -5,12 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
 
+	"github.com/xpu-sztp/ztp/pkg/http1"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/retryafter"
 )
@@ -21,7 +20,7 @@ func (f *fetch) download(ctx context.Context, m *mirror, u *url.URL) error {
 	defer cancel(nil)
 	f.progress.Requests++
 	f.progress.Resumed = 0
-	resp, err := f.client.Do(f.newRequest(watched, m, u))
+	resp, err := f.get(watched, u, f.missing(m))
 	if err != nil {
 		err = explain(ctx, watched, err)
 		var why *reason.Error
@@ -35,45 +34,35 @@ func (f *fetch) download(ctx context.Context, m *mirror, u *url.URL) error {
 		return err
 	}
 	body := io.Reader(resp.Body)
-	if f.total >= 0 { // net/http sees to it only where the reply has a length
+	if f.total >= 0 { // the reply may have no length of its own
 		body = io.LimitReader(body, f.total-f.offset)
 	}
 	return f.receive(watched, cancel, body)
 }
 
-// newRequest asks for the bytes behind those that are there. The mirror that they are from is to send the whole image instead
-// when it has another one by now; another mirror has no entity tag yet that could be held against what it has.
-func (f *fetch) newRequest(ctx context.Context, m *mirror, u *url.URL) *http.Request {
-	r := f.plainRequest(ctx, u)
-	if f.offset > 0 {
-		r.Header.Set("Range", fmt.Sprintf("bytes=%d-", f.offset))
-		if f.source == m.key {
-			r.Header.Set("If-Range", f.etag)
-		}
+// missing is how to ask for the bytes behind those that are there. The mirror that they are from is to send the whole image
+// instead when it has another one by now; another mirror has no entity tag yet that could be held against what it has.
+func (f *fetch) missing(m *mirror) http1.Header {
+	if f.offset == 0 {
+		return nil
 	}
-	return r
-}
-
-func (f *fetch) plainRequest(ctx context.Context, u *url.URL) *http.Request {
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {
-		f.progress.Server = got.Conn.RemoteAddr().String()
-	}})
-	return (&http.Request{Method: http.MethodGet, URL: u, Header: http.Header{
-		"Accept-Encoding": {"identity"},
-		"User-Agent":      nil,
-	}}).WithContext(ctx)
+	fields := http1.Header{"Range": {fmt.Sprintf("bytes=%d-", f.offset)}}
+	if f.source == m.key {
+		fields.Set("If-Range", f.etag)
+	}
+	return fields
 }
 
 // accept checks the header of a reply and prepares for its body: from the offset asked for, or from the start when the
 // server does not resume.
-func (f *fetch) accept(m *mirror, resp *http.Response) error {
-	status := resp.StatusCode
+func (f *fetch) accept(m *mirror, resp *http1.Response) error {
+	status := resp.Status
 	switch {
-	case status == http.StatusPartialContent && f.offset > 0:
+	case status == 206 && f.offset > 0:
 		return f.acceptPart(m, resp)
-	case status == http.StatusRequestedRangeNotSatisfiable && f.offset > 0:
+	case status == 416 && f.offset > 0:
 		return f.startAgain("the mirror cannot resume the transfer")
-	case status != http.StatusOK:
+	case status != 200:
 		err := f.refused(resp)
 		var why *reason.Error
 		if m.part && status >= 500 && errors.As(err, &why) && why.Code == CodeHTTPError {
@@ -84,13 +73,13 @@ func (f *fetch) accept(m *mirror, resp *http.Response) error {
 	if err := checkEncoding(resp); err != nil {
 		return err
 	}
-	return f.begin(m, resp.ContentLength, strongTag(resp.Header.Get("ETag")))
+	return f.begin(m, resp.Length, strongTag(resp.Header.Get("ETag")))
 }
 
 // refused explains a status that says that there is nothing to be had.
-func (f *fetch) refused(resp *http.Response) error {
-	status := resp.StatusCode
-	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+func (f *fetch) refused(resp *http1.Response) error {
+	status := resp.Status
+	if status == 429 || status == 503 {
 		return &busy{
 			why: fail(CodeBusy, fmt.Sprintf("the mirror is busy (HTTP %d)", status),
 				"give the file server more capacity, or name more mirrors", nil),
@@ -101,12 +90,12 @@ func (f *fetch) refused(resp *http.Response) error {
 }
 
 // acceptPart checks that a part is exactly what is missing.
-func (f *fetch) acceptPart(m *mirror, resp *http.Response) error {
+func (f *fetch) acceptPart(m *mirror, resp *http1.Response) error {
 	etag := resp.Header.Get("ETag")
 	start, total, ok := parseContentRange(resp.Header.Get("Content-Range"))
 	switch {
 	case !ok || len(resp.Header["Content-Range"]) != 1 || start != f.offset || f.total >= 0 && total != f.total,
-		resp.ContentLength >= 0 && resp.ContentLength != total-start,
+		resp.Length >= 0 && resp.Length != total-start,
 		f.source == m.key && etag != "" && etag != f.etag,
 		strings.HasPrefix(resp.Header.Get("Content-Type"), "multipart/"):
 		return f.startAgain("the mirror resumed with something else than was asked for")
@@ -127,7 +116,7 @@ func (f *fetch) startAgain(why string) error {
 
 // checkEncoding refuses bodies that are compressed on the way. Some servers call the compression of the file itself a content
 // encoding, by the name of the file; such a body is the file.
-func checkEncoding(resp *http.Response) error {
+func checkEncoding(resp *http1.Response) error {
 	name := resp.Request.URL.Path
 	switch resp.Header.Get("Content-Encoding") {
 	case "", "identity":

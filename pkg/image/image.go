@@ -17,7 +17,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"time"
 
@@ -126,8 +125,6 @@ func Fetch(ctx context.Context, r Request, sink Sink) (Result, error) {
 	for _, uri := range r.URIs {
 		f.mirrors = append(f.mirrors, &mirror{uri: uri, key: sha256.Sum256([]byte(uri))})
 	}
-	f.client = f.newClient()
-	defer f.client.CloseIdleConnections()
 
 	var err error
 	if r.Signature == nil { // otherwise it is not known yet how the image is hashed
@@ -156,7 +153,6 @@ func Fetch(ctx context.Context, r Request, sink Sink) (Result, error) {
 type fetch struct {
 	request Request
 	sink    Sink
-	client  *http.Client
 	hash    hash.Hash
 	buffers []*buffer
 	mirrors []*mirror

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -161,10 +160,6 @@ func explain(parent, ctx context.Context, err error) error {
 		return known
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return fail(CodeTimeout, "the mirror did not answer in time", "check that the file server answers other clients", nil)
-	}
-	var withURL *url.Error // its text has the whole URI, whose query may hold a secret
-	if errors.As(err, &withURL) {
-		err = withURL.Err
 	}
 	return fail(CodeUnreachable, "the mirror gave no usable reply", "check the URI and the file server", err)
 }

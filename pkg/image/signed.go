@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
 	"net/url"
 
 	"github.com/xpu-sztp/ztp/pkg/image/signature"
@@ -102,15 +101,15 @@ func (f *fetch) small(ctx context.Context, u *url.URL) ([]byte, error) {
 		}
 		body = file
 	} else {
-		resp, err := f.client.Do(f.plainRequest(limited, u))
+		resp, err := f.get(limited, u, nil)
 		if err != nil {
 			return nil, explain(ctx, limited, err)
 		}
 		body = resp.Body
-		switch resp.StatusCode {
-		case http.StatusOK:
+		switch resp.Status {
+		case 200:
 			err = checkEncoding(resp)
-		case http.StatusNotFound, http.StatusGone, http.StatusForbidden: // the last is what stores of objects say
+		case 404, 410, 403: // the last is what stores of objects say
 			err = signature.Missing()
 		default:
 			err = f.refused(resp)

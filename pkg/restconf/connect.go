@@ -13,11 +13,12 @@ import (
 	"syscall"
 
 	"github.com/xpu-sztp/ztp/artifacts"
+	"github.com/xpu-sztp/ztp/pkg/http1"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 )
 
 // conn remembers the alert with which the server ended the connection. In TLS 1.3 a server refuses the device's
-// certificate after the client's handshake is done, and net/http then reports whatever it noticed first.
+// certificate after the client's handshake is done, when a request may be under way already.
 type conn struct {
 	*tls.Conn
 	mu    sync.Mutex
@@ -40,29 +41,31 @@ func (c *conn) remoteAlert() error {
 	return c.alert
 }
 
-// takeConnection is the transport's dialer: it hands out the connection that Connect opened, and new ones afterwards.
-func (s *Session) takeConnection(ctx context.Context, _, _ string) (net.Conn, error) {
-	s.mu.Lock()
-	first := s.idle
-	s.idle = nil
-	s.mu.Unlock()
-	if first != nil {
-		return first, nil
+// send sends r on the connection that there is. When that cannot be used any more, or the server turns out to have closed it
+// since the exchange before, it is sent on a new one: both RPCs may be repeated, since one only reads, and a report that arrives
+// twice says the same twice.
+func (s *Session) send(ctx context.Context, r *http1.Request) (*http1.Response, error) {
+	if s.http.Reusable() {
+		resp, err := s.http.RoundTrip(ctx, r)
+		if !s.used || !errors.Is(err, http1.ErrNoReply) {
+			s.used = true
+			return resp, err
+		}
 	}
 	s.log.DebugContext(ctx, "the server closed the connection; opening another one")
-	c, err := s.connect(ctx)
-	if err != nil {
+	if err := s.connect(ctx); err != nil {
 		return nil, err
 	}
-	return c, nil
+	s.used = true
+	return s.http.RoundTrip(ctx, r)
 }
 
 // connect opens a TLS connection. On an authenticated session every connection has to authenticate by itself, before any
 // HTTP is sent on it; the session keeps the evidence of the newest one.
-func (s *Session) connect(ctx context.Context) (*conn, error) {
+func (s *Session) connect(ctx context.Context) error {
 	tcp, err := s.dial(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var evidence *artifacts.ServerEvidence
 	limited, cancel := context.WithTimeout(ctx, s.options.Timeouts.Handshake)
@@ -73,12 +76,13 @@ func (s *Session) connect(ctx context.Context) (*conn, error) {
 
 	if err != nil {
 		_ = tcp.Close()
-		return nil, s.explainHandshake(ctx, limited, signer, err)
+		return s.explainHandshake(ctx, limited, signer, err)
 	}
+	s.http, s.used = http1.NewConn(c, http1.Limits{Header: maxHeader, Wait: s.options.Timeouts.Header}), false
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.evidence, s.live = evidence, c
-	return c, nil
+	return nil
 }
 
 func (s *Session) dial(ctx context.Context) (net.Conn, error) {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -94,7 +93,7 @@ func (s *Session) GetBootstrappingData(ctx context.Context, in Input) (*Output, 
 	if err != nil {
 		return nil, err
 	}
-	if rep.status != http.StatusOK {
+	if rep.status != 200 {
 		return nil, refusedData(rep)
 	}
 	encoded, tolerated, err := checkData(rep, s.options.Lenient)
@@ -125,7 +124,7 @@ func (s *Session) call(ctx context.Context, name string, input []byte) (rep *rep
 		return rep, warning, err
 	}
 	s.log.InfoContext(ctx, "the server does not want JSON; XML is used", "status", rep.status)
-	if rep.status != http.StatusOK {
+	if rep.status != 200 {
 		if rep, err = s.callIn(ctx, inXML, root, name, input); err != nil {
 			return nil, warning, err
 		}
@@ -143,18 +142,18 @@ func (s *Session) callIn(ctx context.Context, e encoding, root *url.URL, name st
 	if err != nil {
 		return nil, fail(reason.Internal, "the request cannot be encoded", "", err)
 	}
-	return s.exchange(ctx, request{http.MethodPost, root.JoinPath("operations", module+":"+name), string(e), body, maxReply})
+	return s.exchange(ctx, request{"POST", root.JoinPath("operations", module+":"+name), string(e), body, maxReply})
 }
 
 // wantsXML reports whether the server could not read a request in JSON, or answered it in XML. A server that knows XML alone
 // may well call JSON a malformed message.
 func wantsXML(rep *reply) bool {
 	e, _ := encodingOf(rep.mediaType)
-	return refusesEncoding(rep) || e == inXML && (rep.status == http.StatusOK || rep.status == http.StatusBadRequest)
+	return refusesEncoding(rep) || e == inXML && (rep.status == 200 || rep.status == 400)
 }
 
 func refusesEncoding(rep *reply) bool {
-	return rep.status == http.StatusNotAcceptable || rep.status == http.StatusUnsupportedMediaType
+	return rep.status == 406 || rep.status == 415
 }
 
 // checkData makes sure that a successful reply claims to be bootstrapping data, and is there whole.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -38,7 +37,7 @@ func (s *Session) discover(ctx context.Context) (root *url.URL, warning string, 
 	switch found, err := rootFrom(rep, at); {
 	case err == nil:
 		root = found
-	case rep.status != http.StatusNotFound: // having no host-meta is common and means the default root
+	case rep.status != 404: // having no host-meta is common and means the default root
 		warning = fmt.Sprintf("host-meta is unusable (%v); %s is used as the RESTCONF root", err, defaultRoot)
 	}
 	s.mu.Lock()
@@ -52,7 +51,7 @@ func (s *Session) discover(ctx context.Context) (root *url.URL, warning string, 
 func (s *Session) hostMeta(ctx context.Context) (*reply, *url.URL, error) {
 	at := s.origin.JoinPath("/.well-known/host-meta")
 	for hops := 0; ; hops++ {
-		rep, err := s.exchange(ctx, request{method: http.MethodGet, url: at, accept: mediaXRD, limit: maxXRD})
+		rep, err := s.exchange(ctx, request{method: "GET", url: at, accept: mediaXRD, limit: maxXRD})
 		if err != nil || rep.status/100 != 3 || hops == maxRedirects {
 			return rep, at, err
 		}
@@ -67,7 +66,7 @@ func (s *Session) hostMeta(ctx context.Context) (*reply, *url.URL, error) {
 // rootFrom reads the RESTCONF root out of the reply to a request for host-meta.
 func rootFrom(rep *reply, at *url.URL) (*url.URL, error) {
 	switch {
-	case rep.status != http.StatusOK:
+	case rep.status != 200:
 		return nil, fmt.Errorf("HTTP status %d", rep.status)
 	case rep.encoded:
 		return nil, errors.New("compressed without being asked to")

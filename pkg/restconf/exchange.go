@@ -1,18 +1,17 @@
 package restconf
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net"
-	"net/http"
 	"net/url"
 	"time"
 
 	"github.com/xpu-sztp/ztp/artifacts"
+	"github.com/xpu-sztp/ztp/pkg/http1"
 	"github.com/xpu-sztp/ztp/pkg/retryafter"
 )
 
@@ -33,7 +32,7 @@ type request struct {
 // reply is a complete reply with its body.
 type reply struct {
 	status    int
-	header    http.Header
+	header    http1.Header
 	mediaType string // lowercase, without parameters; "" when absent or malformed
 	body      []byte
 	encoded   bool // the body is compressed, which was not asked for; it was not read
@@ -54,8 +53,14 @@ func (s *Session) exchange(ctx context.Context, r request) (*reply, error) {
 	slow := time.AfterFunc(t.Dial+t.Handshake+t.Header, func() { cancel(errHeaderSlow) })
 	defer slow.Stop()
 
+	select {
+	case <-s.turn:
+		defer func() { s.turn <- struct{}{} }()
+	case <-limited.Done():
+		return nil, s.explainExchange(ctx, limited, limited.Err())
+	}
 	started := time.Now()
-	resp, err := s.transport.RoundTrip(httpRequest(limited, r))
+	resp, err := s.send(limited, httpRequest(r))
 	if err != nil {
 		return nil, s.explainExchange(ctx, limited, err)
 	}
@@ -64,7 +69,7 @@ func (s *Session) exchange(ctx context.Context, r request) (*reply, error) {
 		slow = time.AfterFunc(t.Body, func() { cancel(errBodySlow) })
 		defer slow.Stop()
 	}
-	rep := &reply{status: resp.StatusCode, header: resp.Header}
+	rep := &reply{status: resp.Status, header: resp.Header}
 	rep.mediaType, _, _ = mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" {
 		rep.encoded = true
@@ -76,37 +81,26 @@ func (s *Session) exchange(ctx context.Context, r request) (*reply, error) {
 	return rep, nil
 }
 
-func httpRequest(ctx context.Context, r request) *http.Request {
-	req := (&http.Request{
-		Method: r.method,
-		URL:    r.url,
-		Header: http.Header{
-			"Accept":          {r.accept},
-			"Accept-Encoding": {"identity"},
-			// Neither the program nor its version is a provisional server's business (R9-06).
-			"User-Agent": nil,
-			// Lets net/http send the request again when the server closed an idle connection; never on the wire. Both
-			// RPCs may be repeated: one only reads, and a report that arrives twice says the same twice.
-			"Idempotency-Key": nil,
-		},
-	}).WithContext(ctx)
+// httpRequest says neither what program this is nor its version, which are not a provisional server's business (R9-06).
+func httpRequest(r request) *http1.Request {
+	req := &http1.Request{Method: r.method, URL: r.url, Body: r.body, Header: http1.Header{
+		"Accept":          {r.accept},
+		"Accept-Encoding": {"identity"},
+	}}
 	if r.body != nil {
 		req.Header.Set("Content-Type", r.accept)
-		req.ContentLength = int64(len(r.body))
-		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(r.body)), nil }
-		req.Body, _ = req.GetBody()
 	}
 	return req
 }
 
 // readBody reads the body of a successful reply up to limit, and as much of any other as a person would want to see.
-func (r *reply) readBody(resp *http.Response, limit int64) error {
+func (r *reply) readBody(resp *http1.Response, limit int64) error {
 	if r.status/100 != 2 {
 		// The status is all that matters; a body that breaks off is as good as a short one.
 		r.body, _ = io.ReadAll(io.LimitReader(resp.Body, maxErrorReply))
 		return nil
 	}
-	if resp.ContentLength > limit {
+	if resp.Length > limit {
 		r.tooLarge = true
 		return nil
 	}

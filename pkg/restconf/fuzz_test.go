@@ -12,6 +12,8 @@ import (
 	"testing"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/xpu-sztp/ztp/pkg/http1"
 )
 
 // Whatever a host-meta document says, the RESTCONF root stays on the origin, and it is what a second, unbounded reader
@@ -28,7 +30,7 @@ func FuzzRoot(f *testing.F) {
 	}
 	base := &url.URL{Scheme: "https", Host: "bs1.example.net:8443", Path: "/.well-known/host-meta"}
 	f.Fuzz(func(t *testing.T, document []byte) {
-		rep := &reply{status: http.StatusOK, header: http.Header{}, mediaType: mediaXRD, body: document}
+		rep := &reply{status: http.StatusOK, header: http1.Header{}, mediaType: mediaXRD, body: document}
 		root, err := rootFrom(rep, base)
 		if err != nil {
 			return

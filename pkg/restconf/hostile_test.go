@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"testing"
 
+	"github.com/xpu-sztp/ztp/pkg/http1"
 	"github.com/xpu-sztp/ztp/test/hostile"
 )
 
@@ -45,7 +46,7 @@ func hostileReplies() map[string][]byte {
 
 func decodeXRD(document []byte) {
 	base := &url.URL{Scheme: "https", Host: "bs1.example.net", Path: "/.well-known/host-meta"}
-	_, _ = rootFrom(&reply{status: http.StatusOK, header: http.Header{}, mediaType: mediaXRD, body: document}, base)
+	_, _ = rootFrom(&reply{status: http.StatusOK, header: http1.Header{}, mediaType: mediaXRD, body: document}, base)
 }
 
 func decodeReply(document []byte) { _, _ = decodeOutput(document, inJSON, true) }

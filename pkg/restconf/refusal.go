@@ -3,7 +3,6 @@ package restconf
 import (
 	"bytes"
 	"fmt"
-	"net/http"
 	"net/url"
 	"unicode/utf8"
 
@@ -22,10 +21,10 @@ func refusedData(rep *reply) *Error {
 	switch {
 	case certificateRefused(rep):
 		return refusal(rep, CodeCertificateRefused, msgCertificateRefused, fixCertificateRefused)
-	case rep.status == http.StatusUnauthorized || rep.status == http.StatusForbidden:
+	case rep.status == 401 || rep.status == 403:
 		return refusal(rep, CodeUnauthorized, "the server does not let this device in",
 			"check that the device's serial number and issuing authority are registered at the server")
-	case rep.status == http.StatusNotFound:
+	case rep.status == 404:
 		return refusal(rep, CodeNoData, "the server has nothing for this device",
 			"add the device to the bootstrap server; if it is there, check that the address is that of a bootstrap server")
 	case rep.status >= 500:
@@ -43,7 +42,7 @@ func refusedData(rep *reply) *Error {
 // whose certificate it does not accept and then answers 400 with a page that says so (its internal codes 495 and 496).
 func certificateRefused(rep *reply) bool {
 	return rep.status == 495 || rep.status == 496 ||
-		rep.status == http.StatusBadRequest && rep.mediaType == "text/html" && bytes.Contains(rep.body, []byte("SSL certificate"))
+		rep.status == 400 && rep.mediaType == "text/html" && bytes.Contains(rep.body, []byte("SSL certificate"))
 }
 
 // destination says where a reply redirects to, without path and query.

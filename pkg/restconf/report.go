@@ -3,7 +3,6 @@ package restconf
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -58,9 +57,9 @@ func (s *Session) ReportProgress(ctx context.Context, r progress.Report) error {
 	switch {
 	case err != nil:
 		return err
-	case rep.status == http.StatusNoContent:
+	case rep.status == 204:
 		return nil
-	case rep.status == http.StatusOK && s.options.Lenient:
+	case rep.status == 200 && s.options.Lenient:
 		s.log.WarnContext(ctx, "the server acknowledged a report with 200 instead of 204", "type", r.Type)
 		return nil
 	}

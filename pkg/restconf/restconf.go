@@ -13,7 +13,6 @@ import (
 	"crypto/x509"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"strconv"
@@ -22,6 +21,7 @@ import (
 	"time"
 
 	"github.com/xpu-sztp/ztp/artifacts"
+	"github.com/xpu-sztp/ztp/pkg/http1"
 )
 
 // Options says which server to connect to, as whom, and what to demand of it.
@@ -75,14 +75,15 @@ func (t Timeouts) withDefaults() Timeouts {
 // so that the device's key is asked for one signature per server. It is safe for concurrent use; requests wait for each
 // other.
 type Session struct {
-	options   Options
-	log       *slog.Logger
-	origin    url.URL
-	transport *http.Transport
-	sessions  tls.ClientSessionCache
+	options  Options
+	log      *slog.Logger
+	origin   url.URL
+	turn     chan struct{} // holds one token, which an exchange takes
+	http     *http1.Conn   // of whose turn it is; used says that it has had an exchange
+	used     bool
+	sessions tls.ClientSessionCache
 
 	mu       sync.Mutex
-	idle     *conn // opened by Connect and not yet taken by the transport
 	live     *conn // the newest connection
 	evidence *artifacts.ServerEvidence
 	root     *url.URL // of the RESTCONF API, once discovered
@@ -117,21 +118,12 @@ func Connect(ctx context.Context, o Options) (*Session, error) {
 		origin:   origin,
 		sessions: tls.NewLRUClientSessionCache(1),
 		encoding: inJSON,
+		turn:     make(chan struct{}, 1),
 	}
-	s.transport = &http.Transport{
-		DialTLSContext:         s.takeConnection,
-		DisableCompression:     true,
-		MaxConnsPerHost:        1,
-		ResponseHeaderTimeout:  o.Timeouts.Header,
-		MaxResponseHeaderBytes: maxHeader,
-		Protocols:              new(http.Protocols),
-	}
-	s.transport.Protocols.SetHTTP1(true)
-	first, err := s.connect(ctx)
-	if err != nil {
+	s.turn <- struct{}{}
+	if err := s.connect(ctx); err != nil {
 		return nil, err
 	}
-	s.idle = first
 	return s, nil
 }
 
@@ -152,11 +144,9 @@ func (s *Session) PeerCertificates() []*x509.Certificate {
 
 // Close closes the connection. The session must not be used afterwards.
 func (s *Session) Close() error {
-	s.transport.CloseIdleConnections()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.idle = nil
-	// The transport may have closed it already, and nothing is lost when closing fails.
+	// It may have been closed already, and nothing is lost when closing fails.
 	_ = s.live.Close()
 	return nil
 }
