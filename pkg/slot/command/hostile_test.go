@@ -69,7 +69,7 @@ func TestOddTools(t *testing.T) {
 				return
 			}
 			wantCode(t, err, tt.want)
-			if !strings.Contains(err.Error(), tt.says) || !utf8.ValidString(err.Error()) || len(err.Error()) > 1000 {
+			if !strings.Contains(err.Error(), tt.says) || !utf8.ValidString(err.Error()) || len(err.Error()) > 1200 {
 				t.Errorf("%v", err)
 			}
 		})

@@ -104,7 +104,10 @@ func (i *Installer) look(ctx context.Context) (n now, err error) {
 		case i.o.Slots[1].Name:
 			a.other = i.o.Slots[0].Name
 		default:
-			return n, answerError(fmt.Sprintf("the device runs from %q, which is no slot of the configuration", a.running), nil)
+			return n, &reason.Error{
+				Code: slot.CodeUnavailable, Msg: fmt.Sprintf("the device runs from %q, which is no slot of the configuration", a.running),
+				Fix: "start the device from one of its slots, or correct their names and devices in the configuration",
+			}
 		}
 	}
 	n.Description = describe(a, n.record, n.boot)
@@ -367,6 +370,7 @@ type writer struct {
 	*media.Writer
 	installer *Installer
 	target    string
+	closed    bool
 }
 
 // Slot is where the image is going to be, as far as that is known before it is installed.
@@ -381,10 +385,23 @@ func (w *writer) Commit(ctx context.Context, sum []byte) error {
 	if err := w.installer.o.FS.SyncDir(filepath.Dir(w.installer.o.Image)); err != nil {
 		return &reason.Error{Code: slot.CodeWriteFailed, Msg: "the image cannot be kept", Fix: "check the storage", Err: err}
 	}
+	// RAUC refuses what somebody could still write to.
+	if err := w.Close(); err != nil {
+		return err
+	}
 	name, err := w.installer.install(ctx, w.Size(), sum)
 	if err != nil {
 		return err
 	}
 	w.target = name
 	return durable.Remove(w.installer.o.FS, w.installer.o.Image)
+}
+
+// Close releases the file. It stays, so that a download can go on.
+func (w *writer) Close() error {
+	if w.closed {
+		return nil
+	}
+	w.closed = true
+	return w.Writer.Close()
 }

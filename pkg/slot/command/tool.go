@@ -94,7 +94,7 @@ type Limits struct {
 
 const (
 	maxAnswer = 256 << 10 // bytes of a status
-	maxSaid   = 200       // bytes of what a tool printed, for people
+	maxSaid   = 250       // bytes of what a tool printed, for people
 )
 
 // mark is in the environment of every process of a tool.
@@ -213,11 +213,7 @@ func judge(ctx context.Context, action string, argv []string, limit time.Duratio
 		return nil
 	}
 	var said error
-	text := strings.TrimSpace(r.Output)
-	if text == "" {
-		text = strings.TrimSpace(string(r.Answer))
-	}
-	if text != "" {
+	if text := strings.TrimSpace(string(r.Answer) + r.Output); text != "" {
 		said = fmt.Errorf("%q", text[max(0, len(text)-maxSaid):])
 	}
 	return &reason.Error{Code: code, Msg: what, Fix: fix, Err: said}
