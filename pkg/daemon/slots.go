@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"cmp"
-	"errors"
 	"path/filepath"
 	"time"
 
@@ -43,26 +42,23 @@ func slotsOf(cfg *config.Config) (slot.Backend, error) {
 // commandOf is an external installer, or external programs that tell the boot loader about slots that the device writes itself.
 func commandOf(cfg *config.Config, names []string, slots [2]slot.Slot, o slot.Options) (slot.Backend, error) {
 	tool := toolOf(cfg.Command)
-	limits := command.Limits{Install: time.Duration(cfg.Command.InstallTimeout), Other: time.Duration(cfg.Command.Timeout)}
-	var called []command.Slot
+	c := command.Options{
+		Tool: *tool, Dir: o.Dir, Image: filepath.Join(cfg.Image.Cache, "image"), MaxSize: o.MaxSize,
+		Limits:      command.Limits{Install: time.Duration(cfg.Command.InstallTimeout), Other: time.Duration(cfg.Command.Timeout)},
+		CommandLine: cfg.Paths.Below("/proc/cmdline"), BootID: cfg.Paths.Below("/proc/sys/kernel/random/boot_id"),
+	}
 	for _, name := range names {
 		entry := cfg.Image.Slot[name]
-		called = append(called, command.Slot{Name: name, Device: cmp.Or(entry.Entry, entry.Device), Argument: entry.Argument})
+		c.Slots = append(c.Slots, command.Slot{Name: name, Device: cmp.Or(entry.Entry, entry.Device), Argument: entry.Argument})
 	}
 	if len(tool.Install) == 0 {
-		if len(called) != 2 {
-			return nil, unusable("image.slot", errors.New("the device writes the slots itself, and must know both"))
-		}
-		loader, err := command.NewLoader(tool, [2]command.Slot(called), limits)
+		loader, err := command.NewLoader(c)
 		if err != nil {
 			return nil, unusable("command", err)
 		}
 		return slot.NewAB(loader, slots, o), nil
 	}
-	installer, err := command.NewInstaller(command.Options{
-		Tool: tool, Slots: called, Dir: o.Dir, Image: filepath.Join(cfg.Image.Cache, "image"), MaxSize: o.MaxSize, Limits: limits,
-		CommandLine: cfg.Paths.Below("/proc/cmdline"), BootID: cfg.Paths.Below("/proc/sys/kernel/random/boot_id"),
-	})
+	installer, err := command.NewInstaller(c)
 	if err != nil {
 		return nil, unusable("command", err)
 	}
@@ -70,8 +66,11 @@ func commandOf(cfg *config.Config, names []string, slots [2]slot.Slot, o slot.Op
 }
 
 // toolOf is the preset with what the configuration has instead.
-func toolOf(c config.Command) command.Tool {
-	tool, _ := command.Preset(c.Preset)
+func toolOf(c config.Command) *command.Tool {
+	tool := command.Preset(c.Preset)
+	if tool == nil {
+		tool = &command.Tool{}
+	}
 	instead := func(to *[][]string, own [][]string) {
 		if len(own) > 0 {
 			*to = own
@@ -83,12 +82,8 @@ func toolOf(c config.Command) command.Tool {
 	instead(&tool.Rearm, c.Rearm)
 	instead(&tool.Deactivate, c.Deactivate)
 	instead(&tool.MarkGood, c.MarkGood)
-	answer := command.Answer{Running: c.Running, Good: c.Good, Next: c.Next, Other: c.Other, Tries: c.Tries}
-	if answer != (command.Answer{}) { // how a preset reads its own status is forgotten with it
-		tool = command.Tool{
-			Status: tool.Status, Answer: answer, Install: tool.Install, Activate: tool.Activate, Rearm: tool.Rearm,
-			Deactivate: tool.Deactivate, MarkGood: tool.MarkGood, EachBoot: tool.EachBoot,
-		}
+	if answer := (command.Answer{Running: c.Running, Good: c.Good, Next: c.Next, Other: c.Other, Tries: c.Tries}); answer != (command.Answer{}) {
+		tool.Answer = answer
 	}
 	tool.EachBoot = tool.EachBoot || c.EachBoot
 	return tool

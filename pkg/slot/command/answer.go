@@ -2,12 +2,11 @@ package command
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"strconv"
 	"strings"
 	"unicode"
 
-	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/slot"
 )
 
@@ -24,70 +23,72 @@ type answer struct {
 }
 
 // read finds the places in what a status command printed.
-func (a Answer) read(output []byte) (found answer, err error) {
-	tries := ""
-	for _, f := range []struct {
-		pattern string
-		value   *string
-	}{{a.Running, &found.running}, {a.Good, &found.good}, {a.Next, &found.next}, {a.Other, &found.other}, {a.Tries, &tries}} {
-		before, after, wanted := strings.Cut(f.pattern, place)
+func (a *Answer) read(output []byte) (*answer, error) {
+	patterns := [...]string{a.Running, a.Good, a.Next, a.Other, a.Tries}
+	var values [len(patterns)]string
+	for i, pattern := range patterns {
+		before, after, wanted := strings.Cut(pattern, place)
 		for line := range strings.Lines(string(output)) {
 			rest, begins := strings.CutPrefix(strings.TrimSpace(line), before)
 			rest, ends := strings.CutSuffix(rest, after)
 			if wanted && begins && ends {
-				*f.value = strings.TrimSpace(rest)
+				values[i] = strings.TrimSpace(rest)
 				break
 			}
 		}
 	}
-	if tries != "" {
-		if found.tries, err = strconv.Atoi(tries); err != nil || found.tries < 0 {
-			return found, fmt.Errorf("%.32q is no number of tries", tries)
+	found := &answer{running: values[0], good: values[1], next: values[2], other: values[3]}
+	if values[4] != "" {
+		tries, err := strconv.ParseUint(values[4], 10, 31)
+		if err != nil {
+			return nil, err
 		}
+		found.tries = int(tries)
 	}
 	return found, nil
 }
 
 // ask runs the status command and returns what it says, with the names that the configuration has for slots.
-func ask(ctx context.Context, t *Tool, slots []Slot, limits Limits, commandLine string) (answer, error) {
-	output, err := run(ctx, "read the status", t.Status, nil, limits.Other)
+func (o *Options) ask(ctx context.Context) (*answer, error) {
+	output, err := run(ctx, "read the status", o.Tool.Status, nil, o.Limits.Other)
 	if err != nil {
-		return answer{}, err
+		return nil, err
 	}
-	parse := t.parse
-	if parse == nil {
-		parse = t.Answer.read
+	parse := o.Tool.parse
+	if parse == nil || o.Tool.Answer != (Answer{}) {
+		parse = o.Tool.Answer.read
 	}
 	a, err := parse(output)
+	if err != nil {
+		return nil, o.answerError(err)
+	}
 	for _, name := range []*string{&a.running, &a.good, &a.next, &a.other} {
-		if err == nil && !usable(*name) {
-			err = fmt.Errorf("%.64q cannot be the name of a slot", *name)
+		if !usable(*name) {
+			return nil, o.answerError(errors.New(strconv.Quote(*name) + " cannot be the name of a slot"))
 		}
-		for _, s := range slots {
-			if s.Device != "" && *name == s.Device {
+		for i := range o.Slots {
+			if s := &o.Slots[i]; *name == s.Device && s.Device != "" {
 				*name = s.Name
 			}
 		}
 	}
-	if err != nil {
-		return answer{}, answerError("what "+t.Status[0][0]+" prints as its status makes no sense", err)
-	}
-	if a.running == "" && len(slots) > 0 && slots[0].Argument != "" {
+	if a.running == "" && len(o.Slots) > 0 && o.Slots[0].Argument != "" {
 		arguments := map[string]string{}
-		for _, s := range slots {
-			arguments[s.Name] = s.Argument
+		for i := range o.Slots {
+			arguments[o.Slots[i].Name] = o.Slots[i].Argument
 		}
-		a.running, err = slot.RunningByCommandLine(commandLine, arguments)
+		a.running, err = slot.RunningByCommandLine(o.CommandLine, arguments)
 	}
 	return a, err
+}
+
+// answerError is what is wrong with a status, or with the name of an image.
+func (o *Options) answerError(err error) error {
+	return fail(CodeAnswer, "what "+o.Tool.Status[0][0]+" prints makes no sense", "compare it with what the configuration expects", err)
 }
 
 // usable tells whether a name can be an argument: a tool that is fooled must not fool the next one.
 func usable(name string) bool {
 	return len(name) <= maxName && !strings.HasPrefix(name, "-") &&
 		!strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar })
-}
-
-func answerError(msg string, err error) error {
-	return &reason.Error{Code: CodeAnswer, Msg: msg, Fix: "compare what it prints with the patterns in the configuration", Err: err}
 }

@@ -47,8 +47,8 @@ esac
 			}
 			d.put("next", other)
 			d.put("held", old)
-			return d.installer(t, nil).write(record{
-				Images:  map[string]known{other: {SHA256: make([]byte, 32)}},
+			return d.installer(t, nil).write(&record{
+				Images:  map[string]*known{other: {SHA256: make([]byte, 32)}},
 				Attempt: &attempt{Slot: other, From: "a", Boot: "1", Armed: true},
 			})
 		},

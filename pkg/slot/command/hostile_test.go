@@ -21,7 +21,7 @@ import (
 
 // odd is a device whose tool does what body says for its status, after one that is right.
 func odd(t *testing.T, body string) *device {
-	d := newDevice(t, Tool{
+	d := newDevice(t, &Tool{
 		Status:     [][]string{{"tool", "status"}},
 		Answer:     Answer{Running: "running=(*)", Good: "good=(*)", Next: "next=(*)", Tries: "tries=(*)"},
 		Install:    [][]string{{"tool", "install", "{image}", "{slot}", "{sha256}", "{size}", "{good}"}},
@@ -47,7 +47,7 @@ func TestOddTools(t *testing.T) {
 		{"hangs", "echo begun; trap '' TERM; while :; do sleep 1000; done", CodeTimeout, `killed: "begun"`},
 		{"hangs with its child", "sleep 1000 & wait", CodeTimeout, ""},
 		{"prints without end", "while :; do echo running=a; done", CodeTimeout, ""},
-		{"prints too much", "head -c 300000 /dev/zero", CodeAnswer, "more than 262144 bytes"},
+		{"prints too much", "head -c 300000 /dev/zero", CodeAnswer, "more than 256 KiB"},
 		{"prints an argument", "echo running=--help", CodeAnswer, "--help"},
 		{"prints an escape", `printf 'running=a\033[0m\n'`, CodeAnswer, "cannot be the name"},
 		{"prints no number", `echo running=a; echo tries=many`, CodeAnswer, "many"},
@@ -176,7 +176,7 @@ func TestNoStatus(t *testing.T) {
 func TestStrangeRecord(t *testing.T) {
 	d := odd(t, "cat running")
 	must(t, os.Mkdir(d.opts.Dir, 0o700))
-	for _, text := range []string{"", "{", `{"images":7}`, `{"attempt":{"slot":1}}`, strings.Repeat("x", maxRecord+1)} {
+	for _, text := range []string{"", "{", `{"images":7}`, `{"images":{"a":null}}`, `{"attempt":{"slot":1}}`, strings.Repeat("x", maxRecord+1)} {
 		must(t, os.WriteFile(filepath.Join(d.opts.Dir, recordName), []byte(text), 0o600))
 		if now := d.want(t, "a", "a", "", other); len(now.Contents) != 0 {
 			t.Errorf("%.20q: %+v", text, now)
@@ -211,7 +211,7 @@ func TestConfig(t *testing.T) {
 		{"no devices", Tool{Install: [][]string{{"tool", "{device}"}}}, true},
 		{"pattern without a place", Tool{Install: ok, Answer: Answer{Good: "good=*"}}, true},
 		{"pattern with two", Tool{Install: ok, Answer: Answer{Good: "(*)(*)"}}, true},
-		{"needs slots", SWUpdate(), true},
+		{"needs slots", *SWUpdate(), true},
 	}
 	for _, tt := range tests {
 		_, err := NewInstaller(Options{Tool: tt.tool})
@@ -223,16 +223,16 @@ func TestConfig(t *testing.T) {
 		}
 	}
 	for _, name := range Presets() {
-		tool, ok := Preset(name)
-		if _, err := NewInstaller(Options{Tool: tool, Slots: make([]Slot, 2)}); err != nil || !ok {
+		if _, err := NewInstaller(Options{Tool: *Preset(name), Slots: make([]Slot, 2)}); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, ok := Preset("none"); ok {
+	if Preset("none") != nil {
 		t.Error("there is a preset none")
 	}
-	for _, tool := range []Tool{{}, {Status: ok, Activate: ok, Deactivate: ok}, {Status: ok, Activate: ok, Deactivate: ok, MarkGood: ok}} {
-		_, err := NewLoader(tool, [2]Slot{}, Limits{})
+	all := Tool{Status: ok, Activate: ok, Deactivate: ok, MarkGood: ok}
+	for _, o := range []Options{{}, {Tool: Tool{Status: ok, Activate: ok, Deactivate: ok}, Slots: make([]Slot, 2)}, {Tool: all, Slots: make([]Slot, 2)}, {Tool: all}} {
+		_, err := NewLoader(o)
 		wantCode(t, err, CodeConfig)
 	}
 }
@@ -250,16 +250,17 @@ func TestLoader(t *testing.T) {
 	if out, err := exec.Command("fw_setenv", "-c", config, "-f", filepath.Join(dir, "default"), "slot_good", "a").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	l, err := NewLoader(Tool{
+	runs := func(root string) {
+		must(t, os.WriteFile(filepath.Join(dir, "cmdline"), []byte("quiet root="+root+"\n"), 0o600))
+	}
+	l, err := NewLoader(Options{CommandLine: filepath.Join(dir, "cmdline"), Tool: Tool{
 		Status:     [][]string{{"fw_printenv", "--config", config}},
 		Answer:     Answer{Good: "slot_good=(*)", Next: "slot_next=(*)", Tries: "slot_tries=(*)"},
 		Activate:   [][]string{set("slot_next", "{slot}"), set("slot_tries", "3")},
 		Deactivate: [][]string{set("slot_tries", "0"), set("slot_next")},
 		MarkGood:   [][]string{set("slot_good", "{slot}"), set("slot_tries", "0")},
-	}, [2]Slot{{Name: "a", Argument: "root=/dev/mmcblk0p2"}, {Name: "b", Argument: "root=/dev/mmcblk0p3"}}, Limits{})
+	}, Slots: []Slot{{Name: "a", Argument: "root=/dev/mmcblk0p2"}, {Name: "b", Argument: "root=/dev/mmcblk0p3"}}})
 	must(t, err)
-	l.commandLine = filepath.Join(dir, "cmdline")
-	runs := func(root string) { must(t, os.WriteFile(l.commandLine, []byte("quiet root="+root+"\n"), 0o600)) }
 	want := func(want slot.State) {
 		t.Helper()
 		got, err := l.State(t.Context())
@@ -312,13 +313,14 @@ func FuzzExpand(f *testing.F) {
 // FuzzStatus reads whatever a tool may print.
 func FuzzStatus(f *testing.F) {
 	f.Add("Current: a\nNext: b\n", "Next: (*)")
+	f.Add(`{"slots":[{"x":null}]}`, "(*)")
 	f.Add(`{"boot_primary":"x","slots":[{"x":{"class":"c","state":"booted"}},{"y":{"class":"c","bootname":"B"}}]}`, "x(*)y")
 	f.Fuzz(func(t *testing.T, output, pattern string) {
 		a, err := parseRAUC([]byte(output))
 		if err == nil && (a.running == "" || a.other == a.running) {
 			t.Fatalf("%+v", a)
 		}
-		a, err = Answer{Next: pattern}.read([]byte(output))
+		a, err = (&Answer{Next: pattern}).read([]byte(output))
 		if before, after, ok := strings.Cut(pattern, place); err != nil || a.next != "" && (!ok || !strings.Contains(output, before) || !strings.Contains(output, after)) {
 			t.Fatalf("%+v, %v", a, err)
 		}

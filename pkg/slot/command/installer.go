@@ -3,18 +3,13 @@ package command
 import (
 	"context"
 	"encoding/hex"
-	"errors"
-	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/xpu-sztp/ztp/pkg/durable"
-	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/slot"
 	"github.com/xpu-sztp/ztp/pkg/slot/media"
 )
@@ -47,6 +42,17 @@ var _ slot.Backend = (*Installer)(nil)
 
 // NewInstaller refuses commands that cannot work. Nothing is run or changed yet.
 func NewInstaller(o Options) (*Installer, error) {
+	o.defaults()
+	if o.Tool.Install == nil {
+		return nil, configError("there is no command that installs an image")
+	}
+	if o.Tool.needsSlots && len(o.Slots) != 2 {
+		return nil, configError("the installer needs the names and devices of both slots")
+	}
+	return &Installer{o}, o.Tool.check(o.Slots)
+}
+
+func (o *Options) defaults() {
 	if o.FS == nil {
 		o.FS = durable.OS{}
 	}
@@ -59,14 +65,12 @@ func NewInstaller(o Options) (*Installer, error) {
 	if o.BootID == "" {
 		o.BootID = "/proc/sys/kernel/random/boot_id"
 	}
-	o.Limits = o.Limits.orDefault()
-	if o.Tool.Install == nil {
-		return nil, configError("there is no command that installs an image")
+	if o.Limits.Install <= 0 {
+		o.Limits.Install = time.Hour
 	}
-	if o.Tool.needsSlots && len(o.Slots) != 2 {
-		return nil, configError("the installer needs the names and devices of both slots")
+	if o.Limits.Other <= 0 {
+		o.Limits.Other = time.Minute
 	}
-	return &Installer{o}, o.Tool.check(o.Slots)
 }
 
 // now is what is known of the slots.
@@ -79,88 +83,88 @@ type now struct {
 // Describe asks the tool, and looks into the record.
 func (i *Installer) Describe(ctx context.Context) (slot.Description, error) {
 	n, err := i.look(ctx)
-	return n.Description, err
+	if err != nil {
+		return slot.Description{}, err
+	}
+	return n.Description, nil
 }
 
-func (i *Installer) look(ctx context.Context) (n now, err error) {
-	if n.record, err = i.read(); err != nil {
-		return n, err
+func (i *Installer) look(ctx context.Context) (*now, error) {
+	n := &now{}
+	err := i.read(&n.record)
+	if err != nil {
+		return nil, err
 	}
 	id, err := os.ReadFile(i.o.BootID)
 	if err != nil {
-		return n, &reason.Error{Code: slot.CodeUnavailable, Msg: "the kernel does not tell which boot this is", Fix: "mount /proc", Err: err}
+		return nil, fail(slot.CodeUnavailable, "the kernel does not tell which boot this is", "mount /proc", err)
 	}
 	n.boot = strings.TrimSpace(string(id))
-	var a answer
+	a := &answer{}
 	if i.o.Tool.Status != nil {
-		if a, err = ask(ctx, &i.o.Tool, i.o.Slots, i.o.Limits, i.o.CommandLine); err != nil {
-			return n, err
+		if a, err = i.o.ask(ctx); err != nil {
+			return nil, err
 		}
 	}
-	if len(i.o.Slots) == 2 {
-		switch a.running {
-		case i.o.Slots[0].Name:
-			a.other = i.o.Slots[1].Name
-		case i.o.Slots[1].Name:
-			a.other = i.o.Slots[0].Name
-		default:
-			return n, &reason.Error{
-				Code: slot.CodeUnavailable, Msg: fmt.Sprintf("the device runs from %q, which is no slot of the configuration", a.running),
-				Fix: "start the device from one of its slots, or correct their names and devices in the configuration",
-			}
+	if s := i.o.Slots; len(s) == 2 {
+		if a.other = s[0].Name; a.running == a.other {
+			a.other = s[1].Name
+		} else if a.running != s[1].Name {
+			return nil, fail(slot.CodeUnavailable, "the device runs from "+a.running+", which is no slot of the configuration",
+				"start the device from one of its slots, or correct their names and devices in the configuration", nil)
 		}
 	}
-	n.Description = describe(a, n.record, n.boot)
+	n.combine(a)
 	return n, nil
 }
 
 // attempted tells whether the latest attempt was made in this boot.
-func (n now) attempted() bool { return n.record.Attempt != nil && n.record.Attempt.Boot == n.boot }
+func (n *now) attempted() bool { return n.record.Attempt != nil && n.record.Attempt.Boot == n.boot }
 
-// describe puts together what the tool says in this boot and what the record says. An attempt that is not marked good is on
-// trial wherever else than before it the device runs.
-func describe(a answer, r record, boot string) slot.Description {
-	d := slot.Description{Running: a.running, Good: a.good, Next: a.next, Tries: a.tries, Contents: map[string]slot.Image{}}
-	t := r.Attempt
-	same := t != nil && t.Boot == boot // what the attempt was made from runs on
-	switch {
-	case d.Running != "":
-	case same:
-		d.Running = t.From
-	case d.Next != "":
-		d.Running = d.Next // the boot loader went by it, and nobody has changed it since
-	default:
-		d.Running = current
+// combine puts together what the tool and the record say. An attempt that is not marked good is on trial wherever else than
+// before it the device runs.
+func (n *now) combine(a *answer) {
+	none := attempt{Slot: other}
+	t, same := n.record.Attempt, n.attempted() // what the attempt was made from runs on
+	if t == nil {
+		t = &none
 	}
-	if d.Good == "" {
-		d.Good = d.Running
-		if t != nil && d.Running != t.From {
-			d.Good = t.From
+	running, next := a.running, a.next
+	switch {
+	case running != "":
+	case same:
+		running = t.From
+	case next != "":
+		running = next // the boot loader went by it, and nobody has changed it since
+	default:
+		running = current
+	}
+	good := a.good
+	if good == "" {
+		if good = running; t.From != "" {
+			good = t.From
 		}
 	}
 	if same && t.Armed {
-		d.Next = t.Slot // not every tool shows what is started once
+		next = t.Slot // not every tool shows what is started once
 	}
-	candidates := []string{a.other, d.Next}
-	if t != nil {
-		candidates = append(candidates, t.Slot)
-	}
-	d.Target = other
-	for _, name := range slices.Backward(candidates) {
-		if name != "" && name != d.Running {
-			d.Target = name
+	target := other
+	for _, name := range []string{t.Slot, next, a.other} { // the last one is the best
+		if name != "" && name != running {
+			target = name
 		}
 	}
-	if d.Good != d.Running {
-		d.Target = d.Good
+	if good != running {
+		target = good
 	}
-	if d.Next == d.Running || d.Next == d.Good {
-		d.Next, d.Tries = "", 0
+	if next == running || next == good {
+		next, a.tries = "", 0
 	}
-	for name, known := range r.Images {
-		d.Contents[name] = slot.Image{SHA256: known.SHA256, Size: known.Size, At: known.At}
+	n.Running, n.Good, n.Next, n.Target, n.Tries = running, good, next, target, a.tries
+	n.Contents = map[string]slot.Image{}
+	for name, known := range n.record.Images {
+		n.Contents[name] = slot.Image{SHA256: known.SHA256, Size: known.Size, At: known.At}
 	}
-	return d
 }
 
 // Open opens the file that the image is downloaded to, and takes back what was activated before. The other slot keeps what it
@@ -179,24 +183,21 @@ func (i *Installer) Open(ctx context.Context) (slot.Writer, error) {
 
 // installable makes sure that the running slot is the one to start and to fall back to, so that the tool has the other one for
 // itself.
-func (i *Installer) installable(ctx context.Context) (now, error) {
+func (i *Installer) installable(ctx context.Context) (*now, error) {
 	n, err := i.look(ctx)
 	if err != nil {
-		return n, err
+		return nil, err
 	}
 	if n.Trial() {
-		return n, &reason.Error{
-			Code: slot.CodeInTrial,
-			Msg:  fmt.Sprintf("slot %s is on trial and slot %s is the only one to fall back to", n.Running, n.Good),
-			Fix:  "reboot the device: it returns to slot " + n.Good + " and can install from there",
-		}
+		return nil, fail(slot.CodeInTrial, "slot "+n.Running+" is on trial and slot "+n.Good+" is the only one to fall back to",
+			"reboot the device: it returns to slot "+n.Good+" and can install from there", nil)
 	}
 	// An Activate that was interrupted may have had an effect that the status does not show.
 	if n.Next == "" && (!n.attempted() || i.o.Tool.Rearm != nil || i.o.Tool.Deactivate == nil) {
 		return n, nil
 	}
 	if err := i.deactivate(ctx, n); err != nil {
-		return n, err
+		return nil, err
 	}
 	return i.look(ctx)
 }
@@ -208,22 +209,18 @@ func (i *Installer) Activate(ctx context.Context) error {
 		return err
 	}
 	if _, ok := n.Contents[n.Target]; !ok || n.Trial() || i.o.Tool.Activate == nil && n.Next != n.Target {
-		return &reason.Error{Code: slot.CodeNotReady, Msg: "slot " + n.Target + " holds no image that could be activated", Fix: "install an image first"}
+		return fail(slot.CodeNotReady, "slot "+n.Target+" holds no image that could be activated", "install an image first", nil)
 	}
 	// Before the effect: the device may start anew from the slot at any time. Whether there is an effect is known after it.
 	n.record.Attempt = &attempt{Slot: n.Target, From: n.Running, Boot: n.boot, Armed: i.o.Tool.Activate == nil}
-	if err := i.write(n.record); err != nil {
+	if err := i.write(&n.record); err != nil {
 		return err
 	}
-	activate := i.o.Tool.Activate
-	if n.Next == n.Target && i.o.Tool.Rearm != nil {
-		activate = i.o.Tool.Rearm
-	}
-	if err := i.run(ctx, "activate slot "+n.Target, activate, n.Target, n.Running); err != nil {
+	if err := i.o.activate(ctx, n.Target, n.Running, n.Next); err != nil {
 		return err
 	}
 	n.record.Attempt.Armed = true
-	return i.write(n.record)
+	return i.write(&n.record)
 }
 
 // Deactivate runs the command for it where a slot was activated.
@@ -235,25 +232,24 @@ func (i *Installer) Deactivate(ctx context.Context) error {
 	return i.deactivate(ctx, n)
 }
 
-func (i *Installer) deactivate(ctx context.Context, n now) error {
+func (i *Installer) deactivate(ctx context.Context, n *now) error {
 	if i.o.Tool.Deactivate == nil {
-		return &reason.Error{
-			Code: CodeConfig, Msg: "slot " + n.Target + " starts at the next boot, and there is no command that takes that back",
-			Fix: "configure one, or reboot the device",
-		}
+		return fail(CodeConfig, "slot "+n.Target+" starts at the next boot, and there is no command that takes that back",
+			"configure one, or reboot the device", nil)
 	}
-	if err := i.run(ctx, "deactivate slot "+n.Target, i.o.Tool.Deactivate, n.Target, n.Good); err != nil {
+	if err := i.o.act(ctx, "deactivate", i.o.Tool.Deactivate, n.Target, n.Good); err != nil {
 		return err
 	}
 	if n.attempted() {
 		n.record.Attempt.Armed = false
-		if err := i.write(n.record); err != nil {
+		if err := i.write(&n.record); err != nil {
 			return err
 		}
 	}
 	after, err := i.look(ctx)
 	if err == nil && after.Next != "" {
-		err = noEffect("slot " + after.Next + " was deactivated, but still starts at the next boot")
+		err = fail(CodeNoEffect, "slot "+after.Next+" was deactivated, but still starts at the next boot",
+			"run the installer by hand, and compare what its status says before and after", nil)
 	}
 	return err
 }
@@ -268,43 +264,14 @@ func (i *Installer) MarkGood(ctx context.Context) error {
 	if !tried && !n.Trial() && !i.o.Tool.EachBoot {
 		return nil
 	}
-	if err := i.run(ctx, "mark slot "+n.Running+" good", i.o.Tool.MarkGood, n.Running, n.Running); err != nil {
+	if err := i.o.act(ctx, "mark-good", i.o.Tool.MarkGood, n.Running, n.Running); err != nil || !tried {
 		return err
-	}
-	if !tried {
-		return nil
 	}
 	n.record.Attempt = nil
-	return errors.Join(i.write(n.record), durable.Remove(i.o.FS, i.o.Image))
-}
-
-// run runs an action and makes durable what it did, which not every tool does.
-func (i *Installer) run(ctx context.Context, action string, argvs [][]string, name, good string) error {
-	if argvs == nil {
-		return nil
-	}
-	if _, err := run(ctx, action, argvs, values(i.o.Slots, name, good), i.o.Limits.Other); err != nil {
+	if err := i.write(&n.record); err != nil {
 		return err
 	}
-	return i.settle(ctx)
-}
-
-// settle does not wait for ever: any file system may hang.
-func (i *Installer) settle(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, i.o.Limits.Other)
-	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- i.o.FS.SyncAll() }()
-	var err error
-	select {
-	case err = <-done:
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	if err != nil {
-		return &reason.Error{Code: slot.CodeWriteFailed, Msg: "what the installer did cannot be forced to the storage", Fix: "check the storage", Err: err}
-	}
-	return nil
+	return durable.Remove(i.o.FS, i.o.Image)
 }
 
 // install has the tool install the verified image.
@@ -313,7 +280,7 @@ func (i *Installer) install(ctx context.Context, size int64, sum []byte) (name s
 	if err != nil {
 		return "", err
 	}
-	v := values(i.o.Slots, n.Target, n.Good)
+	v := i.o.values(n.Target, n.Good)
 	v["image"], v["sha256"], v["size"] = i.o.Image, hex.EncodeToString(sum), strconv.FormatInt(size, 10)
 	if i.o.Tool.Identify != nil {
 		if n.Target, err = i.identify(ctx, n.Running, v); err != nil {
@@ -323,23 +290,27 @@ func (i *Installer) install(ctx context.Context, size int64, sum []byte) (name s
 	}
 	// Before the effect: nobody may take what the slot held for what it holds, and whatever runs instead of this slot from now
 	// on does so on trial.
-	maps.DeleteFunc(n.record.Images, func(name string, _ known) bool { return name != n.Running })
+	for name := range n.record.Images {
+		if name != n.Running {
+			delete(n.record.Images, name)
+		}
+	}
 	n.record.Attempt = &attempt{Slot: n.Target, From: n.Running, Boot: n.boot}
-	if err := i.write(n.record); err != nil {
+	if err := i.write(&n.record); err != nil {
 		return "", err
 	}
 	if _, err = run(ctx, "install the image", i.o.Tool.Install, v, i.o.Limits.Install); err != nil {
 		return "", err
 	}
-	if err := i.settle(ctx); err != nil {
+	if err := i.o.settle(ctx); err != nil {
 		return "", err
 	}
 	n.record.Attempt.Armed = i.o.Tool.Activate == nil
 	if n.record.Images == nil {
-		n.record.Images = map[string]known{}
+		n.record.Images = map[string]*known{}
 	}
-	n.record.Images[n.Target] = known{SHA256: sum, Size: size, At: i.o.Now().UTC()}
-	return n.Target, i.write(n.record)
+	n.record.Images[n.Target] = &known{SHA256: sum, Size: size, At: i.o.Now().UTC()}
+	return n.Target, i.write(&n.record)
 }
 
 // identify asks what the image is going to be called.
@@ -350,19 +321,13 @@ func (i *Installer) identify(ctx context.Context, running string, v map[string]s
 	}
 	name, _, _ := strings.Cut(strings.TrimSpace(string(printed)), "\n")
 	if name = strings.TrimSpace(name); name == "" || !usable(name) {
-		return "", answerError(fmt.Sprintf("%s says that the image is %.64q, which cannot be the name of a slot", i.o.Tool.Identify[0][0], name), nil)
+		return "", fail(CodeAnswer, "the installer calls the image "+strconv.Quote(name)+", which cannot be the name of a slot", "look at the image", nil)
 	}
 	if name == running {
-		return "", &reason.Error{
-			Code: CodeSameSlot, Msg: "the image is called " + name + ", as the running one, and cannot be installed beside it",
-			Fix: "build the image with a version of its own",
-		}
+		return "", fail(CodeSameSlot, "the image is called "+name+", as the running one, and cannot be installed beside it",
+			"build the image with a version of its own", nil)
 	}
 	return name, nil
-}
-
-func noEffect(msg string) error {
-	return &reason.Error{Code: CodeNoEffect, Msg: msg, Fix: "run the installer by hand, and compare what its status says before and after"}
 }
 
 // writer downloads an image to the file. It is image.Sizer and image.Checkpointer, too.
@@ -383,7 +348,7 @@ func (w *writer) Commit(ctx context.Context, sum []byte) error {
 	}
 	// The tool opens it by its name.
 	if err := w.installer.o.FS.SyncDir(filepath.Dir(w.installer.o.Image)); err != nil {
-		return &reason.Error{Code: slot.CodeWriteFailed, Msg: "the image cannot be kept", Fix: "check the storage", Err: err}
+		return fail(slot.CodeWriteFailed, "the image cannot be kept", "check the storage", err)
 	}
 	// RAUC refuses what somebody could still write to.
 	if err := w.Close(); err != nil {

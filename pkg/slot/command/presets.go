@@ -3,24 +3,36 @@ package command
 import (
 	"encoding/json"
 	"errors"
+	"strings"
 )
 
 // Presets are the names that Preset knows.
 func Presets() []string { return []string{"mlxbf-bootctl", "rauc", "sonic-installer", "swupdate"} }
 
-// Preset returns the commands of a usual installer.
-func Preset(name string) (Tool, bool) {
+// Preset returns the commands of a usual installer, or nil.
+func Preset(name string) *Tool {
 	switch name {
 	case "rauc":
-		return RAUC(), true
+		return RAUC()
 	case "swupdate":
-		return SWUpdate(), true
+		return SWUpdate()
 	case "sonic-installer":
-		return SONiC(), true
+		return SONiC()
 	case "mlxbf-bootctl":
-		return BlueField(), true
+		return BlueField()
 	}
-	return Tool{}, false
+	return nil
+}
+
+// commands reads the commands of a preset: an action and the argument vector in each line, and no argument with a space.
+func commands(text string) *Tool {
+	t := &Tool{}
+	for line := range strings.Lines(text) {
+		name, command, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		argvs := t.action(name)
+		*argvs = append(*argvs, strings.Fields(command))
+	}
+	return t
 }
 
 // RAUC installs a bundle. It verifies its signature with a keyring of its own, marks the slot bad before it writes to it, and
@@ -31,37 +43,35 @@ func Preset(name string) (Tool, bool) {
 //
 // Sources: rauc(1); docs/using.rst and docs/integration.rst ("Identification of Booted Slot", "mark-good") of
 // github.com/rauc/rauc; the JSON is that of r_status_formatter_json in src/main.c, since version 1.0.
-func RAUC() Tool {
-	return Tool{
-		Status:     [][]string{{"rauc", "status", "--output-format=json"}},
-		Install:    [][]string{{"rauc", "install", "{image}"}},
-		Activate:   [][]string{{"rauc", "status", "mark-active", "{slot}"}},
-		Deactivate: [][]string{{"rauc", "status", "mark-active", "{good}"}},
-		MarkGood:   [][]string{{"rauc", "status", "mark-good", "{slot}"}},
-		EachBoot:   true,
-		parse:      parseRAUC,
-	}
+func RAUC() *Tool {
+	t := commands(`status: rauc status --output-format=json
+		install: rauc install {image}
+		activate: rauc status mark-active {slot}
+		deactivate: rauc status mark-active {good}
+		mark-good: rauc status mark-good {slot}`)
+	t.EachBoot, t.parse = true, parseRAUC
+	return t
 }
 
 // parseRAUC reads a status of RAUC: the booted slot, the one that boots next, and another one of the booted one's class.
-func parseRAUC(output []byte) (answer, error) {
+func parseRAUC(output []byte) (*answer, error) {
 	type state struct {
 		Class    string `json:"class"`
 		State    string `json:"state"`
 		BootName string `json:"bootname"`
 	}
 	var status struct {
-		Primary string             `json:"boot_primary"`
-		Slots   []map[string]state `json:"slots"`
+		Primary string              `json:"boot_primary"`
+		Slots   []map[string]*state `json:"slots"`
 	}
 	if err := json.Unmarshal(output, &status); err != nil {
-		return answer{}, err
+		return nil, err
 	}
-	a := answer{next: status.Primary}
+	a := &answer{next: status.Primary}
 	class := ""
 	for _, one := range status.Slots {
 		for name, s := range one {
-			if s.State == "booted" {
+			if s != nil && s.State == "booted" {
 				a.running, class = name, s.Class
 			}
 		}
@@ -71,7 +81,7 @@ func parseRAUC(output []byte) (answer, error) {
 	}
 	for _, one := range status.Slots {
 		for name, s := range one {
-			if s.Class == class && name != a.running && s.BootName != "" {
+			if s != nil && s.Class == class && name != a.running && s.BootName != "" {
 				if a.other != "" {
 					return a, errors.New("there are more than two slots to boot from")
 				}
@@ -90,16 +100,14 @@ func parseRAUC(output []byte) (answer, error) {
 //
 // Sources: doc/source/swupdate.rst (--image, --select, --get-root), swupdate-best-practise.rst (ustate) of
 // github.com/sbabic/swupdate; doc/api/bootcount.rst of U-Boot.
-func SWUpdate() Tool {
-	return Tool{
-		Status:  [][]string{{"swupdate", "--get-root"}},
-		Answer:  Answer{Running: "(*)"},
-		Install: [][]string{{"swupdate", "--image", "{image}", "--select", "stable,{slot}"}},
-		MarkGood: [][]string{
-			{"fw_setenv", "ustate", "0"}, {"fw_setenv", "upgrade_available", "0"}, {"fw_setenv", "bootcount", "0"},
-		},
-		needsSlots: true,
-	}
+func SWUpdate() *Tool {
+	t := commands(`status: swupdate --get-root
+		install: swupdate --image {image} --select stable,{slot}
+		mark-good: fw_setenv ustate 0
+		mark-good: fw_setenv upgrade_available 0
+		mark-good: fw_setenv bootcount 0`)
+	t.Answer.Running, t.needsSlots = place, true
+	return t
 }
 
 // SONiC installs a SONiC image as the only one beside the running one; images are slots. The tool makes it the default by
@@ -111,18 +119,20 @@ func SWUpdate() Tool {
 //
 // Source: sonic_installer/main.py (list, binary-version, install, cleanup, set-default, set-next-boot) and sonic_installer/bootloader of
 // github.com/sonic-net/sonic-utilities.
-func SONiC() Tool {
-	return Tool{
-		Status:   [][]string{{"sonic-installer", "list"}},
-		Answer:   Answer{Running: "Current: (*)", Next: "Next: (*)"},
-		Identify: [][]string{{"sonic-installer", "binary-version", "{image}"}},
-		// An image that is there already is not installed again, whatever it holds; cleanup removes it.
-		Install:  [][]string{{"sonic-installer", "cleanup", "-y"}, {"sonic-installer", "install", "-y", "{image}"}},
-		Activate: [][]string{{"sonic-installer", "set-default", "{good}"}, {"sonic-installer", "set-next-boot", "{slot}"}},
-		// The default alone does not take back what was to be started once.
-		Deactivate: [][]string{{"sonic-installer", "set-default", "{good}"}, {"sonic-installer", "set-next-boot", "{good}"}},
-		MarkGood:   [][]string{{"sonic-installer", "set-default", "{slot}"}},
-	}
+func SONiC() *Tool {
+	// An image that is there already is not installed again, whatever it holds; cleanup removes it. The default alone does not
+	// take back what was to be started once.
+	t := commands(`status: sonic-installer list
+		identify: sonic-installer binary-version {image}
+		install: sonic-installer cleanup -y
+		install: sonic-installer install -y {image}
+		activate: sonic-installer set-default {good}
+		activate: sonic-installer set-next-boot {slot}
+		deactivate: sonic-installer set-default {good}
+		deactivate: sonic-installer set-next-boot {good}
+		mark-good: sonic-installer set-default {slot}`)
+	t.Answer.Running, t.Answer.Next = "Current: "+place, "Next: "+place
+	return t
 }
 
 // BlueField writes a boot stream (ATF and UEFI, not an operating system) into the eMMC boot partition that is not used. After
@@ -134,15 +144,14 @@ func SONiC() Tool {
 //
 // Sources: mlxbf-bootctl(8), README.md ("Safely Updating from the ARM Cores") and mlxbf-bootctl.c of
 // github.com/Mellanox/mlxbf-bootctl; Documentation/ABI/testing/sysfs-platform-mellanox-bootctl of Linux.
-func BlueField() Tool {
-	return Tool{
-		Status:  [][]string{{"mlxbf-bootctl"}},
-		Answer:  Answer{Next: "primary: (*)", Other: "backup: (*)"}, // the one of the next boot, and its opposite
-		Install: [][]string{{"mlxbf-bootctl", "--bootstream", "{image}"}},
-		// --swap toggles, and without --watchdog-swap beside it ends the watchdog.
-		Activate:   [][]string{{"mlxbf-bootctl", "--swap", "--watchdog-swap", "180"}},
-		Rearm:      [][]string{{"mlxbf-bootctl", "--watchdog-swap", "180"}},
-		Deactivate: [][]string{{"mlxbf-bootctl", "--swap", "--nowatchdog-swap"}},
-		MarkGood:   [][]string{{"mlxbf-bootctl", "--nowatchdog-swap"}},
-	}
+func BlueField() *Tool {
+	// --swap toggles, and without --watchdog-swap beside it ends the watchdog.
+	t := commands(`status: mlxbf-bootctl
+		install: mlxbf-bootctl --bootstream {image}
+		activate: mlxbf-bootctl --swap --watchdog-swap 180
+		rearm: mlxbf-bootctl --watchdog-swap 180
+		deactivate: mlxbf-bootctl --swap --nowatchdog-swap
+		mark-good: mlxbf-bootctl --nowatchdog-swap`)
+	t.Answer.Next, t.Answer.Other = "primary: "+place, "backup: "+place // in the next boot, not in this one
+	return t
 }

@@ -240,7 +240,7 @@ func TestPresets(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			d := tt.device(t)
-			if preset, ok := Preset(tt.name); !ok || preset.Install[0][0] != d.opts.Tool.Install[0][0] {
+			if preset := Preset(tt.name); preset == nil || preset.Install[0][0] != d.opts.Tool.Install[0][0] {
 				t.Fatal("is no preset")
 			}
 			calls := func(want []string) {

@@ -10,14 +10,13 @@ import (
 	"time"
 
 	"github.com/xpu-sztp/ztp/pkg/durable"
-	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/slot"
 )
 
 // record is what the Installer remembers, in the file installer.json.
 type record struct {
-	Images  map[string]known `json:"images,omitempty"` // by slot: what was installed there
-	Attempt *attempt         `json:"attempt,omitempty"`
+	Images  map[string]*known `json:"images,omitempty"` // by slot: what was installed there
+	Attempt *attempt          `json:"attempt,omitempty"`
 }
 
 type known struct {
@@ -40,10 +39,10 @@ const (
 )
 
 // read reads the record. One that makes no sense is taken for none: then nothing counts as installed.
-func (i *Installer) read() (r record, err error) {
+func (i *Installer) read(r *record) error {
 	f, err := os.Open(filepath.Join(i.o.Dir, recordName))
 	if errors.Is(err, fs.ErrNotExist) {
-		return r, nil
+		return nil
 	}
 	var data []byte
 	if err == nil {
@@ -51,15 +50,20 @@ func (i *Installer) read() (r record, err error) {
 		data, err = io.ReadAll(io.LimitReader(f, maxRecord))
 	}
 	if err != nil {
-		return r, &reason.Error{Code: slot.CodeUnavailable, Msg: "the record of what was installed cannot be read", Fix: "check the storage", Err: err}
+		return fail(slot.CodeUnavailable, "the record of what was installed cannot be read", "check the storage", err)
 	}
-	if json.Unmarshal(data, &r) != nil {
-		return record{}, nil
+	if json.Unmarshal(data, r) != nil {
+		*r = record{}
 	}
-	return r, nil
+	for name, k := range r.Images {
+		if k == nil {
+			delete(r.Images, name)
+		}
+	}
+	return nil
 }
 
-func (i *Installer) write(r record) error {
+func (i *Installer) write(r *record) error {
 	data, err := json.Marshal(r)
 	if err == nil {
 		err = durable.MkdirAll(i.o.FS, i.o.Dir, 0o700)
@@ -68,7 +72,7 @@ func (i *Installer) write(r record) error {
 		err = durable.WriteFile(i.o.FS, filepath.Join(i.o.Dir, recordName), append(data, '\n'), 0o600, nil)
 	}
 	if err != nil {
-		return &reason.Error{Code: slot.CodeWriteFailed, Msg: "what is installed cannot be recorded", Fix: "check the storage", Err: err}
+		return fail(slot.CodeWriteFailed, "what is installed cannot be recorded", "check the storage", err)
 	}
 	return nil
 }

@@ -44,10 +44,10 @@ put() { printf '%%s\n' "$2" >"$1.new"; mv "$1.new" "$1"; }
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 }
 
-func newDevice(t *testing.T, tool Tool) *device {
+func newDevice(t *testing.T, tool *Tool) *device {
 	t.Helper()
 	d := &device{dir: t.TempDir()}
-	d.opts = Options{Tool: tool, Dir: filepath.Join(d.dir, "slots"), Image: filepath.Join(d.dir, "download", "image"), BootID: filepath.Join(d.dir, "boot_id")}
+	d.opts = Options{Tool: *tool, Dir: filepath.Join(d.dir, "slots"), Image: filepath.Join(d.dir, "download", "image"), BootID: filepath.Join(d.dir, "boot_id")}
 	d.start()
 	return d
 }

@@ -12,8 +12,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"maps"
-	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -45,7 +44,7 @@ type Tool struct {
 	// Status prints what Answer finds. Without it an Installer cannot know which slot runs, nor that the device fell back:
 	// whether the image runs then shows only in its name and version.
 	Status [][]string
-	// Answer has the places in what Status prints.
+	// Answer has the places in what Status prints. A preset may have more than patterns; these replace it.
 	Answer Answer
 	// Identify prints, in its first line, the name of the slot that {image} is going to be, for installers with a slot for each
 	// image. Only an Installer uses it, with the placeholders of Install.
@@ -65,8 +64,8 @@ type Tool struct {
 	// count every boot.
 	EachBoot bool
 
-	parse      func(output []byte) (answer, error) // instead of Answer
-	needsSlots bool                                // Install has to be told into which one
+	parse      func(output []byte) (*answer, error) // where Answer is empty
+	needsSlots bool                                 // Install has to be told into which one
 }
 
 // Answer says where a slot is named in the lines that a status command prints. Each is a whole line with "(*)" in the place
@@ -100,46 +99,60 @@ const (
 // mark is in the environment of every process of a tool.
 const markVariable = "ZTP_INSTALLER"
 
+// action returns the commands of an action, by its name in the configuration.
+func (t *Tool) action(name string) *[][]string {
+	switch name {
+	case "status":
+		return &t.Status
+	case "identify":
+		return &t.Identify
+	case "install":
+		return &t.Install
+	case "activate":
+		return &t.Activate
+	case "rearm":
+		return &t.Rearm
+	case "deactivate":
+		return &t.Deactivate
+	}
+	return &t.MarkGood
+}
+
 // check refuses what could not work, before anything depends on it.
 func (t *Tool) check(slots []Slot) error {
-	always := []string{"slot", "good"}
-	if len(slots) > 0 {
-		always = append(always, "device")
-	}
-	for _, a := range []struct {
-		name    string
-		argvs   [][]string
-		allowed []string
-	}{
-		{"status", t.Status, nil},
-		{"identify", t.Identify, append(always, "image", "sha256", "size")},
-		{"install", t.Install, append(always, "image", "sha256", "size")},
-		{"activate", t.Activate, always}, {"activate", t.Rearm, always},
-		{"deactivate", t.Deactivate, always}, {"mark-good", t.MarkGood, always},
-	} {
-		values := map[string]string{}
-		for _, name := range a.allowed {
-			values[name] = ""
-		}
-		for _, argv := range a.argvs {
-			if len(argv) == 0 || argv[0] == "" || strings.Contains(argv[0], "{") {
-				return configError(fmt.Sprintf("the command for %s names no program: %q", a.name, argv))
+	known := map[string]string{}
+	for _, name := range strings.Fields("status slot good activate rearm deactivate mark-good image sha256 size identify install") {
+		switch name {
+		case "slot", "good", "image", "sha256", "size":
+			known[name] = ""
+			if len(slots) > 0 {
+				known["device"] = ""
 			}
-			if _, err := expand(argv, values); err != nil {
-				return configError(fmt.Sprintf("the command for %s cannot be used: %v; it may have %q", a.name, err, slices.Sorted(maps.Keys(values))))
+			continue
+		}
+		for _, argv := range *t.action(name) {
+			if len(argv) == 0 || argv[0] == "" || argv[0][0] == '{' {
+				return configError("the command for " + name + " names no program")
+			}
+			if _, err := expand(argv, known); err != nil {
+				return configError("the command for " + name + ": " + err.Error())
 			}
 		}
 	}
 	for _, pattern := range []string{t.Answer.Running, t.Answer.Good, t.Answer.Next, t.Answer.Other, t.Answer.Tries} {
 		if pattern != "" && strings.Count(pattern, place) != 1 {
-			return configError(fmt.Sprintf("the status pattern %q must have %s once, where the name of the slot is", pattern, place))
+			return configError("the status pattern " + strconv.Quote(pattern) + " must have " + place + " once, where the name of the slot is")
 		}
 	}
 	return nil
 }
 
 func configError(msg string) error {
-	return &reason.Error{Code: CodeConfig, Msg: msg, Fix: "correct the commands in the configuration"}
+	return fail(CodeConfig, msg, "correct the commands in the configuration", nil)
+}
+
+func fail(code reason.Code, msg, fix string, err error) error {
+	return &reason.Error{Code: code, Msg: msg, Fix: fix, Err: err}
 }
 
 // expand puts values into the places of an argument vector. An element stays one element, whatever is put into it.
@@ -173,14 +186,21 @@ func run(ctx context.Context, action string, argvs [][]string, values map[string
 	for _, argv := range argvs {
 		argv, err := expand(argv, values)
 		if err != nil {
-			return nil, configError(fmt.Sprintf("the command for %s cannot be used: %v", action, err))
+			return nil, configError(err.Error())
 		}
 		mark := markVariable + "=" + rand.Text()
 		r, err := process.Run(ctx, process.Command{
 			Argv: argv, Dir: "/", Env: []string{"PATH=" + process.Path, "LANG=C.UTF-8", "HOME=/", mark}, Mark: mark,
 			Timeout: limit, Answer: maxAnswer,
 		})
-		if err := judge(ctx, action, argv, limit, r, err); err != nil {
+		what := strings.Join(argv, " ") + " (to " + action + ")"
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("%s was stopped: %w", what, context.Cause(ctx))
+		}
+		if err != nil {
+			return nil, fail(CodeStart, what+" cannot be started", "install the program, or correct the configuration", err)
+		}
+		if err := judge(what, limit, &r); err != nil {
 			return nil, err
 		}
 		printed = append(append(printed, r.Answer...), '\n')
@@ -189,32 +209,24 @@ func run(ctx context.Context, action string, argvs [][]string, values map[string
 }
 
 // judge makes of how a tool ended what a person has to know.
-func judge(ctx context.Context, action string, argv []string, limit time.Duration, r process.Result, err error) error {
-	what := fmt.Sprintf("%s (to %s)", strings.Join(argv, " "), action)
-	if ctx.Err() != nil {
-		return fmt.Errorf("%s was stopped: %w", what, context.Cause(ctx))
-	}
-	if err != nil {
-		return &reason.Error{Code: CodeStart, Msg: what + " cannot be started", Fix: "install the program, or correct the configuration", Err: err}
-	}
-	code, fix := CodeFailed, "look at what it says; run it by hand"
+func judge(what string, limit time.Duration, r *process.Result) error {
+	code, fix, how := CodeFailed, "look at what it says; run it by hand", ""
 	switch status := r.State.Sys().(syscall.WaitStatus); {
 	case r.TimedOut:
-		code, what = CodeTimeout, fmt.Sprintf("%s did not end within %v and was killed", what, limit)
+		code, how = CodeTimeout, " did not end within "+limit.String()+" and was killed"
 		fix = "find out what it waits for, or raise the time limit in the configuration"
 	case status.Signaled():
-		code, what = CodeKilled, fmt.Sprintf("%s was ended by a signal: %v", what, status.Signal())
+		code, how = CodeKilled, " was ended by a signal: "+status.Signal().String()
 		fix = "look in the kernel log whether the device ran out of memory"
 	case r.Overflow:
-		code, what = CodeAnswer, fmt.Sprintf("%s printed more than %d bytes", what, maxAnswer)
-	case r.State.ExitCode() != 0:
-		what = fmt.Sprintf("%s failed with exit code %d", what, r.State.ExitCode())
+		code, how = CodeAnswer, " printed more than 256 KiB"
+	case status.ExitStatus() != 0:
+		how = " failed with exit code " + strconv.Itoa(status.ExitStatus())
 	default:
 		return nil
 	}
-	var said error
 	if text := strings.TrimSpace(string(r.Answer) + r.Output); text != "" {
-		said = fmt.Errorf("%q", text[max(0, len(text)-maxSaid):])
+		how += ": " + strconv.Quote(text[max(0, len(text)-maxSaid):])
 	}
-	return &reason.Error{Code: code, Msg: what, Fix: fix, Err: said}
+	return fail(code, what+how, fix, nil)
 }

@@ -13,6 +13,7 @@
 package grub
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/xpu-sztp/ztp/pkg/durable"
@@ -60,7 +61,10 @@ type Names struct {
 func GRUBNames() Names { return Names{Good: "saved_entry", Next: "next_entry"} }
 
 // Loader is a slot.Loader.
-type Loader struct{ o Options }
+type Loader struct {
+	o         Options
+	arguments map[string]string // of the kernel, by slot
+}
 
 var _ slot.Loader = (*Loader)(nil)
 
@@ -76,24 +80,18 @@ func New(o Options) *Loader {
 	if o.CommandLine == "" {
 		o.CommandLine = slot.CommandLine
 	}
-	for i, s := range o.Slots {
-		if s.Entry == "" {
-			o.Slots[i].Entry = s.Name
-		}
-		if s.Argument == "" {
-			o.Slots[i].Argument = "ztp.slot=" + s.Name
-		}
+	arguments := map[string]string{}
+	for i := range o.Slots {
+		s := &o.Slots[i]
+		s.Entry = cmp.Or(s.Entry, s.Name)
+		arguments[s.Name] = cmp.Or(s.Argument, "ztp.slot="+s.Name)
 	}
-	return &Loader{o}
+	return &Loader{o, arguments}
 }
 
 // State tells what GRUB would do now, and what the kernel's command line says of what it did.
 func (l *Loader) State(context.Context) (slot.State, error) {
-	arguments := map[string]string{}
-	for _, s := range l.o.Slots {
-		arguments[s.Name] = s.Argument
-	}
-	running, err := slot.RunningByCommandLine(l.o.CommandLine, arguments)
+	running, err := slot.RunningByCommandLine(l.o.CommandLine, l.arguments)
 	if err != nil {
 		return slot.State{}, err
 	}
@@ -101,8 +99,7 @@ func (l *Loader) State(context.Context) (slot.State, error) {
 	if err != nil {
 		return slot.State{}, err
 	}
-	p := found.plan
-	return slot.State{Running: running, Good: p.good, Next: p.next, Tries: p.tries}, nil
+	return slot.State{Running: running, Good: found.plan.good, Next: found.plan.next, Tries: found.plan.tries}, nil
 }
 
 // Disarm has GRUB start the good slot.

@@ -66,18 +66,18 @@ func (o *Options) write(p plan, b *block) {
 }
 
 func (o *Options) slotOf(entry string) string {
-	for _, s := range o.Slots {
-		if entry == s.Entry {
-			return s.Name
+	for i := range o.Slots {
+		if entry == o.Slots[i].Entry {
+			return o.Slots[i].Name
 		}
 	}
 	return ""
 }
 
 func (o *Options) entryOf(name string) string {
-	for _, s := range o.Slots {
-		if name == s.Name {
-			return s.Entry
+	for i := range o.Slots {
+		if name == o.Slots[i].Name {
+			return o.Slots[i].Entry
 		}
 	}
 	return ""
@@ -94,7 +94,7 @@ type found struct {
 }
 
 // read reads the blocks. It is an error when neither is one.
-func (l *Loader) read() (found, error) {
+func (l *Loader) read() (*found, error) {
 	main, err := readBlock(l.o.Main)
 	var second *block
 	if l.o.Copy != "" {
@@ -105,10 +105,10 @@ func (l *Loader) read() (found, error) {
 		}
 	}
 	if main == nil && second == nil {
-		return found{}, noEnvironment(l.o.Main, err)
+		return nil, noEnvironment(l.o.Main, err)
 	}
 	p, base := l.o.decide(main, second)
-	f := found{plan: p, base: base, counts: l.o.Main}
+	f := &found{plan: p, base: base, counts: l.o.Main}
 	if base != main {
 		f.counts = l.o.Copy
 	}
@@ -143,12 +143,12 @@ func (l *Loader) change(edit func(*plan) error) error {
 		return err
 	}
 	if !l.o.known(f.plan.good) || f.plan.next != "" && !l.o.known(f.plan.next) {
-		return fail(slot.CodeUnavailable, fmt.Sprintf("%q or %q is no slot of this device", f.plan.good, f.plan.next), "", nil)
+		return fail(slot.CodeUnavailable, "slot "+f.plan.good+" or "+f.plan.next+" is none of this device", "correct the configuration", nil)
 	}
 	l.o.write(f.plan, f.base)
 	if f.base.used() > sector {
-		return fail(CodeEnvironmentFull, fmt.Sprintf("the variables in %s would take %d bytes, and a power cut could tear what exceeds %d",
-			f.counts, f.base.used(), sector), "remove variables with grub-editenv, or give the slots an environment block of their own", nil)
+		return fail(CodeEnvironmentFull, "the variables in "+f.counts+" would take more than 512 bytes, and a power cut could tear what exceeds them",
+			"remove variables with grub-editenv, or give the slots an environment block of their own", nil)
 	}
 	data, err := f.base.encode()
 	if err != nil {
