@@ -209,6 +209,7 @@ func (m mishap) die(t *testing.T, l life, ops int) life {
 		}
 		l.Boots = slices.Contains(faultfs.Cuts(), l.Plan.What)
 		wantBootable(t, l)
+		wantTrueRecords(t, l)
 		deadly := deadly()
 		l.Plan = faultfs.Plan{What: deadly[r.IntN(len(deadly))], At: r.IntN(ops), Seed: r.Uint64()}
 	}
@@ -219,6 +220,7 @@ func (m mishap) die(t *testing.T, l life, ops int) life {
 func (m mishap) fail(t *testing.T, l life, want ending) {
 	l.lives(t)
 	wantBootable(t, l)
+	wantTrueRecords(t, l)
 	v := l.verdict(t)
 	switch {
 	case v.Code == "" && (v.Text != "" || want.Verdict != ""):

@@ -3,6 +3,7 @@ package onboard
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,9 +16,11 @@ import (
 
 	"github.com/xpu-sztp/ztp/artifacts"
 	"github.com/xpu-sztp/ztp/pkg/config"
+	"github.com/xpu-sztp/ztp/pkg/durable"
 	"github.com/xpu-sztp/ztp/pkg/image"
 	"github.com/xpu-sztp/ztp/pkg/progress"
 	"github.com/xpu-sztp/ztp/pkg/reason"
+	"github.com/xpu-sztp/ztp/pkg/slot"
 	"github.com/xpu-sztp/ztp/pkg/state"
 	"github.com/xpu-sztp/ztp/test/bootmodel"
 	"github.com/xpu-sztp/ztp/test/faultfs"
@@ -40,6 +43,7 @@ func TestMain(m *testing.M) {
 type scenario struct {
 	image   []byte // to run; nil is none
 	served  string // where it is served
+	before  []byte // what the other slot holds already, of the same size as image
 	stopped bool   // the agent is stopped once while it fetches it
 	handler string // of the configuration: "file", "exec" or "cloud-init"
 	config  string
@@ -54,6 +58,7 @@ var (
 	factoryImage = sectors("AcmeOS 1\n", 3000)
 	nextImage    = sectors("AcmeOS 2\n", 5500)
 	lyingImage   = sectors("AcmeOS 3\n", 4500) // is published as version 2
+	olderImage   = sectors("AcmeOS 0\n", 5500)
 )
 
 func sectors(name string, size int) []byte {
@@ -78,6 +83,7 @@ func scenarios() map[string]scenario {
 		"new-file":           {handler: "file", config: newConfig, path: "new/folder/config.json"},
 		"new-file-fails":     {handler: "file", config: newConfig, path: "new/folder/config.json", post: 1, fails: ReasonScriptFailed},
 		"image-resumed":      {handler: "file", config: newConfig, image: nextImage, served: "/next", stopped: true},
+		"image-replaces":     {handler: "file", config: newConfig, image: nextImage, served: "/next", before: olderImage},
 		"post-script-fails":  {handler: "file", config: newConfig, post: 1, fails: ReasonScriptFailed},
 		"handler-fails":      {handler: "exec", config: newConfig, refuse: 1, fails: ReasonConfigFailed},
 		"merge-impossible":   {handler: "file", config: `[]`, fails: ReasonConfigMerge},
@@ -115,12 +121,38 @@ func (l life) setUp(t *testing.T) {
 	if err := l.machine().Factory(factoryImage); err != nil {
 		t.Fatal(err)
 	}
+	if image := scenarios()[l.Scenario].before; image != nil {
+		l.install(t, image)
+	}
 	put(t, l.disk("seed", "nocloud", "user-data"), oldUser, 0o600)
 	put(t, l.disk("seed", "nocloud", "meta-data"), factoryID, 0o600)
 	put(t, l.disk("etc", "config.json"), oldConfig, 0o640)
 	put(t, l.disk("effects", "none"), "", 0o644)
 	put(t, l.disk("run", "none"), "", 0o644)
 	put(t, l.world("handler"), l.script("handler", scenarios()[l.Scenario].refuse), 0o755)
+}
+
+// install puts an image into the slot that the device does not start.
+func (l life) install(t *testing.T, image []byte) {
+	t.Helper()
+	b, err := l.machine().Backend(durable.OS{})
+	if err == nil {
+		_, err = l.machine().Start()
+	}
+	var w slot.Writer
+	if err == nil {
+		w, err = b.Open(t.Context())
+	}
+	if err == nil {
+		_, err = w.Write(image)
+	}
+	if err == nil {
+		sum := sha256.Sum256(image)
+		err = errors.Join(w.Commit(t.Context(), sum[:]), w.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // script leaves a trace of being run and undone, and a file as long as it is not undone. It kills the agent in the middle

@@ -2,6 +2,7 @@ package onboard
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/xpu-sztp/ztp/pkg/durable"
 	"github.com/xpu-sztp/ztp/pkg/progress"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/state"
@@ -29,6 +31,24 @@ func wantBootable(t *testing.T, l life) {
 	started := l.wouldStart(t, 1)[0]
 	if demanded := scenarios()[l.Scenario].image; !bytes.Equal(started, factoryImage) && !bytes.Equal(started, demanded) {
 		t.Errorf("what boots are %d bytes %.9q that nobody verified", len(started), started)
+	}
+}
+
+// wantTrueRecords checks that each slot holds what its record says.
+func wantTrueRecords(t *testing.T, l life) {
+	t.Helper()
+	b, err := l.machine().Backend(durable.OS{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := b.Describe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, known := range d.Contents {
+		if sum := sha256.Sum256(l.machine().Content(name)); !bytes.Equal(sum[:], known.SHA256) {
+			t.Errorf("slot %s does not hold what its record says", name)
+		}
 	}
 }
 

@@ -19,6 +19,8 @@ type Machine interface {
 	Backend(on durable.FS) (slot.Backend, error)
 	// Start plays the boot loader and returns the image that it starts.
 	Start() ([]byte, error)
+	// Content is what a slot, "a" or "b", holds; nil is nothing.
+	Content(slot string) []byte
 	// FAT tells whether the boot loader's files are on a file system without a journal.
 	FAT() bool
 }
@@ -55,6 +57,16 @@ func (m file) Start() ([]byte, error) {
 		return nil, err
 	}
 	return os.ReadFile(image)
+}
+
+func (m file) Content(slot string) []byte { return content(filepath.Join(m.dir, slot+".img")) }
+
+func content(path string) []byte {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	return b
 }
 
 func put(path string, content []byte) error {

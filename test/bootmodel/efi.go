@@ -36,6 +36,19 @@ func (m efiMachine) Factory(image []byte) error {
 		put(filepath.Join(m.images(), "ztp-a.efi"), image))
 }
 
+// Content is what the largest of the files of a slot holds: a rename that was interrupted may have left empty ones.
+func (m efiMachine) Content(slot string) (image []byte) {
+	for _, pattern := range []string{"ztp-" + slot + "*", ".ztp-" + slot + "*"} {
+		names, _ := filepath.Glob(filepath.Join(m.images(), pattern))
+		for _, name := range names {
+			if b := content(name); len(b) > len(image) {
+				image = b
+			}
+		}
+	}
+	return image
+}
+
 func (m efiMachine) Backend(on durable.FS) (slot.Backend, error) {
 	loader, err := efi.New(efi.Options{
 		FS: variables{on, m.vars()}, ESP: []string{m.esp()}, Vars: m.vars(), Entries: map[string]string{"a": "ztp-a.efi", "b": "ztp-b.efi"},

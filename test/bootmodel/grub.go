@@ -37,6 +37,8 @@ func (m grubMachine) Factory(image []byte) error {
 	return put(m.slot("a"), image)
 }
 
+func (m grubMachine) Content(slot string) []byte { return content(m.slot(slot)) }
+
 func (m grubMachine) Backend(on durable.FS) (slot.Backend, error) {
 	loader := grub.New(grub.Options{
 		FS: on, Main: m.block(""), Copy: m.block(".copy"), Slots: [2]grub.Slot{{Name: "a"}, {Name: "b"}}, Tries: 2,
