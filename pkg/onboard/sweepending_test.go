@@ -118,7 +118,7 @@ func (l life) ending(t *testing.T) ending {
 		e.Disk[name] = info.Mode().String()
 		if info.Mode().IsRegular() && name != "state/state.json" {
 			content, err := os.ReadFile(path)
-			e.Disk[name] += " " + imageName.ReplaceAllString(string(content), "")
+			e.Disk[name] += " " + passing.ReplaceAllString(string(content), "")
 			return err
 		}
 		return nil

@@ -31,9 +31,10 @@ func New(kind, dir string) Machine { return Kinds()[kind](dir) }
 // Kinds are all machines, by the name of their back end.
 func Kinds() map[string]func(dir string) Machine {
 	return map[string]func(dir string) Machine{
-		"file": func(dir string) Machine { return file{filepath.Join(dir, "disk", "slots")} },
-		"grub": func(dir string) Machine { return grubMachine{dir} },
-		"efi":  func(dir string) Machine { return efiMachine{dir} },
+		"file":    func(dir string) Machine { return file{filepath.Join(dir, "disk", "slots")} },
+		"grub":    func(dir string) Machine { return grubMachine{dir} },
+		"efi":     func(dir string) Machine { return efiMachine{dir} },
+		"command": func(dir string) Machine { return commandMachine{dir} },
 	}
 }
 
