@@ -80,8 +80,11 @@ func (l *Loader) changing(ctx context.Context, target string) (scene, error) {
 // settle has systemd-boot start the good slot whatever becomes of the other one, which until then may have followed from the
 // order of the entries.
 func (l *Loader) settle(s scene) error {
-	if !s.slots[s.Good].plain() && s.Good != s.Running {
-		return fail(slot.CodeInTrial, "neither slot is known to be good", "start the one that works", nil)
+	image := l.entries[s.Good].suffix == suffixUKI
+	if !s.slots[s.Good].plain() && (s.Good != s.Running || image) {
+		// The only image is not renamed: FAT might lose it.
+		return fail(slot.CodeInTrial, "the entry of slot "+s.Good+" has a boot counter and was not found good yet",
+			"have systemd-bless-boot.service find it good, or ship it without a counter", nil)
 	}
 	return l.makeDefault(s, s.Good)
 }

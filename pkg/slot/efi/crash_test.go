@@ -253,6 +253,28 @@ func TestPowerCutWhileDeactivating(t *testing.T) {
 	})
 }
 
+// TestPowerCutWhileSettling: a vendor's entry with a counter, the only one there is, is made the default one without ever being
+// missed.
+func TestPowerCutWhileSettling(t *testing.T) {
+	k := kinds()[0]
+	sweep(t, faultfs.Sweep{
+		Faults: faults(), FAT: true,
+		Setup: func(esp string) error {
+			m := at(esp)
+			m.factory(k)
+			entries := filepath.Join(esp, "loader/entries")
+			_, err := m.boot()
+			return errors.Join(err, os.Rename(filepath.Join(entries, "ztp-a.conf"), filepath.Join(entries, "ztp-a+3.conf")),
+				os.Rename(filepath.Join(entries, "ztp-b.conf"), filepath.Join(entries, "ztp-b+0-3.conf")))
+		},
+		Task: func(on *faultfs.FS, esp string) error { return at(esp).loader(on, k).Disarm(context.Background(), "b") },
+		Check: func(esp string, _ error) error {
+			_, err := starts(at(esp), k, factoryImage)
+			return err
+		},
+	})
+}
+
 func sweep(t *testing.T, s faultfs.Sweep) {
 	t.Helper()
 	s.Seeds = 3

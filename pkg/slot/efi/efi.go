@@ -40,7 +40,7 @@ type Options struct {
 
 // Loader is systemd-boot. Its errors are *reason.Error.
 //
-// What systemd-boot starts is decided as follows, in the versions 246 to 258, whose sources were read: LoaderEntryOneShot,
+// What systemd-boot starts is decided as follows, in all versions from 246 on, until 260 but for a detail: LoaderEntryOneShot,
 // which it removes before it looks for the entry; from 260 on LoaderEntryPreferred, or else "preferred" in loader.conf, unless
 // that entry is bad; LoaderEntryDefault; "default" in loader.conf; the first entry in its order, in which bad entries come
 // last. All of these are patterns for the whole name of a file with its boot counter, in lower case. What was chosen is renamed
@@ -52,8 +52,8 @@ type Options struct {
 //	LoaderEntryOneShot   names the slot on trial with its counter: "ID+1.conf". After one start, whatever becomes of it,
 //	                     the variable is gone, and the name too, should a firmware fail to remove the variable.
 //	the counter +1       has the entry be a bad one from its only start until it is blessed, so that it comes last on a
-//	                     device whose firmware has lost its variables, and from systemd 257 on has a failure to load it
-//	                     restart the device (reboot-on-error). More tries than one would leave an entry that has failed
+//	                     device whose firmware has lost its variables, and newer versions restart the device when they
+//	                     fail to load it (reboot-on-error). More tries than one would leave an entry that has failed
 //	                     not bad; a try that was cut short is begun again by whoever armed it.
 //	a name with a dot    is what nothing starts: the slot that is written to has no other.
 //

@@ -2,6 +2,7 @@ package efi
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -111,38 +112,41 @@ func (l *Loader) writeEntry(s scene, file string, text []byte) error {
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(have, text) {
-		path := filepath.Join(s.dir, file)
-		if err := l.overwrite(path, text); err != nil {
-			// What could not be forced to the storage is shown all the same, until the power fails.
-			_ = l.opts.FS.Remove(path)
-			return unwritten(err)
-		}
-		if have, err = readEntry(s.dir, file); err != nil {
-			return err
-		}
-		if !bytes.Equal(have, text) {
-			return fail(slot.CodeReadBack, fmt.Sprintf("%s holds %d bytes, not the %d that were written", file, len(have), len(text)),
-				"check the EFI system partition; its storage may be failing", nil)
+	if bytes.Equal(have, text) {
+		return l.sync(s, file)
+	}
+	path := filepath.Join(s.dir, file)
+	if err = l.overwrite(path, text); err == nil {
+		if err = sameEntry(s.dir, file, text); err == nil {
+			err = l.sync(s, file)
 		}
 	}
-	return l.sync(s, file)
+	if err != nil {
+		// What could not be forced to the storage is shown all the same, until the power fails.
+		_ = l.opts.FS.Remove(path)
+	}
+	return err
 }
 
-func (l *Loader) overwrite(path string, text []byte) (err error) {
+func (l *Loader) overwrite(path string, text []byte) error {
 	f, err := l.opts.FS.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
-		return err
+		return unwritten(err)
 	}
-	defer func() {
-		if closeErr := f.Close(); err == nil {
-			err = closeErr
-		}
-	}()
-	if _, err := f.Write(text); err != nil {
-		return err
+	_, err = f.Write(text)
+	if err = cmp.Or(err, f.Close()); err != nil {
+		return unwritten(err)
 	}
-	return f.Sync()
+	return nil
+}
+
+func sameEntry(dir, file string, text []byte) error {
+	have, err := readEntry(dir, file)
+	if err == nil && !bytes.Equal(have, text) {
+		err = fail(slot.CodeReadBack, fmt.Sprintf("%s holds %d bytes, not the %d that were written", file, len(have), len(text)),
+			"check the EFI system partition; its storage may be failing", nil)
+	}
+	return err
 }
 
 // shareContent reports whether two names are of the same content: of one file, or of two that FAT, damaged by a power cut, has
