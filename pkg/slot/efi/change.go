@@ -69,17 +69,17 @@ func (l *Loader) Bless(ctx context.Context, target string) error {
 }
 
 // changing looks at everything before a slot is changed.
-func (l *Loader) changing(ctx context.Context, target string) (scene, error) {
+func (l *Loader) changing(ctx context.Context, target string) (*scene, error) {
 	s, err := l.look(ctx)
 	if _, ok := l.entries[target]; !ok && err == nil {
-		err = fail(slot.CodeUnavailable, "there is no slot "+target, "name its boot entry in image.entries", nil)
+		err = fail(slot.CodeUnavailable, "there is no slot "+target, "name its boot entry in the configuration: entry in [image.slot."+target+"]", nil)
 	}
 	return s, err
 }
 
 // settle has systemd-boot start the good slot whatever becomes of the other one, which until then may have followed from the
 // order of the entries.
-func (l *Loader) settle(s scene) error {
+func (l *Loader) settle(s *scene) error {
 	image := l.entries[s.Good].suffix == suffixUKI
 	if !s.slots[s.Good].plain() && (s.Good != s.Running || image) {
 		// The only image is not renamed: FAT might lose it.
@@ -90,7 +90,7 @@ func (l *Loader) settle(s scene) error {
 }
 
 // makeDefault makes a slot the good one. The name comes before the variable, so that the variable never names nothing.
-func (l *Loader) makeDefault(s scene, target string) error {
+func (l *Loader) makeDefault(s *scene, target string) error {
 	plain := l.entries[target].plain()
 	if err := l.present(s, target, plain); err != nil {
 		return err
@@ -106,7 +106,7 @@ func (l *Loader) makeDefault(s scene, target string) error {
 }
 
 // forget removes LoaderEntryOneShot if it asks for a slot.
-func (l *Loader) forget(s scene, target string) error {
+func (l *Loader) forget(s *scene, target string) error {
 	if oneShot := s.vars[varOneShot]; oneShot == "" || (s.Next != target && l.slotOf(oneShot) != target) {
 		return nil
 	}
@@ -128,7 +128,7 @@ func (l *Loader) unset(name string) error {
 }
 
 // present gives a slot one name that systemd-boot finds, and no other.
-func (l *Loader) present(s scene, target, want string) error {
+func (l *Loader) present(s *scene, target, want string) error {
 	if l.entries[target].suffix == suffixUKI {
 		return l.moveImage(s, target, want)
 	}
@@ -136,7 +136,7 @@ func (l *Loader) present(s scene, target, want string) error {
 }
 
 // withdraw leaves a slot no name that systemd-boot finds. What it holds stays.
-func (l *Loader) withdraw(s scene, target string) error {
+func (l *Loader) withdraw(s *scene, target string) error {
 	if l.entries[target].suffix == suffixUKI {
 		return l.moveImage(s, target, l.entries[target].hidden())
 	}
@@ -145,18 +145,20 @@ func (l *Loader) withdraw(s scene, target string) error {
 
 // remove removes files of a slot that must not stay beside the one that is kept. Removing one of two names that share their
 // clusters would free what the other one needs, and removing both would have the kernel stop writing to the partition.
-func (l *Loader) remove(s scene, kept string, others []file) error {
-	for i, f := range others {
-		for _, other := range append([]file{{name: name{file: kept}}}, others[:i]...) {
-			shared, err := shareContent(filepath.Join(s.dir, other.file), filepath.Join(s.dir, f.file))
+func (l *Loader) remove(s *scene, kept string, others []*file) error {
+	names := []string{kept}
+	for _, f := range others {
+		for _, other := range names {
+			shared, err := shareContent(filepath.Join(s.dir, other), filepath.Join(s.dir, f.file))
 			if err != nil {
 				return unreadable(err)
 			}
 			if shared {
-				return fail(CodeDamaged, "a power cut has left "+other.file+" and "+f.file+" as two names of the same content",
+				return fail(CodeDamaged, "a power cut has left "+other+" and "+f.file+" as two names of the same content",
 					"unmount the EFI system partition and repair it with fsck.vfat -a; have it checked at each start (pass 2 in /etc/fstab)", nil)
 			}
 		}
+		names = append(names, f.file)
 	}
 	for _, f := range others {
 		if err := l.opts.FS.Remove(filepath.Join(s.dir, f.file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -169,7 +171,7 @@ func (l *Loader) remove(s scene, kept string, others []file) error {
 	return l.syncDir(s)
 }
 
-func (l *Loader) syncDir(s scene) error {
+func (l *Loader) syncDir(s *scene) error {
 	if err := l.opts.FS.SyncDir(s.dir); err != nil {
 		return unwritten(err)
 	}
@@ -177,7 +179,7 @@ func (l *Loader) syncDir(s scene) error {
 }
 
 // sync forces a file to the storage. On FAT it is the file itself that knows under which name it is stored.
-func (l *Loader) sync(s scene, file string) error {
+func (l *Loader) sync(s *scene, file string) error {
 	f, err := l.opts.FS.OpenFile(filepath.Join(s.dir, file), os.O_RDONLY, 0)
 	if err != nil {
 		return unwritten(err)

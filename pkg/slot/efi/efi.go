@@ -8,8 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
+	"sort"
 	"strings"
 	"syscall"
 
@@ -118,15 +117,19 @@ func New(o Options) (slot.Loader, error) {
 // State tells which slot runs, as systemd-boot has reported it, and what it will start next.
 func (l *Loader) State(ctx context.Context) (slot.State, error) {
 	s, err := l.look(ctx)
-	return s.State, err
+	if err != nil {
+		return slot.State{}, err
+	}
+	return s.State, nil
 }
 
 // ids lists the ids of all entries for people.
 func (l *Loader) ids() string {
 	var ids []string
-	for _, slot := range slices.Sorted(maps.Keys(l.entries)) {
-		ids = append(ids, l.entries[slot].plain())
+	for _, e := range l.entries {
+		ids = append(ids, e.plain())
 	}
+	sort.Strings(ids)
 	return strings.Join(ids, " and ")
 }
 

@@ -2,14 +2,12 @@ package efi
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -29,7 +27,11 @@ func describes(text []byte) bool {
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimSpace(line)
 		at := strings.IndexAny(line, " \t")
-		if at > 0 && slices.Contains([]string{"linux", "efi", "uki", "uki-url"}, line[:at]) {
+		if at < 0 {
+			continue
+		}
+		switch line[:at] {
+		case "linux", "efi", "uki", "uki-url":
 			return true
 		}
 	}
@@ -42,12 +44,12 @@ func whole(text, intended []byte) bool {
 }
 
 // copyEntry gives a slot's entry one name, or none when want is empty, and no other one.
-func (l *Loader) copyEntry(s scene, target, want string) error {
+func (l *Loader) copyEntry(s *scene, target, want string) error {
 	text, err := l.original(s, target)
 	if err != nil {
 		return err
 	}
-	var others []file
+	var others []*file
 	for _, f := range s.slots[target].visible {
 		if strings.EqualFold(f.file, want) {
 			want = f.file
@@ -65,21 +67,26 @@ func (l *Loader) copyEntry(s scene, target, want string) error {
 
 // original returns the description of a slot's entry, of which there is a copy with a hidden name. What the vendor or an
 // administrator has put in its place since is copied anew.
-func (l *Loader) original(s scene, target string) ([]byte, error) {
+func (l *Loader) original(s *scene, target string) ([]byte, error) {
 	hidden := l.entries[target].hidden()
 	saved, err := readEntry(s.dir, hidden)
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range sorted(s.slots[target].visible, byTrust) {
+	var best []byte
+	var from *file
+	for _, f := range s.slots[target].visible {
 		text, err := readEntry(s.dir, f.file)
 		if err != nil {
 			return nil, err
 		}
 		// With a counter it is a copy, unless there is nothing that it could be a copy of.
-		if whole(text, saved) && (!f.counted || !describes(saved)) {
-			return text, l.writeEntry(s, hidden, text)
+		if whole(text, saved) && (!f.counted || !describes(saved)) && (from == nil || f.before(from)) {
+			best, from = text, f
 		}
+	}
+	if from != nil {
+		return best, l.writeEntry(s, hidden, best)
 	}
 	if !describes(saved) {
 		return nil, fail(CodeEntry, "slot "+target+" has no boot entry",
@@ -107,7 +114,7 @@ func readEntry(dir, name string) ([]byte, error) {
 
 // writeEntry writes a description, durably, unless it is there. It is not written under another name first, as a rename is no
 // less risky: what matters lies elsewhere as well, and nothing asks for this name yet.
-func (l *Loader) writeEntry(s scene, file string, text []byte) error {
+func (l *Loader) writeEntry(s *scene, file string, text []byte) error {
 	have, err := readEntry(s.dir, file)
 	if err != nil {
 		return err
@@ -134,7 +141,7 @@ func (l *Loader) overwrite(path string, text []byte) error {
 		return unwritten(err)
 	}
 	_, err = f.Write(text)
-	if err = cmp.Or(err, f.Close()); err != nil {
+	if err = errors.Join(err, f.Close()); err != nil {
 		return unwritten(err)
 	}
 	return nil

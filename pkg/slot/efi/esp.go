@@ -2,11 +2,9 @@ package efi
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -48,10 +46,10 @@ func (l *Loader) find() (dir string, err error) {
 	places := strings.Join(l.opts.ESP, ", ")
 	if fat == "" {
 		return "", fail(CodeESP, "no EFI system partition is mounted at "+places,
-			"mount it, with its entry in /etc/fstab, or set image.esp to where it is mounted", nil)
+			"mount it, with its entry in /etc/fstab, or set efi.esp to where it is mounted", nil)
 	}
 	return "", fail(CodeEntry, "none of the entries "+l.ids()+" is on "+fat,
-		"set image.entries to the names of files in loader/entries or EFI/Linux, without their boot counters", nil)
+		"set entry in [image.slot.NAME] to the name of a file in loader/entries or EFI/Linux, without its boot counter", nil)
 }
 
 // file is a regular file of a slot.
@@ -62,56 +60,53 @@ type file struct {
 
 // files are those of one slot.
 type files struct {
-	visible []file // to systemd-boot, by name
+	visible []*file // to systemd-boot
 	hidden  *file
 }
 
 // plain reports whether one of them is an entry without a counter.
-func (f files) plain() bool {
-	return slices.ContainsFunc(f.visible, func(f file) bool { return !f.counted && f.size > 0 })
+func (f *files) plain() bool {
+	for _, v := range f.visible {
+		if !v.counted && v.size > 0 {
+			return true
+		}
+	}
+	return false
 }
 
-// maxFiles is how many files of a folder are looked at.
-const maxFiles = 10000
+// all returns the hidden one as well.
+func (f *files) all() []*file {
+	all := append([]*file(nil), f.visible...)
+	if f.hidden != nil {
+		all = append(all, f.hidden)
+	}
+	return all
+}
 
 // list returns the files of each slot. What is no regular file is none of theirs.
-func (l *Loader) list(esp string) (map[string]files, error) {
-	infos, err := readDir(filepath.Join(esp, l.folder))
-	if err != nil {
+func (l *Loader) list(esp string) (map[string]*files, error) {
+	found := map[string]*files{}
+	for slot := range l.entries {
+		found[slot] = &files{}
+	}
+	all, err := os.ReadDir(filepath.Join(esp, l.folder)) // FAT has 65536 entries in a folder at most
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, unreadable(err)
 	}
-	found := map[string]files{}
-	for slot, e := range l.entries {
-		var of files
-		for _, info := range infos {
-			if !info.Mode().IsRegular() {
-				continue
-			}
-			if strings.EqualFold(info.Name(), e.hidden()) {
-				of.hidden = &file{name{file: info.Name()}, info.Size()}
-			} else if n, ok := parseName(info.Name()); ok && e.has(n) {
-				of.visible = append(of.visible, file{n, info.Size()})
+	for _, one := range all {
+		info, err := one.Info()
+		if err != nil || !info.Mode().IsRegular() {
+			continue
+		}
+		n, ok := parseName(one.Name())
+		for slot, e := range l.entries {
+			switch {
+			case strings.EqualFold(one.Name(), e.hidden()):
+				found[slot].hidden = &file{name{file: one.Name()}, info.Size()}
+			case ok && e.has(n):
+				found[slot].visible = append(found[slot].visible, &file{n, info.Size()})
 			}
 		}
-		of.visible = sorted(of.visible, func(a, b file) int { return strings.Compare(a.file, b.file) })
-		found[slot] = of
 	}
 	return found, nil
-}
-
-// readDir returns what is in a folder; nothing when there is no folder.
-func readDir(dir string) ([]fs.FileInfo, error) {
-	f, err := os.Open(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	infos, err := f.Readdir(maxFiles)
-	if err != nil && err != io.EOF {
-		return nil, err
-	}
-	return infos, nil
 }

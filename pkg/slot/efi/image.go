@@ -1,10 +1,8 @@
 package efi
 
 import (
-	"cmp"
 	"context"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/xpu-sztp/ztp/pkg/slot"
@@ -18,7 +16,7 @@ func (i Images) Place(ctx context.Context, target string) (string, error) {
 	}
 	e, ok := i.entries[target]
 	if !ok {
-		return "", fail(slot.CodeUnavailable, "there is no slot "+target, "name its boot entry in image.entries", nil)
+		return "", fail(slot.CodeUnavailable, "there is no slot "+target, "name its boot entry in the configuration: entry in [image.slot."+target+"]", nil)
 	}
 	esp, err := i.find()
 	if err != nil {
@@ -37,51 +35,43 @@ func (i Images) Place(ctx context.Context, target string) (string, error) {
 
 // pick tells which of a slot's files is its image, nil when none is, and which others there are: what a power cut amid a rename
 // has left, by systemd-boot or by us. One that has a name that systemd-boot finds was complete.
-func pick(of files) (image *file, others []file) {
-	all := slices.Clone(of.visible)
-	if of.hidden != nil {
-		all = append(all, *of.hidden)
-	}
-	all = sorted(all, byTrust)
-	if len(all) == 0 {
-		return nil, nil
-	}
-	return &all[0], all[1:]
-}
-
-// sorted returns files in order. Pointers are sorted, because sorting is compiled anew for each type that is none.
-func sorted(list []file, compare func(a, b file) int) []file {
-	order := make([]*file, len(list))
-	for i := range list {
-		order[i] = &list[i]
-	}
-	slices.SortFunc(order, func(a, b *file) int { return compare(*a, *b) })
-	var all []file
-	for _, f := range order {
-		all = append(all, *f)
-	}
-	return all
-}
-
-// byTrust puts the file of a slot first that is most likely what it was meant to be: one with content, with a name that
-// systemd-boot finds, without a counter, or with the most tries left.
-func byTrust(a, b file) int {
-	rank := func(f file) int {
-		switch {
-		case f.size == 0:
-			return 3
-		case f.suffix == "": // the hidden one
-			return 2
-		case f.counted:
-			return 1
+func pick(of *files) (image *file, others []*file) {
+	for _, f := range of.all() {
+		if image == nil || f.before(image) {
+			image = f
 		}
-		return 0
 	}
-	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(b.left, a.left), strings.Compare(a.file, b.file))
+	for _, f := range of.all() {
+		if f != image {
+			others = append(others, f)
+		}
+	}
+	return image, others
+}
+
+// before reports whether a file of a slot is more likely what it was meant to be: one with content, with a name that
+// systemd-boot finds, without a counter, or with more tries left.
+func (f *file) before(other *file) bool {
+	if a, b := f.doubt(), other.doubt(); a != b {
+		return a < b
+	}
+	return f.left > other.left || f.left == other.left && f.file < other.file
+}
+
+func (f *file) doubt() int {
+	switch {
+	case f.size == 0:
+		return 3
+	case f.suffix == "": // the hidden one
+		return 2
+	case f.counted:
+		return 1
+	}
+	return 0
 }
 
 // moveImage gives the image of a slot a name, and no other one. A slot without an image may have no name, but a hidden one.
-func (l *Loader) moveImage(s scene, target, want string) error {
+func (l *Loader) moveImage(s *scene, target, want string) error {
 	image, others := pick(s.slots[target])
 	hide := want == l.entries[target].hidden()
 	if image == nil && hide {

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/xpu-sztp/ztp/pkg/slot"
@@ -35,22 +33,22 @@ const preference = 1 << 19
 // scene is everything that systemd-boot's choice and ours depend on.
 type scene struct {
 	slot.State
-	features uint64           // of systemd-boot
-	dir      string           // of the entries
-	slots    map[string]files // by slot
+	features uint64            // of systemd-boot
+	dir      string            // of the entries
+	slots    map[string]*files // by slot
 	vars     map[string]string
 }
 
 // look reads the variables and the partition.
-func (l *Loader) look(ctx context.Context) (scene, error) {
+func (l *Loader) look(ctx context.Context) (*scene, error) {
 	if ctx.Err() != nil {
-		return scene{}, context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	}
 	features, err := l.features()
 	if err != nil {
-		return scene{}, err
+		return nil, err
 	}
-	s := scene{features: features, vars: map[string]string{}}
+	s := &scene{features: features, vars: map[string]string{}}
 	read := []string{varSelected, varCountPath, varOneShot, varDefault}
 	if features&preference != 0 {
 		read = append(read, varPreferred)
@@ -59,20 +57,19 @@ func (l *Loader) look(ctx context.Context) (scene, error) {
 		text, err := l.vars.Text(name)
 		// What makes no sense counts as absent to systemd-boot too.
 		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, efivar.ErrMalformed) {
-			return scene{}, unset(name, err)
+			return nil, unset(name, err)
 		}
 		s.vars[name] = text
 	}
 	esp, err := l.find()
 	if err != nil {
-		return scene{}, err
+		return nil, err
 	}
 	s.dir = filepath.Join(esp, l.folder)
 	if s.slots, err = l.list(esp); err != nil {
-		return scene{}, err
+		return nil, err
 	}
-	s.State, err = l.judge(s)
-	return s, err
+	return s, l.judge(s)
 }
 
 // features tells what the boot loader that started the device can do, which must be all that is relied on.
@@ -96,53 +93,50 @@ func (l *Loader) features() (uint64, error) {
 }
 
 // judge tells what runs, what is good, and what comes next.
-func (l *Loader) judge(s scene) (slot.State, error) {
-	var st slot.State
+func (l *Loader) judge(s *scene) error {
 	// The name of what was started, or the path of what was renamed when it was.
 	started := s.vars[varSelected]
 	if started == "" {
 		started = s.vars[varCountPath][strings.LastIndexByte(s.vars[varCountPath], '\\')+1:]
 	}
-	if st.Running = l.slotOf(started); st.Running == "" {
-		return st, fail(slot.CodeUnavailable, fmt.Sprintf("the boot loader has reported %.128q as the entry that it started, which is none of %s", started, l.ids()),
-			"start the device by one of them, or correct image.entries", nil)
+	if s.Running = l.slotOf(started); s.Running == "" {
+		return fail(slot.CodeUnavailable, fmt.Sprintf("the boot loader has reported %.128q as the entry that it started, which is none of %s", started, l.ids()),
+			"start the device by one of them, or correct entry in [image.slot.NAME]", nil)
 	}
-	st.Good = l.good(s, st.Running)
-	if st.Next = l.only(s, s.vars[varOneShot], func(name) bool { return true }); st.Next != "" {
-		st.Tries = 1
+	s.Good = s.good()
+	if s.Next = s.only(varOneShot, true); s.Next != "" {
+		s.Tries = 1
 	}
-	return st, nil
+	return nil
 }
 
 // good is the slot that systemd-boot starts from now on. Where no variable says so, nothing was ever armed or the firmware has
 // lost its variables: then the running slot is as good as any, unless it is on trial and the other one is not.
-func (l *Loader) good(s scene, running string) string {
-	if slot := l.only(s, s.vars[varPreferred], func(n name) bool { return !n.counted }); slot != "" {
-		return slot
-	}
-	if slot := l.only(s, s.vars[varDefault], func(n name) bool { return !n.counted }); slot != "" {
-		return slot
-	}
-	if s.slots[running].plain() {
-		return running
-	}
-	for _, slot := range slices.Sorted(maps.Keys(s.slots)) {
-		if s.slots[slot].plain() {
+func (s *scene) good() string {
+	for _, variable := range []string{varPreferred, varDefault} {
+		if slot := s.only(variable, false); slot != "" {
 			return slot
 		}
 	}
-	return running
+	good := s.Running
+	for slot, of := range s.slots {
+		if of.plain() && !s.slots[s.Running].plain() {
+			good = slot
+		}
+	}
+	return good
 }
 
-// only returns the slot some of whose names that are fit match the pattern, unless it is one for several slots, between which
-// systemd-boot chooses by an order that the vendor's entries have: settle ends that before it matters.
-func (l *Loader) only(s scene, pattern string, fit func(name) bool) (found string) {
-	pattern = strings.ToLower(pattern)
+// only returns the slot that has a name that a variable asks for: one with a counter if that is allowed. When it asks for
+// several slots, systemd-boot chooses by an order that the vendor's entries have: settle ends that before it matters.
+func (s *scene) only(variable string, counted bool) (found string) {
+	pattern := strings.ToLower(s.vars[variable])
 	for slot, of := range s.slots {
-		if slices.ContainsFunc(of.visible, func(f file) bool {
+		for _, f := range of.visible {
 			match, err := path.Match(pattern, strings.ToLower(f.file))
-			return err == nil && match && fit(f.name)
-		}) {
+			if err != nil || !match || f.counted && !counted || slot == found {
+				continue
+			}
 			if found != "" {
 				return ""
 			}
