@@ -291,3 +291,27 @@ func TestImageWithoutVersion(t *testing.T) {
 		t.Errorf("got %v, %v, %d downloads", outcome, err, m.gets)
 	}
 }
+
+// TestImageOfAnInstallerThatKnowsNothing has a back end that cannot tell what slots hold. What the device itself has put into the
+// running one is known all the same, so that an image without a version is not installed for ever.
+func TestImageOfAnInstallerThatKnowsNothing(t *testing.T) {
+	r, m := imageRig(t), newMirror(t, newImage)
+	p := plan{boot: demand(newImage, "", m.URL+"/image")}
+	p.boot.OSName = ""
+	r.installs(t, p)
+	r.boot(t)
+	r.opts.Slots = ignorant{r.opts.Slots}
+	m.gets = 0
+	if outcome, err := r.run(progress.Minimal, p); outcome != Complete || m.gets > 0 {
+		t.Errorf("got %v, %v, %d downloads", outcome, err, m.gets)
+	}
+}
+
+// ignorant is a back end that does not know what slots hold.
+type ignorant struct{ slot.Backend }
+
+func (i ignorant) Describe(ctx context.Context) (slot.Description, error) {
+	d, err := i.Backend.Describe(ctx)
+	d.Contents = nil
+	return d, err
+}

@@ -41,6 +41,8 @@ type Options struct {
 	Namespace *netlab.Namespace
 	// EagerReboot stops the daemon while its reboot command still runs, as systemd may, instead of when it ended.
 	EagerReboot bool
+	// Firmware chooses the slot to start, and returns it with the file that holds its image; nil is that of installer "file".
+	Firmware func(d *Device) (slot, image string, err error)
 	// Command is what init starts: arguments of the agent's program; default "daemon".
 	Command []string
 	Log     *event.Log

@@ -45,7 +45,7 @@ func (d *Device) PowerOn(ctx context.Context) error {
 			return err
 		}
 	}
-	name, image, err := slot.Boot(d.Slots())
+	name, image, err := d.choose()
 	if err != nil {
 		return fmt.Errorf("firmware: %w", err)
 	}
@@ -63,6 +63,21 @@ func (d *Device) PowerOn(ctx context.Context) error {
 	d.Log.Add("device", event.PowerOn, []string{"slot", name, "os-version", version, "boot", strconv.Itoa(d.boots)},
 		"boot %d: firmware starts slot %s, which is %s %s", d.boots, name, d.Factory.OSName, version)
 	return d.StartDaemon()
+}
+
+func (d *Device) choose() (name, image string, err error) {
+	if d.Firmware != nil {
+		return d.Firmware(d)
+	}
+	return slot.Boot(d.Slots())
+}
+
+// Hang plays a boot that gets no further than the firmware: the slot it chose does not come up, and somebody resets the device.
+func (d *Device) Hang() error {
+	name, _, err := d.choose()
+	d.boots++
+	d.Log.Add("device", event.PowerOn, []string{"slot", name, "boot", strconv.Itoa(d.boots)}, "boot %d: slot %s hangs", d.boots, name)
+	return err
 }
 
 func (d *Device) runningVersion() string {

@@ -40,6 +40,8 @@ type Fault struct {
 	Times  int   // how often; 0 means for ever
 	// Amid is called in the middle of an answer, which goes on when it returns.
 	Amid func()
+	// Pace is called after each piece of an answer, with how much of it was sent; the answer goes on when it returns.
+	Pace func(sent int64)
 }
 
 // Put serves content as /name and returns its SHA-256.
@@ -107,7 +109,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	content, ok := s.files[r.URL.Path]
 	fault := s.takeFault(r.URL.Path)
 	s.mu.Unlock()
-	counted := &counter{ResponseWriter: w, status: http.StatusOK, limit: fault.CutAt, half: int64(len(content)) / 2, amid: fault.Amid}
+	counted := &counter{ResponseWriter: w, status: http.StatusOK, limit: fault.CutAt, half: int64(len(content)) / 2, amid: fault.Amid, pace: fault.Pace}
 	defer s.note(r, counted)
 	switch {
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
@@ -162,6 +164,7 @@ type counter struct {
 	limit  int64
 	half   int64
 	amid   func()
+	pace   func(int64)
 }
 
 func (c *counter) WriteHeader(status int) {
@@ -179,6 +182,10 @@ func (c *counter) Write(b []byte) (int, error) {
 	if c.amid != nil && c.bytes >= c.half {
 		c.amid()
 		c.amid = nil
+	}
+	if c.pace != nil {
+		http.NewResponseController(c.ResponseWriter).Flush()
+		c.pace(c.bytes)
 	}
 	if cut {
 		http.NewResponseController(c.ResponseWriter).Flush()
