@@ -45,9 +45,8 @@ func (f *fetch) receive(ctx context.Context, cancel context.CancelCauseFunc, bod
 // read takes the body until it ends.
 func (f *fetch) read(body io.Reader, m *meter, s *stages) error {
 	for {
-		b := <-s.empty
 		// Pieces end at multiples of their size, also after a resume: storage likes that best.
-		b.filled = bufferSize - int(m.received.Load()%bufferSize)
+		b := s.next(bufferSize - int(m.received.Load()%bufferSize))
 		n, err := m.fill(body, b.memory[:b.filled])
 		b.filled = n
 		end := m.received.Load()
@@ -91,11 +90,11 @@ type meter struct {
 	reading  atomic.Bool // false while the reader waits for slow storage, for which the mirror is not to blame
 }
 
-// fill reads until the buffer is full or the body ends.
+// fill reads until the buffer is full, the body ends, or the network is too slow to wait for more.
 func (m *meter) fill(body io.Reader, buffer []byte) (n int, err error) {
 	m.reading.Store(true)
 	defer m.reading.Store(false)
-	for n < len(buffer) && err == nil {
+	for begun := time.Now(); n < len(buffer) && err == nil && (n == 0 || time.Since(begun) < linger); {
 		var part int
 		part, err = body.Read(buffer[n:])
 		n += part

@@ -3,16 +3,20 @@ package image
 import (
 	"context"
 	"sync/atomic"
+	"time"
 
 	"github.com/xpu-sztp/ztp/pkg/durable"
 )
 
-// What is on its way between the network and the storage. More buffers would let the stages differ more in pace for a moment;
-// larger ones would spare changes of thread, and bring less.
+// What is on its way between the network and the storage. Each piece costs changes of thread and one call of the storage, so
+// large ones save processor time; three let no stage wait for another one of the same speed.
 const (
-	bufferSize  = 1 << 20
-	bufferCount = 4
+	bufferSize  = 2 << 20
+	bufferCount = 3
 )
+
+// linger is how long what came from a slow network waits for more, so that a power cut costs seconds at most.
+const linger = time.Second
 
 // stages hash and store an image, each at its own pace, while the reader fills the next buffer: the slowest of the three
 // sets the speed. Both are given the same memory, one piece after another.
@@ -25,7 +29,7 @@ type stages struct {
 
 // buffer is a piece of the image. Whoever fills it owns it until both stages are given it, and again when both are done.
 type buffer struct {
-	memory []byte
+	memory []byte // nil until it is needed
 	filled int
 	users  atomic.Int32 // stages that have yet to be done with it
 }
@@ -33,9 +37,19 @@ type buffer struct {
 func newBuffers() []*buffer {
 	buffers := make([]*buffer, bufferCount)
 	for i := range buffers {
-		buffers[i] = &buffer{memory: durable.Buffer(bufferSize)}
+		buffers[i] = &buffer{}
 	}
 	return buffers
+}
+
+// next returns a buffer to be filled with so many bytes.
+func (s *stages) next(size int) *buffer {
+	b := <-s.empty
+	if b.memory == nil {
+		b.memory = durable.Buffer(bufferSize)
+	}
+	b.filled = size
+	return b
 }
 
 // startStages starts both stages. An error of store cancels the transfer; after it store is not called again.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"hash"
 	"io"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -83,7 +84,7 @@ func (b *body) Read(p []byte) (int, error) {
 // Hash and sink are given the same bytes in the same order, however fast each of them and the network are. The error of any
 // of them, and a cancellation, end all; nothing is left running, or else the bubble would not end.
 func TestStages(t *testing.T) {
-	image := bytes.Repeat([]byte("0123456789abcdef-"), 6<<20/17)
+	image := bytes.Repeat([]byte("0123456789abcdef-"), 3*bufferSize/17)
 	rapid.Check(t, func(rt *rapid.T) {
 		offset := rapid.IntRange(0, bufferSize+1).Draw(rt, "resumed at")
 		size := rapid.IntRange(0, len(image)).Draw(rt, "size")
@@ -203,6 +204,32 @@ func TestStagesEndATransferThatHangs(t *testing.T) {
 		err := f.receive(ctx, cancel, &body{ctx: ctx, left: make([]byte, bufferSize+1), pause: none, piece: func() int { return bufferSize }})
 		if !errors.Is(err, errDisk) || time.Since(began) > time.Second {
 			t.Errorf("ended after %v with %v", time.Since(began), err)
+		}
+	})
+}
+
+// What came from a slow network is stored before a buffer is full.
+func TestStagesPassOnWhatComesSlowly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var stored atomic.Int64
+		f := &fetch{
+			request: Request{MinRate: 1, Stall: time.Hour, MaxSize: 1 << 40, Progress: func(Progress) {}},
+			hash:    &slowHash{pause: func() time.Duration { return 0 }}, total: -1,
+			sink: sinkFunc(func(p []byte) (int, error) { stored.Add(int64(len(p))); return len(p), nil }),
+		}
+		ctx, cancel := context.WithCancelCause(t.Context())
+		defer cancel(nil)
+		received := make(chan error)
+		go func() {
+			received <- f.receive(ctx, cancel, &body{ctx: ctx, left: make([]byte, 100), err: io.EOF, piece: func() int { return 1 },
+				pause: func() time.Duration { return 300 * time.Millisecond }})
+		}()
+		time.Sleep(10 * time.Second) // of the bubble
+		if n := stored.Load(); n < 25 {
+			t.Errorf("after 10 s the sink has %d of about 33 bytes", n)
+		}
+		if err := <-received; err != nil || stored.Load() != 100 {
+			t.Errorf("%d bytes, %v", stored.Load(), err)
 		}
 	})
 }

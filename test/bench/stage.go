@@ -218,7 +218,7 @@ func (t stageTask) copy(ctx context.Context) (stageCost, error) {
 
 // copySocket copies the body of a reply.
 func copySocket(sink io.Writer, socket int, size int64) error {
-	buffer, filled := durable.Buffer(mebibyte), 0
+	buffer, filled := durable.Buffer(pieceSize), 0
 	inBody := false
 	for size > 0 {
 		n, err := unix.Read(socket, buffer[filled:])
@@ -276,9 +276,12 @@ func syncTarget(path string) error {
 	return errors.Join(f.Sync(), durable.OS{}.SyncDir(filepath.Dir(path)))
 }
 
+// pieceSize is how much is hashed, copied or written at a time: as much as package image does.
+const pieceSize = 2 * mebibyte
+
 // incompressible returns bytes that no storage can make less of.
 func incompressible() []byte {
-	b := durable.Buffer(mebibyte)
+	b := durable.Buffer(pieceSize)
 	rand.NewChaCha8([32]byte{1}).Read(b) // cannot fail
 	return b
 }
