@@ -77,6 +77,7 @@ var checks = map[string]func(*Config) error{
 	"command.next":            func(c *Config) error { return pattern(c.Command.Next) },
 	"command.other":           func(c *Config) error { return pattern(c.Command.Other) },
 	"command.tries":           func(c *Config) error { return pattern(c.Command.Tries) },
+	"command.identify":        func(c *Config) error { return commands(c.Command.Identify) },
 	"command.install":         func(c *Config) error { return commands(c.Command.Install) },
 	"command.activate":        func(c *Config) error { return commands(c.Command.Activate) },
 	"command.rearm":           func(c *Config) error { return commands(c.Command.Rearm) },

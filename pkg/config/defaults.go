@@ -46,7 +46,8 @@ func Default() Config {
 		EFI:  EFI{ESP: []string{}},
 		GRUB: GRUB{Environment: []string{"/boot/grub/grubenv", "/boot/grub/grubenv.copy"}, Variables: "ztp", Tries: 1},
 		Command: Command{
-			Status: [][]string{}, Install: [][]string{}, Activate: [][]string{}, Rearm: [][]string{}, Deactivate: [][]string{}, MarkGood: [][]string{},
+			Status: [][]string{}, Identify: [][]string{}, Install: [][]string{},
+			Activate: [][]string{}, Rearm: [][]string{}, Deactivate: [][]string{}, MarkGood: [][]string{},
 			InstallTimeout: Duration(time.Hour), Timeout: Duration(time.Minute),
 		},
 		Configuration: Configuration{

@@ -37,7 +37,8 @@ type Command struct {
 	Next       string     `toml:"next"`
 	Other      string     `toml:"other"`
 	Tries      string     `toml:"tries"`
-	Install    [][]string `toml:"install"` // empty: the device writes the slots itself
+	Identify   [][]string `toml:"identify"` // prints what slot the image is going to be, where each image has its own
+	Install    [][]string `toml:"install"`  // empty: the device writes the slots itself
 	Activate   [][]string `toml:"activate"`
 	Rearm      [][]string `toml:"rearm"`
 	Deactivate [][]string `toml:"deactivate"`

@@ -77,6 +77,7 @@ func toolOf(c config.Command) *command.Tool {
 		}
 	}
 	instead(&tool.Status, c.Status)
+	instead(&tool.Identify, c.Identify)
 	instead(&tool.Install, c.Install)
 	instead(&tool.Activate, c.Activate)
 	instead(&tool.Rearm, c.Rearm)

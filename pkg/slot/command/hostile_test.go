@@ -95,7 +95,7 @@ func TestOddTools(t *testing.T) {
 func TestInstallFails(t *testing.T) {
 	for name, what := range map[string]string{"fails": "exit 1", "hangs": "sleep 1000"} {
 		t.Run(name, func(t *testing.T) {
-			d := odd(t, "case $1 in status) cat running;; install) [ ! -e bad ] || { "+what+"; }; cp \"$2\" held; echo \"$3 $4 $5 $6\" >arguments;; esac")
+			d := odd(t, "case $1 in status) cat running;; install) [ ! -e bad ] || { "+what+"; }; cp \"$2\" held; head -c 300000 /dev/zero; echo \"$3 $4 $5 $6\" >arguments;; esac")
 			d.opts.Limits.Install = time.Minute
 			must(t, install(t, d.installer(t, nil), "one"))
 			d.put("bad", "")
@@ -173,6 +173,25 @@ func TestNoStatus(t *testing.T) {
 	}
 }
 
+// TestCommandLine is a device of which only the kernel knows which slot runs.
+func TestCommandLine(t *testing.T) {
+	d := odd(t, ":")
+	d.reboot = func() {}
+	d.opts.Tool.Status = nil
+	d.opts.Slots = []Slot{{Name: "a", Argument: "root=/dev/sda2"}, {Name: "b", Argument: "root=/dev/sda3"}}
+	d.opts.CommandLine = filepath.Join(d.dir, "cmdline")
+	d.put("cmdline", "quiet root=/dev/sda2")
+	d.want(t, "a", "a", "", "b")
+	must(t, install(t, d.installer(t, nil), "image"))
+	must(t, d.installer(t, nil).Activate(t.Context()))
+	d.want(t, "a", "a", "b", "b")
+	d.put("cmdline", "quiet root=/dev/sda3")
+	d.start()
+	wantImage(t, d.want(t, "b", "a", "", "a"), "b", "image")
+	must(t, d.installer(t, nil).MarkGood(t.Context()))
+	d.want(t, "b", "b", "", "a")
+}
+
 func TestStrangeRecord(t *testing.T) {
 	d := odd(t, "cat running")
 	must(t, os.Mkdir(d.opts.Dir, 0o700))
@@ -204,6 +223,7 @@ func TestConfig(t *testing.T) {
 		{"no program", Tool{Install: [][]string{{}}}, true},
 		{"empty program", Tool{Install: [][]string{{""}}}, true},
 		{"program is a placeholder", Tool{Install: [][]string{{"{image}"}}}, true},
+		{"program depends on the slot", Tool{Install: [][]string{{"/opt/{slot}/install"}}}, true},
 		{"unknown placeholder", Tool{Install: [][]string{{"tool", "{Image}"}}}, true},
 		{"placeholder not closed", Tool{Install: [][]string{{"tool", "{image"}}}, true},
 		{"image is not there any more", Tool{Install: ok, Activate: [][]string{{"tool", "{image}"}}}, true},

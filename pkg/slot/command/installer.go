@@ -100,13 +100,11 @@ func (i *Installer) look(ctx context.Context) (*now, error) {
 		return nil, fail(slot.CodeUnavailable, "the kernel does not tell which boot this is", "mount /proc", err)
 	}
 	n.boot = strings.TrimSpace(string(id))
-	a := &answer{}
-	if i.o.Tool.Status != nil {
-		if a, err = i.o.ask(ctx); err != nil {
-			return nil, err
-		}
+	a, err := i.o.ask(ctx)
+	if err != nil {
+		return nil, err
 	}
-	if s := i.o.Slots; len(s) == 2 {
+	if s := i.o.Slots; len(s) == 2 && a.running != "" {
 		if a.other = s[0].Name; a.running == a.other {
 			a.other = s[1].Name
 		} else if a.running != s[1].Name {

@@ -131,7 +131,7 @@ func (t *Tool) check(slots []Slot) error {
 			continue
 		}
 		for _, argv := range *t.action(name) {
-			if len(argv) == 0 || argv[0] == "" || argv[0][0] == '{' {
+			if len(argv) == 0 || argv[0] == "" || strings.Contains(argv[0], "{") {
 				return configError("the command for " + name + " names no program")
 			}
 			if _, err := expand(argv, known); err != nil {
@@ -218,8 +218,6 @@ func judge(what string, limit time.Duration, r *process.Result) error {
 	case status.Signaled():
 		code, how = CodeKilled, " was ended by a signal: "+status.Signal().String()
 		fix = "look in the kernel log whether the device ran out of memory"
-	case r.Overflow:
-		code, how = CodeAnswer, " printed more than 256 KiB"
 	case status.ExitStatus() != 0:
 		how = " failed with exit code " + strconv.Itoa(status.ExitStatus())
 	default:
