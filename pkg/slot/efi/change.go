@@ -12,7 +12,7 @@ import (
 
 // Disarm leaves a slot without a name that systemd-boot finds, after the good one was made to be started whatever happens.
 func (l *Loader) Disarm(ctx context.Context, target string) error {
-	s, err := l.changing(ctx, target)
+	s, of, err := l.changing(ctx, target)
 	if err != nil {
 		return err
 	}
@@ -25,12 +25,12 @@ func (l *Loader) Disarm(ctx context.Context, target string) error {
 	if err := l.forget(s, target); err != nil {
 		return err
 	}
-	return l.withdraw(s, target)
+	return l.rename(s, of, of.hidden())
 }
 
 // Arm gives a slot a name with one try left, and has systemd-boot start that once.
 func (l *Loader) Arm(ctx context.Context, target string) error {
-	s, err := l.changing(ctx, target)
+	s, of, err := l.changing(ctx, target)
 	if err != nil {
 		return err
 	}
@@ -43,71 +43,70 @@ func (l *Loader) Arm(ctx context.Context, target string) error {
 	if err := l.settle(s); err != nil {
 		return err
 	}
-	trial := l.entries[target].trial()
-	if err := l.present(s, target, trial); err != nil {
+	if err := l.rename(s, of, of.trial()); err != nil {
 		return err
 	}
-	return l.set(varOneShot, trial)
+	return l.set(varOneShot, of.trial())
 }
 
 // Bless gives the running slot a name without a counter, and has systemd-boot start that from now on.
 func (l *Loader) Bless(ctx context.Context, target string) error {
-	s, err := l.changing(ctx, target)
+	s, of, err := l.changing(ctx, target)
 	if err != nil {
 		return err
 	}
 	if target != s.Running {
 		return fail(slot.CodeInTrial, "slot "+target+" does not run", "start it first", nil)
 	}
-	if err := l.makeDefault(s, target); err != nil {
+	if err := l.makeDefault(s, of); err != nil {
 		return err
-	}
-	if s.Next == "" {
-		return nil
 	}
 	return l.forget(s, s.Next)
 }
 
 // changing looks at everything before a slot is changed.
-func (l *Loader) changing(ctx context.Context, target string) (*scene, error) {
+func (l *Loader) changing(ctx context.Context, target string) (*scene, *files, error) {
 	s, err := l.look(ctx)
-	if _, ok := l.entries[target]; !ok && err == nil {
-		err = fail(slot.CodeUnavailable, "there is no slot "+target, "name its boot entry in the configuration: entry in [image.slot."+target+"]", nil)
+	if err != nil {
+		return nil, nil, err
 	}
-	return s, err
+	of := s.of(target)
+	if of == nil {
+		return nil, nil, unknown(target)
+	}
+	return s, of, nil
 }
 
 // settle has systemd-boot start the good slot whatever becomes of the other one, which until then may have followed from the
 // order of the entries.
 func (l *Loader) settle(s *scene) error {
-	image := l.entries[s.Good].suffix == suffixUKI
-	if !s.slots[s.Good].plain() && (s.Good != s.Running || image) {
+	good := s.of(s.Good)
+	if !good.good() && (s.Good != s.Running || good.suffix == suffixUKI) {
 		// The only image is not renamed: FAT might lose it.
 		return fail(slot.CodeInTrial, "the entry of slot "+s.Good+" has a boot counter and was not found good yet",
 			"have systemd-bless-boot.service find it good, or ship it without a counter", nil)
 	}
-	return l.makeDefault(s, s.Good)
+	return l.makeDefault(s, good)
 }
 
 // makeDefault makes a slot the good one. The name comes before the variable, so that the variable never names nothing.
-func (l *Loader) makeDefault(s *scene, target string) error {
-	plain := l.entries[target].plain()
-	if err := l.present(s, target, plain); err != nil {
+func (l *Loader) makeDefault(s *scene, of *files) error {
+	if err := l.rename(s, of, of.plain()); err != nil {
 		return err
 	}
-	if err := l.set(varDefault, plain); err != nil {
+	if err := l.set(varDefault, of.plain()); err != nil {
 		return err
 	}
 	// It comes before the default, and before both of them comes what loader.conf prefers, unless it is set.
 	if s.features&preference != 0 {
-		return l.set(varPreferred, plain)
+		return l.set(varPreferred, of.plain())
 	}
 	return l.unset(varPreferred)
 }
 
 // forget removes LoaderEntryOneShot if it asks for a slot.
 func (l *Loader) forget(s *scene, target string) error {
-	if oneShot := s.vars[varOneShot]; oneShot == "" || (s.Next != target && l.slotOf(oneShot) != target) {
+	if target == "" || s.Next != target && l.slotOf(s.vars[varOneShot]) != target {
 		return nil
 	}
 	return l.unset(varOneShot)
@@ -127,20 +126,12 @@ func (l *Loader) unset(name string) error {
 	return nil
 }
 
-// present gives a slot one name that systemd-boot finds, and no other.
-func (l *Loader) present(s *scene, target, want string) error {
-	if l.entries[target].suffix == suffixUKI {
-		return l.moveImage(s, target, want)
+// rename gives a slot one name, which may be the hidden one, and leaves it no other that systemd-boot finds.
+func (l *Loader) rename(s *scene, of *files, want string) error {
+	if of.suffix == suffixUKI {
+		return l.moveImage(s, of, want)
 	}
-	return l.copyEntry(s, target, want)
-}
-
-// withdraw leaves a slot no name that systemd-boot finds. What it holds stays.
-func (l *Loader) withdraw(s *scene, target string) error {
-	if l.entries[target].suffix == suffixUKI {
-		return l.moveImage(s, target, l.entries[target].hidden())
-	}
-	return l.copyEntry(s, target, "")
+	return l.copyEntry(s, of, want)
 }
 
 // remove removes files of a slot that must not stay beside the one that is kept. Removing one of two names that share their

@@ -66,8 +66,8 @@ type Options struct {
 type Loader struct {
 	opts    Options
 	vars    efivar.Store
-	entries map[string]entry // by slot
-	folder  string           // of the entries, on the partition
+	entries []*entry // one of each slot
+	folder  string   // of the entries, on the partition
 }
 
 // Images is systemd-boot with unified kernel images: it knows where they are to be written.
@@ -93,20 +93,19 @@ func New(o Options) (slot.Loader, error) {
 	if o.Vars == "" {
 		o.Vars = "/sys/firmware/efi/efivars"
 	}
-	l := &Loader{opts: o, vars: efivar.Store{FS: o.FS, Dir: o.Vars}, entries: map[string]entry{}}
-	kinds, ids := map[string]bool{}, map[string]bool{}
+	l := &Loader{opts: o, vars: efivar.Store{FS: o.FS, Dir: o.Vars}}
 	for slot, id := range o.Entries {
-		e, err := parseEntry(id)
+		e, err := parseEntry(slot, id)
 		if err != nil {
 			return nil, err
 		}
-		l.entries[slot] = e
-		kinds[e.suffix], ids[strings.ToLower(e.stem)] = true, true
+		l.entries = append(l.entries, e)
 	}
-	if len(ids) != 2 || len(o.Entries) != 2 || len(kinds) != 1 {
+	if len(l.entries) != 2 || l.entries[0].suffix != l.entries[1].suffix || strings.EqualFold(l.entries[0].stem, l.entries[1].stem) {
 		return nil, errors.New("two slots must have two different boot entries of one kind, both .conf or both .efi")
 	}
-	if kinds[suffixUKI] {
+	sort.Slice(l.entries, func(i, j int) bool { return l.entries[i].slot < l.entries[j].slot })
+	if l.entries[0].suffix == suffixUKI {
 		l.folder = "EFI/Linux"
 		return Images{l}, nil
 	}
@@ -123,15 +122,8 @@ func (l *Loader) State(ctx context.Context) (slot.State, error) {
 	return s.State, nil
 }
 
-// ids lists the ids of all entries for people.
-func (l *Loader) ids() string {
-	var ids []string
-	for _, e := range l.entries {
-		ids = append(ids, e.plain())
-	}
-	sort.Strings(ids)
-	return strings.Join(ids, " and ")
-}
+// ids names the entries for people.
+func (l *Loader) ids() string { return l.entries[0].plain() + " and " + l.entries[1].plain() }
 
 func fail(code reason.Code, msg, fix string, err error) error {
 	return &reason.Error{Code: code, Msg: msg, Fix: fix, Err: err}

@@ -43,39 +43,37 @@ func whole(text, intended []byte) bool {
 	return describes(text) && (len(text) >= len(intended) || !bytes.HasPrefix(intended, text))
 }
 
-// copyEntry gives a slot's entry one name, or none when want is empty, and no other one.
-func (l *Loader) copyEntry(s *scene, target, want string) error {
-	text, err := l.original(s, target)
+// copyEntry gives a slot's entry one name that systemd-boot finds, or none when that is the hidden one. The copy under the hidden
+// name stays.
+func (l *Loader) copyEntry(s *scene, of *files, want string) error {
+	text, err := l.original(s, of)
 	if err != nil {
 		return err
 	}
 	var others []*file
-	for _, f := range s.slots[target].visible {
+	for _, f := range of.visible {
 		if strings.EqualFold(f.file, want) {
 			want = f.file
 		} else {
 			others = append(others, f)
 		}
 	}
-	if want != "" {
-		if err := l.writeEntry(s, want, text); err != nil {
-			return err
-		}
+	if err := l.writeEntry(s, want, text); err != nil {
+		return err
 	}
 	return l.remove(s, want, others)
 }
 
 // original returns the description of a slot's entry, of which there is a copy with a hidden name. What the vendor or an
 // administrator has put in its place since is copied anew.
-func (l *Loader) original(s *scene, target string) ([]byte, error) {
-	hidden := l.entries[target].hidden()
-	saved, err := readEntry(s.dir, hidden)
+func (l *Loader) original(s *scene, of *files) ([]byte, error) {
+	saved, err := readEntry(s.dir, of.hidden())
 	if err != nil {
 		return nil, err
 	}
 	var best []byte
 	var from *file
-	for _, f := range s.slots[target].visible {
+	for _, f := range of.visible {
 		text, err := readEntry(s.dir, f.file)
 		if err != nil {
 			return nil, err
@@ -86,11 +84,11 @@ func (l *Loader) original(s *scene, target string) ([]byte, error) {
 		}
 	}
 	if from != nil {
-		return best, l.writeEntry(s, hidden, best)
+		return best, l.writeEntry(s, of.hidden(), best)
 	}
 	if !describes(saved) {
-		return nil, fail(CodeEntry, "slot "+target+" has no boot entry",
-			"put its description at "+filepath.Join(s.dir, l.entries[target].plain())+" again", nil)
+		return nil, fail(CodeEntry, "slot "+of.slot+" has no boot entry",
+			"put its description at "+filepath.Join(s.dir, of.plain())+" again", nil)
 	}
 	return saved, nil
 }

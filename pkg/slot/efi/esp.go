@@ -24,31 +24,28 @@ func statfs(dir string) (int64, error) {
 	return int64(st.Type), nil
 }
 
-// find returns the first of the places that is on a FAT file system and has entries of a slot. A place where nothing is mounted
+// find returns the first of the places that is on a FAT file system and has entries of a slot, and what there is of each. A place where nothing is mounted
 // is a folder of another file system.
-func (l *Loader) find() (dir string, err error) {
+func (l *Loader) find() (dir string, found []*files, err error) {
 	fat := ""
 	for _, dir := range l.opts.ESP {
 		if kind, err := l.opts.Filesystem(dir); err != nil || kind != unix.MSDOS_SUPER_MAGIC {
 			continue
 		}
 		fat = dir
-		found, err := l.list(dir)
-		if err != nil {
-			return "", err
+		if found, err = l.list(dir); err != nil {
+			return "", nil, err
 		}
-		for _, files := range found {
-			if len(files.visible) > 0 || files.hidden != nil {
-				return dir, nil
-			}
+		if len(found[0].all())+len(found[1].all()) > 0 {
+			return dir, found, nil
 		}
 	}
 	places := strings.Join(l.opts.ESP, ", ")
 	if fat == "" {
-		return "", fail(CodeESP, "no EFI system partition is mounted at "+places,
+		return "", nil, fail(CodeESP, "no EFI system partition is mounted at "+places,
 			"mount it, with its entry in /etc/fstab, or set efi.esp to where it is mounted", nil)
 	}
-	return "", fail(CodeEntry, "none of the entries "+l.ids()+" is on "+fat,
+	return "", nil, fail(CodeEntry, "none of the entries "+l.ids()+" is on "+fat,
 		"set entry in [image.slot.NAME] to the name of a file in loader/entries or EFI/Linux, without its boot counter", nil)
 }
 
@@ -60,12 +57,13 @@ type file struct {
 
 // files are those of one slot.
 type files struct {
+	*entry
 	visible []*file // to systemd-boot
-	hidden  *file
+	secret  *file   // with the hidden name
 }
 
-// plain reports whether one of them is an entry without a counter.
-func (f *files) plain() bool {
+// good reports whether one of them is an entry without a counter.
+func (f *files) good() bool {
 	for _, v := range f.visible {
 		if !v.counted && v.size > 0 {
 			return true
@@ -74,24 +72,24 @@ func (f *files) plain() bool {
 	return false
 }
 
-// all returns the hidden one as well.
+// all returns the one with the hidden name as well.
 func (f *files) all() []*file {
 	all := append([]*file(nil), f.visible...)
-	if f.hidden != nil {
-		all = append(all, f.hidden)
+	if f.secret != nil {
+		all = append(all, f.secret)
 	}
 	return all
 }
 
 // list returns the files of each slot. What is no regular file is none of theirs.
-func (l *Loader) list(esp string) (map[string]*files, error) {
-	found := map[string]*files{}
-	for slot := range l.entries {
-		found[slot] = &files{}
-	}
+func (l *Loader) list(esp string) ([]*files, error) {
 	all, err := os.ReadDir(filepath.Join(esp, l.folder)) // FAT has 65536 entries in a folder at most
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, unreadable(err)
+	}
+	var found []*files
+	for _, e := range l.entries {
+		found = append(found, &files{entry: e})
 	}
 	for _, one := range all {
 		info, err := one.Info()
@@ -99,12 +97,12 @@ func (l *Loader) list(esp string) (map[string]*files, error) {
 			continue
 		}
 		n, ok := parseName(one.Name())
-		for slot, e := range l.entries {
+		for _, of := range found {
 			switch {
-			case strings.EqualFold(one.Name(), e.hidden()):
-				found[slot].hidden = &file{name{file: one.Name()}, info.Size()}
-			case ok && e.has(n):
-				found[slot].visible = append(found[slot].visible, &file{n, info.Size()})
+			case strings.EqualFold(one.Name(), of.hidden()):
+				of.secret = &file{name{file: one.Name()}, info.Size()}
+			case ok && of.has(n):
+				of.visible = append(of.visible, &file{n, info.Size()})
 			}
 		}
 	}

@@ -14,20 +14,16 @@ func (i Images) Place(ctx context.Context, target string) (string, error) {
 	if ctx.Err() != nil {
 		return "", context.Cause(ctx)
 	}
-	e, ok := i.entries[target]
-	if !ok {
-		return "", fail(slot.CodeUnavailable, "there is no slot "+target, "name its boot entry in the configuration: entry in [image.slot."+target+"]", nil)
-	}
-	esp, err := i.find()
+	esp, found, err := i.find()
 	if err != nil {
 		return "", err
 	}
-	found, err := i.list(esp)
-	if err != nil {
-		return "", err
+	of := (&scene{slots: found}).of(target)
+	if of == nil {
+		return "", unknown(target)
 	}
-	file := e.hidden()
-	if image, _ := pick(found[target]); image != nil {
+	file := of.hidden()
+	if image, _ := pick(of); image != nil {
 		file = image.file
 	}
 	return filepath.Join(esp, i.folder, file), nil
@@ -71,14 +67,14 @@ func (f *file) doubt() int {
 }
 
 // moveImage gives the image of a slot a name, and no other one. A slot without an image may have no name, but a hidden one.
-func (l *Loader) moveImage(s *scene, target, want string) error {
-	image, others := pick(s.slots[target])
-	hide := want == l.entries[target].hidden()
+func (l *Loader) moveImage(s *scene, of *files, want string) error {
+	image, others := pick(of)
+	hide := want == of.hidden()
 	if image == nil && hide {
 		return nil
 	}
 	if image == nil || (image.size == 0 && !hide) {
-		return fail(slot.CodeNotReady, "slot "+target+" has no image", "install an image first", nil)
+		return fail(slot.CodeNotReady, "slot "+of.slot+" has no image", "install an image first", nil)
 	}
 	// What is in the way of the new name goes as well.
 	if err := l.remove(s, image.file, others); err != nil {

@@ -33,9 +33,9 @@ const preference = 1 << 19
 // scene is everything that systemd-boot's choice and ours depend on.
 type scene struct {
 	slot.State
-	features uint64            // of systemd-boot
-	dir      string            // of the entries
-	slots    map[string]*files // by slot
+	features uint64   // of systemd-boot
+	dir      string   // of the entries
+	slots    []*files // of each slot
 	vars     map[string]string
 }
 
@@ -61,14 +61,11 @@ func (l *Loader) look(ctx context.Context) (*scene, error) {
 		}
 		s.vars[name] = text
 	}
-	esp, err := l.find()
+	esp, found, err := l.find()
 	if err != nil {
 		return nil, err
 	}
-	s.dir = filepath.Join(esp, l.folder)
-	if s.slots, err = l.list(esp); err != nil {
-		return nil, err
-	}
+	s.dir, s.slots = filepath.Join(esp, l.folder), found
 	return s, l.judge(s)
 }
 
@@ -119,9 +116,9 @@ func (s *scene) good() string {
 		}
 	}
 	good := s.Running
-	for slot, of := range s.slots {
-		if of.plain() && !s.slots[s.Running].plain() {
-			good = slot
+	for _, of := range s.slots {
+		if of.good() && !s.of(s.Running).good() {
+			good = of.slot
 		}
 	}
 	return good
@@ -131,16 +128,16 @@ func (s *scene) good() string {
 // several slots, systemd-boot chooses by an order that the vendor's entries have: settle ends that before it matters.
 func (s *scene) only(variable string, counted bool) (found string) {
 	pattern := strings.ToLower(s.vars[variable])
-	for slot, of := range s.slots {
+	for _, of := range s.slots {
 		for _, f := range of.visible {
 			match, err := path.Match(pattern, strings.ToLower(f.file))
-			if err != nil || !match || f.counted && !counted || slot == found {
+			if err != nil || !match || f.counted && !counted || of.slot == found {
 				continue
 			}
 			if found != "" {
 				return ""
 			}
-			found = slot
+			found = of.slot
 		}
 	}
 	return found
@@ -149,11 +146,26 @@ func (s *scene) only(variable string, counted bool) (found string) {
 // slotOf returns the slot that an id of an entry belongs to, or "".
 func (l *Loader) slotOf(id string) string {
 	if n, ok := entryOf(id); ok {
-		for slot, e := range l.entries {
+		for _, e := range l.entries {
 			if e.has(n) {
-				return slot
+				return e.slot
 			}
 		}
 	}
 	return ""
+}
+
+// of returns what there is of a slot, or nil.
+func (s *scene) of(slot string) *files {
+	for _, of := range s.slots {
+		if of.slot == slot {
+			return of
+		}
+	}
+	return nil
+}
+
+// unknown is the error about a slot that is none.
+func unknown(name string) error {
+	return fail(slot.CodeUnavailable, "there is no slot "+name, "name its boot entry in the configuration: entry in [image.slot."+name+"]", nil)
 }

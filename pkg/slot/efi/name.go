@@ -75,21 +75,21 @@ func entryOf(id string) (name, bool) {
 }
 
 // entry is what is configured as the entry of a slot.
-type entry struct{ stem, suffix string }
+type entry struct{ slot, stem, suffix string }
 
 // has reports whether a file name is one of those that the entry goes by. FAT does not tell upper from lower case.
-func (e entry) has(n name) bool { return e.suffix == n.suffix && strings.EqualFold(e.stem, n.stem) }
+func (e *entry) has(n name) bool { return e.suffix == n.suffix && strings.EqualFold(e.stem, n.stem) }
 
 // plain is the name of an entry that is good.
-func (e entry) plain() string { return e.stem + e.suffix }
+func (e *entry) plain() string { return e.stem + e.suffix }
 
 // trial is the name of an entry that is started once. With one try left it is bad after that, so that it comes last wherever
 // systemd-boot chooses by itself, and its id is another one, so that nothing that still asks for it finds it.
-func (e entry) trial() string { return e.stem + "+1" + e.suffix }
+func (e *entry) trial() string { return e.stem + "+1" + e.suffix }
 
 // hidden is a name that neither systemd-boot nor bootctl looks at: of an image that must not be started, or of the copy of a
 // vendor's entry.
-func (e entry) hidden() string { return "." + e.plain() + ".ztp" }
+func (e *entry) hidden() string { return "." + e.plain() + ".ztp" }
 
 // notInIDs reports what an id may not consist of: what is part of a pattern to systemd-boot, of a counter, or of no name on FAT.
 func notInIDs(r rune) bool {
@@ -98,14 +98,14 @@ func notInIDs(r rune) bool {
 
 // parseEntry reads the id of a slot's entry from the configuration: "ztp-a" or "ztp-a.conf" is of type 1, "ztp-a.efi" a
 // unified kernel image.
-func parseEntry(id string) (entry, error) {
-	e := entry{id, suffixConf}
+func parseEntry(slot, id string) (*entry, error) {
+	e := entry{slot, id, suffixConf}
 	if n, ok := parseName(id); ok {
-		e = entry{n.stem, n.suffix}
+		e.stem, e.suffix = n.stem, n.suffix
 	}
 	if strings.ContainsFunc(id, notInIDs) || id == "" || len(id) > 128 || id[0] == '.' || id[0] == '-' || strings.HasPrefix(strings.ToLower(id), "auto-") {
-		return entry{}, fmt.Errorf("%.64q cannot be the id of a boot entry: it must be of letters, digits, dots, dashes and underscores, "+
+		return nil, fmt.Errorf("%.64q cannot be the id of a boot entry: it must be of letters, digits, dots, dashes and underscores, "+
 			"and not begin with a dot, a dash or auto-", id)
 	}
-	return e, nil
+	return &e, nil
 }
