@@ -44,6 +44,12 @@ func (e *Executor) runJudged(ctx context.Context, p job, codes verdictReasons) (
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 			return f, fmt.Errorf("%s was stopped: %w", p.step, err)
 		}
+		if errors.Is(err, process.ErrImmortal) {
+			return f, &reason.Error{
+				Code: codes.timeout, Msg: fmt.Sprintf("%s did not end within %v", p.step, p.timeout), Err: err,
+				Fix: "look in the kernel log for what hangs; only that, or a reboot, ends the process",
+			}
+		}
 		return f, &reason.Error{
 			Code: codes.start, Msg: fmt.Sprintf("cannot start %s", p.step), Err: err,
 			Fix: "check that the interpreter or handler works on the device, and that it has free memory and storage",

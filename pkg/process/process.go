@@ -1,10 +1,12 @@
 // Package process runs other programs so that nothing of them is left behind: each has a session and a process group of its
 // own, a clean environment, a limit in time and one on what it prints. When it ends, is stopped or exceeds its time,
-// everything it started is killed, wherever it went, as long as it carries the mark in its environment.
+// everything it started is killed, wherever it went: it has a control group of its own where it may have one, and is known by its
+// process group and by a mark in its environment everywhere.
 package process
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"syscall"
@@ -17,8 +19,9 @@ import (
 const Path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 const (
-	termGrace = 3 * time.Second // between SIGTERM and SIGKILL
-	pipeGrace = 2 * time.Second // for the last output after everything was killed
+	termGrace = 3 * time.Second  // between SIGTERM and SIGKILL
+	killGrace = 30 * time.Second // between SIGKILL and giving up
+	pipeGrace = 2 * time.Second  // for the last output after everything was killed
 )
 
 // Command is a program to run.
@@ -57,8 +60,8 @@ func (r Result) ExitCode() *int {
 }
 
 // Run runs c until it ends. An error says that it could not be started, or that ctx ended, which has it stopped: how the
-// program itself ended is for the caller to judge. Nothing outlives it but what was handed to the service manager, and what
-// left the process group and cleared its environment.
+// program itself ended is for the caller to judge. Nothing outlives it but what was handed to the service manager, what is
+// ErrImmortal and, where there are no control groups, what left the process group and cleared its environment.
 func Run(ctx context.Context, c Command) (r Result, err error) {
 	if err := ctx.Err(); err != nil {
 		return r, err
@@ -92,29 +95,58 @@ func Run(ctx context.Context, c Command) (r Result, err error) {
 		defer answered.close()
 		cmd.Stdout = answered.write
 	}
-	if err := cmd.Start(); err != nil {
+	cmd, inside, err := startInside(cmd)
+	if err != nil {
 		return r, err
 	}
-	r.TimedOut, err = await(ctx, cmd.Process.Pid, c.Timeout)
+	r.TimedOut, err = await(ctx, ended(cmd.Process.Pid), func(s syscall.Signal) { syscall.Kill(-cmd.Process.Pid, s) }, c.Timeout)
 	syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // the leader is not reaped yet, so the group is still ours
 	KillMarked(c.Mark)
-	cmd.Wait() // tells of the exit code, which the caller judges
-	r.State = cmd.ProcessState
+	if errors.Is(err, ErrImmortal) {
+		go cmd.Wait() // whenever that is
+	} else {
+		cmd.Wait() // tells of the exit code, which the caller judges
+		r.State = cmd.ProcessState
+	}
+	inside.end()
 	printed.end()
 	answered.end()
 	r.Output, r.Answer, r.Overflow = output.String(), answer.data, answer.overflow
 	return r, err
 }
 
-// await returns when the process has ended, which it asks for when ctx ends or after timeout: first kindly. It leaves
-// the process to be reaped.
-func await(ctx context.Context, pid int, timeout time.Duration) (timedOut bool, err error) {
-	ended := make(chan struct{})
+// startInside starts a command in a cage where there can be one, and otherwise without.
+func startInside(cmd *exec.Cmd) (*exec.Cmd, *cage, error) {
+	if c := newCage(); c != nil {
+		caged := *cmd
+		attributes := *cmd.SysProcAttr
+		attributes.UseCgroupFD, attributes.CgroupFD = true, int(c.dir.Fd())
+		caged.SysProcAttr = &attributes
+		if caged.Start() == nil {
+			return &caged, c, nil
+		}
+		c.end()
+	}
+	return cmd, nil, cmd.Start()
+}
+
+// ErrImmortal says that a program did not end although it was killed: it waits for something in the kernel, such as a broken
+// disk or server, and cannot be left behind before that answers.
+var ErrImmortal = errors.New("it was killed and does not end, since it waits for the kernel")
+
+// ended is closed when a process has ended, which it leaves to be reaped.
+func ended(pid int) <-chan struct{} {
+	done := make(chan struct{})
 	go func() {
-		defer close(ended)
+		defer close(done)
 		for unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
 		}
 	}()
+	return done
+}
+
+// await returns when the process has ended, which it asks for when ctx ends or after timeout: first kindly.
+func await(ctx context.Context, ended <-chan struct{}, kill func(syscall.Signal), timeout time.Duration) (timedOut bool, err error) {
 	var limit <-chan time.Time
 	if timeout > 0 {
 		timer := time.NewTimer(timeout)
@@ -129,14 +161,18 @@ func await(ctx context.Context, pid int, timeout time.Duration) (timedOut bool, 
 	case <-limit:
 		timedOut = true
 	}
-	syscall.Kill(-pid, syscall.SIGTERM)
-	timer := time.NewTimer(termGrace)
-	defer timer.Stop()
-	select {
-	case <-ended:
-	case <-timer.C:
-		syscall.Kill(-pid, syscall.SIGKILL)
-		<-ended
+	for _, ask := range []struct {
+		signal syscall.Signal
+		grace  time.Duration
+	}{{syscall.SIGTERM, termGrace}, {syscall.SIGKILL, killGrace}} {
+		kill(ask.signal)
+		timer := time.NewTimer(ask.grace)
+		select {
+		case <-ended:
+			timer.Stop()
+			return timedOut, err
+		case <-timer.C:
+		}
 	}
-	return timedOut, err
+	return timedOut, ErrImmortal
 }

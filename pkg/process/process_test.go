@@ -7,7 +7,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -115,6 +117,63 @@ func TestNothingSurvives(t *testing.T) {
 	if err != nil || strings.TrimSpace(string(out)) != "free" {
 		t.Errorf("somebody still holds the lock: %v %s", err, out)
 	}
+}
+
+// TestNothingEscapes has the program leave processes that have no mark, no group and no parent of its own: one that hides once,
+// and one that does so a thousand times, as a new process each time. Without control groups the first cannot be found; then the
+// test ends it.
+func TestNothingEscapes(t *testing.T) {
+	probe := newCage()
+	probe.end()
+	escapees := map[string]string{"daemon": "exec sleep 1000"}
+	if probe != nil { // it could not be ended otherwise
+		escapees["runaway"] = "[ ${1-0} -gt 2000 ] && exit; setsid \"$0\" $((${1-0} + 1)) & exit"
+	}
+	for name, body := range escapees {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			hidden := filepath.Join(dir, "hidden")
+			script := "#!/bin/sh\ncd " + dir + "\nexec 9>>lock; flock -s 9; echo $$ >pid\n[ -p begun ] && mv begun done && echo >done\n" + body + "\n"
+			if err := os.WriteFile(hidden, []byte(script), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			c := sh("mkfifo begun; exec 3<>begun; env -i PATH=\"$PATH\" setsid ./hidden & read x <&3")
+			c.Dir = dir
+			if r := run(t, c); r.Output != "" {
+				t.Fatalf("%+v", r)
+			}
+			wait := "20"
+			if probe == nil {
+				wait = "0.1"
+			}
+			out, err := exec.Command("flock", "-x", "-w", wait, filepath.Join(dir, "lock"), "echo", "free").CombinedOutput()
+			if free := err == nil && strings.TrimSpace(string(out)) == "free"; free != (probe != nil) {
+				t.Errorf("control groups: %t; everything is gone: %t", probe != nil, free)
+			}
+			if probe == nil {
+				tidy := exec.Command("/bin/sh", "-c", "until flock -x -w 1 lock true; do kill -KILL $(cat pid); done")
+				tidy.Dir = dir
+				if out, err := tidy.CombinedOutput(); err != nil {
+					t.Errorf("%v %s", err, out)
+				}
+			}
+		})
+	}
+}
+
+// TestImmortal gives up on a program that even SIGKILL does not end.
+func TestImmortal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked []syscall.Signal
+		begun := time.Now()
+		timedOut, err := await(t.Context(), nil, func(s syscall.Signal) { asked = append(asked, s) }, time.Minute)
+		if !timedOut || !errors.Is(err, ErrImmortal) || time.Since(begun) != time.Minute+termGrace+killGrace {
+			t.Errorf("got %v, %v after %v", timedOut, err, time.Since(begun))
+		}
+		if len(asked) != 2 || asked[0] != syscall.SIGTERM || asked[1] != syscall.SIGKILL {
+			t.Errorf("asked by %v", asked)
+		}
+	})
 }
 
 // TestKillMarkedDuringExec looks for a process that keeps becoming another program: half of the time, the kernel does not
