@@ -218,7 +218,10 @@ func (i *Installer) Activate(ctx context.Context) error {
 		return err
 	}
 	n.record.Attempt.Armed = true
-	return i.write(&n.record)
+	if err := i.write(&n.record); err != nil {
+		return err
+	}
+	return durable.Remove(i.o.FS, i.o.Image) // left where the end of installing was interrupted
 }
 
 // Deactivate runs the command for it where a slot was activated.
