@@ -45,6 +45,7 @@ type scenario struct {
 	served  string // where it is served
 	before  []byte // what the other slot holds already, of the same size as image
 	stopped bool   // the agent is stopped once while it fetches it
+	quiet   bool   // there are no scripts
 	handler string // of the configuration: "file", "exec" or "cloud-init"
 	config  string
 	path    string // of the file that it goes to, below etc; empty is config.json
@@ -81,6 +82,7 @@ func scenarios() map[string]scenario {
 		"image":              {handler: "file", config: newConfig, image: nextImage, served: "/next"},
 		"cloud-init":         {handler: "cloud-init", config: newUser},
 		"new-file":           {handler: "file", config: newConfig, path: "new/folder/config.json"},
+		"new-file-only":      {handler: "file", config: newConfig, path: "new/folder/config.json", quiet: true},
 		"new-file-fails":     {handler: "file", config: newConfig, path: "new/folder/config.json", post: 1, fails: ReasonScriptFailed},
 		"image-resumed":      {handler: "file", config: newConfig, image: nextImage, served: "/next", stopped: true},
 		"image-replaces":     {handler: "file", config: newConfig, image: nextImage, served: "/next", before: olderImage},
@@ -175,7 +177,7 @@ exit %[4]d
 const maxBoots = 8
 
 // play ends with an error when the device does anything that it should not; the end of the session is noted in the world.
-func (l life) play() error {
+func (l life) play() (err error) {
 	log := l.log
 	if log == nil {
 		log = func(n int, op string) {
@@ -185,12 +187,12 @@ func (l life) play() error {
 		}
 	}
 	on, err := faultfs.New(faultfs.Options{
-		Root: l.disk(), Volatile: []string{"run"}, FAT: l.machine().FAT(), Plan: l.Plan, Log: log,
+		Root: l.disk(), Volatile: []string{"run"}, FAT: l.machine().FAT(), Memory: l.world("durable"), Plan: l.Plan, Log: log,
 	})
 	if err != nil {
 		return err
 	}
-	defer on.Close()
+	defer func() { err = errors.Join(err, on.Close()) }()
 	for range maxBoots {
 		if l.Boots {
 			if err := l.boot(on); err != nil {
@@ -298,6 +300,9 @@ func (l life) plan(s scenario) plan {
 		pre:    []byte(l.script("pre", 0)),
 		config: &artifacts.Configuration{Handling: artifacts.Merge, Data: []byte(s.config)},
 		post:   []byte(l.script("post", s.post)),
+	}
+	if s.quiet {
+		p.pre, p.post = nil, nil
 	}
 	if s.image != nil {
 		p.boot = demand(string(s.image), "2", l.URL+s.served)

@@ -69,6 +69,41 @@ func TestUpdateSurvives(t *testing.T) {
 	t.Logf("%d faults", n)
 }
 
+// TestUpdateAgain has another process make the same change again after the first one was killed: when it is reported, it is
+// durable, whoever wrote it.
+func TestUpdateAgain(t *testing.T) {
+	update := func(on *faultfs.FS, root string) error {
+		s, err := OpenOn(on, filepath.Join(root, "state"))
+		if err != nil {
+			return err
+		}
+		return s.Update(func(r *Record) error { r.Outcome = OutcomeProvisioned; return nil })
+	}
+	_, err := faultfs.Sweep{
+		Faults: []faultfs.Fault{faultfs.Kill, faultfs.KillAfter},
+		Setup:  func(string) error { return nil },
+		Task:   update,
+		Again:  update,
+		Check: func(root string, err error) error {
+			if err != nil {
+				return err
+			}
+			s, err := Open(filepath.Join(root, "state"))
+			if err != nil {
+				return err
+			}
+			r, err := s.Load()
+			if err == nil && r.Outcome != OutcomeProvisioned {
+				err = errors.New("the outcome was lost")
+			}
+			return err
+		},
+	}.Run(t.TempDir())
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // TestQuarantineSurvives interrupts the moving aside of a corrupt record: it is there for people, and never does the device
 // read as fresh from the factory.
 func TestQuarantineSurvives(t *testing.T) {

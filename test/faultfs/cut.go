@@ -190,8 +190,8 @@ func (b *builder) node(path string, n *node) error {
 
 // give sets the owner first, which takes bits from the mode.
 func (a attributes) give(path string) error {
-	if err := os.Chown(path, a.uid, a.gid); err != nil {
+	if err := os.Chown(path, a.UID, a.GID); err != nil {
 		return err
 	}
-	return os.Chmod(path, a.mode)
+	return os.Chmod(path, a.Mode)
 }

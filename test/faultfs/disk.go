@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -27,7 +28,8 @@ type identity struct{ dev, ino uint64 }
 
 // node is a file or a folder, whatever its names.
 type node struct {
-	pin  int // keeps it and its content when it has no name any more
+	id   identity
+	pin  int // keeps it and its content when it has no name any more; -1 when only what is below is left
 	mode fs.FileMode
 
 	// What of a file is durable.
@@ -38,11 +40,14 @@ type node struct {
 	since int              // of a folder: the turn from which on changes of names are not durable
 
 	target string // of a symbolic link
+
+	rest     []byte // what it held when the process ended that removed it
+	restAttr attributes
 }
 
 type attributes struct {
-	mode     fs.FileMode
-	uid, gid int
+	Mode     fs.FileMode `json:"mode"`
+	UID, GID int
 }
 
 // change gives a name in a folder another meaning.
@@ -83,7 +88,7 @@ func (d *disk) at(path string) *node {
 		unix.Close(fd)
 		return nil
 	}
-	n := &node{pin: fd, mode: info.Mode(), attr: attributesOf(info), lost: map[int64]bool{}, names: map[string]*node{}, since: d.turn}
+	n := &node{id: id, pin: fd, mode: info.Mode(), attr: attributesOf(info), lost: map[int64]bool{}, names: map[string]*node{}, since: d.turn}
 	if info.Mode()&fs.ModeSymlink != 0 {
 		n.target, _ = os.Readlink(path)
 	}
@@ -92,9 +97,9 @@ func (d *disk) at(path string) *node {
 }
 
 func attributesOf(info fs.FileInfo) attributes {
-	a := attributes{mode: info.Mode() & (fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky)}
+	a := attributes{Mode: info.Mode() & (fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky)}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		a.uid, a.gid = int(st.Uid), int(st.Gid)
+		a.UID, a.GID = int(st.Uid), int(st.Gid)
 	}
 	return a
 }
@@ -132,10 +137,14 @@ func (d *disk) close() {
 	for _, n := range d.nodes {
 		unix.Close(n.pin)
 	}
+	d.nodes = nil
 }
 
 // now is what programs see of a file.
 func (n *node) now() (data []byte, a attributes) {
+	if n.pin < 0 {
+		return slices.Clone(n.rest), n.restAttr
+	}
 	name := fmt.Sprintf("/proc/self/fd/%d", n.pin)
 	info, err := os.Stat(name)
 	if err != nil {

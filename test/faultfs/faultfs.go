@@ -67,6 +67,7 @@ type Options struct {
 	Root     string   // the folder that is the disk; what is outside of it is passed through, but counted
 	Volatile []string // folders below Root, relative to it, that a power cut empties
 	FAT      bool     // names change without a journal
+	Memory   string   // a file outside of Root that tells the next process what is durable; without it, everything is that it finds
 	Plan     Plan
 	Log      func(n int, op string) // is told of every operation that is counted, before it happens; may be nil
 	Die      func()                 // ends the process; nil is SIGKILL
@@ -96,11 +97,19 @@ func New(o Options) (*FS, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.Memory != "" {
+		if err := d.recall(o.Memory); err != nil {
+			return nil, err
+		}
+	}
 	return &FS{opts: o, disk: d, rand: rand.New(rand.NewPCG(o.Plan.Seed, uint64(o.Plan.At)))}, nil
 }
 
-// Close forgets what is durable; nothing may follow.
-func (f *FS) Close() { f.disk.close() }
+// Close ends the use of f, as the end of its process does.
+func (f *FS) Close() error {
+	defer f.disk.close()
+	return f.remember()
+}
 
 // Count is how many operations there were.
 func (f *FS) Count() int {
@@ -219,6 +228,10 @@ func (f *FS) die(how Fault) {
 			fmt.Fprintln(os.Stderr, "power cut:", err)
 			os.Exit(1) // the test is wrong, not what it tests
 		}
+	}
+	if err := f.remember(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 	f.opts.Die()
 }

@@ -253,6 +253,46 @@ func TestFolderOfFolder(t *testing.T) {
 	}
 }
 
+// TestSecondProcess kills the making of a folder, has another process do it again, and cuts the power: what one process has
+// found is not durable because another one made it.
+func TestSecondProcess(t *testing.T) {
+	trusting := func(on durable.FS, path string) error {
+		if _, err := os.Stat(path); err == nil {
+			return nil
+		}
+		return durable.MkdirAll(on, path, 0o700)
+	}
+	careful := func(on durable.FS, path string) error { return durable.MkdirAll(on, path, 0o700) }
+	for _, tt := range []struct {
+		name  string
+		makes func(durable.FS, string) error
+		bad   bool
+	}{{"durable.MkdirAll", careful, false}, {"trusting", trusting, true}} {
+		put := func(on *FS, root string) error {
+			if err := tt.makes(on, filepath.Join(root, "a", "b")); err != nil {
+				return err
+			}
+			return durable.WriteFile(on, filepath.Join(root, "a", "b", "file"), []byte("x"), 0o600, nil)
+		}
+		_, err := Sweep{
+			Faults: []Fault{Kill, KillAfter, KillTorn},
+			Setup:  func(string) error { return nil },
+			Task:   put,
+			Again:  put,
+			Check: func(root string, err error) error {
+				content, readErr := os.ReadFile(filepath.Join(root, "a", "b", "file"))
+				if string(content) != "x" {
+					err = errors.Join(err, readErr, errors.New("lost"))
+				}
+				return err
+			},
+		}.Run(t.TempDir())
+		if (err != nil) != tt.bad {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
+
 // TestKeptWhole wants a cut that loses nothing to change nothing, but for volatile folders.
 func TestKeptWhole(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "disk")
@@ -415,6 +455,10 @@ func open(t *testing.T, o Options) *FS {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(on.Close)
+	t.Cleanup(func() {
+		if err := on.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return on
 }

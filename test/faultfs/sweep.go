@@ -17,6 +17,8 @@ type Sweep struct {
 
 	Setup func(root string) error         // puts onto the disk what was there before
 	Task  func(on *FS, root string) error // may fail with faults that are errors
+	// Again, if it is not nil, is what another process does after one that was killed, before the power fails.
+	Again func(on *FS, root string) error
 	// Check looks at the disk afterwards; what the Task returned is ErrDied where it did not come to its end. It may run the Task again.
 	Check func(root string, err error) error
 }
@@ -70,12 +72,16 @@ func (s Sweep) once(dir string, plan Plan) (count int, last string, err error) {
 			last = op
 		}
 	}
-	on, err := New(Options{Root: root, Volatile: s.Volatile, FAT: s.FAT, Plan: plan, Log: log, Die: func() { panic(ErrDied) }})
+	o := Options{Root: root, Volatile: s.Volatile, FAT: s.FAT, Plan: plan, Log: log, Die: func() { panic(ErrDied) }}
+	if s.Again != nil {
+		o.Memory = filepath.Join(parent, "memory")
+	}
+	on, err := New(o)
 	if err != nil {
 		return 0, "", err
 	}
-	defer on.Close()
-	taskErr := s.untilDeath(on, root)
+	defer func() { err = errors.Join(err, on.Close()) }()
+	taskErr := untilDeath(s.Task, on, root)
 	switch {
 	case on.next == plan.At && plan.What.cuts():
 		last = "the end" // the instant behind the last operation
@@ -86,10 +92,27 @@ func (s Sweep) once(dir string, plan Plan) (count int, last string, err error) {
 	if err != nil {
 		return 0, "", err
 	}
+	if s.Again != nil && errors.Is(taskErr, ErrDied) {
+		taskErr, err = s.again(o)
+	}
+	if err != nil {
+		return 0, "", err
+	}
 	return on.next, last, s.Check(root, taskErr)
 }
 
-func (s Sweep) untilDeath(on *FS, root string) (err error) {
+// again plays the other process, and cuts the power.
+func (s Sweep) again(o Options) (taskErr, err error) {
+	o.Plan = Plan{}
+	on, err := New(o)
+	if err != nil {
+		return nil, err
+	}
+	taskErr = untilDeath(s.Again, on, o.Root)
+	return taskErr, errors.Join(on.Cut(CutLost), on.Close())
+}
+
+func untilDeath(task func(*FS, string) error, on *FS, root string) (err error) {
 	defer func() {
 		switch r := recover(); r {
 		case nil:
@@ -99,7 +122,7 @@ func (s Sweep) untilDeath(on *FS, root string) (err error) {
 			panic(r)
 		}
 	}()
-	return s.Task(on, root)
+	return task(on, root)
 }
 
 func (f Fault) cuts() bool {
