@@ -7,67 +7,38 @@ import (
 	"io"
 	"math"
 	"net"
-	"net/textproto"
-	"slices"
 	"strconv"
 	"strings"
 )
 
-// frame finds out where the body of a reply ends (RFC 9112 §6.3) and attaches it.
-func (c *Conn) frame(w *watch, resp *Response) error {
-	length, err := contentLength(resp.Header)
-	if err != nil {
-		return err
-	}
-	codings := tokens(resp.Header["Transfer-Encoding"])
+// attach makes a reply of an answer and of what follows it on the connection (RFC 9112 §6.3).
+func (c *Conn) attach(w *watch, r *Request, a answer) *Response {
 	b := &body{conn: c, watch: w}
+	resp := &Response{Status: a.status, Header: a.header, Length: a.length, Body: b, Request: r}
 	switch {
-	case len(codings) > 0 && length >= 0:
-		return fmt.Errorf("%w: a length and a transfer coding", ErrMalformed)
-	case len(codings) > 0 && !slices.Equal(codings, []string{"chunked"}):
-		return fmt.Errorf("%w: transfer coding %.60q", ErrUnsupported, strings.Join(codings, ", "))
-	case resp.Request.Method == "HEAD" || resp.Status == 204 || resp.Status == 304:
-		b.from, resp.Length = strings.NewReader(""), 0
-	case len(codings) > 0:
-		b.from, resp.Length = &chunked{conn: c}, -1
-	case length >= 0:
-		b.from, resp.Length = &counted{from: c.reader, left: length}, length
+	case r.Method == "HEAD" || a.status == 204 || a.status == 304:
+		resp.Length = 0
+	case a.chunked:
+		b.from = &chunked{reader: c.reader}
+	case a.length >= 0:
+		b.from = &counted{from: c.reader, left: a.length}
 	default:
 		c.done = true
-		b.from, resp.Length = c.reader, -1
+		b.from = c.reader
 	}
-	resp.Body, c.busy = b, b
+	c.busy = b
 	if resp.Length == 0 {
 		b.ended()
 	}
-	return nil
-}
-
-// contentLength returns -1 when there is none.
-func contentLength(h Header) (int64, error) {
-	values := h["Content-Length"]
-	if len(values) == 0 {
-		return -1, nil
-	}
-	for _, v := range values {
-		if v != values[0] || v == "" || strings.Trim(v, "0123456789") != "" {
-			return 0, fmt.Errorf("%w: Content-Length %.60q", ErrMalformed, values)
-		}
-	}
-	n, err := strconv.ParseInt(values[0], 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("%w: Content-Length %.60q", ErrMalformed, values[0])
-	}
-	return n, nil
+	return resp
 }
 
 // body is the body of a reply.
 type body struct {
-	conn   *Conn
-	watch  *watch
-	from   io.Reader // ends with io.EOF where the body does
-	err    error     // what every further Read returns
-	closed bool
+	conn  *Conn
+	watch *watch
+	from  io.Reader // ends with io.EOF where the body does
+	err   error     // what every further Read returns
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -87,30 +58,28 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, b.err
 }
 
-// ended frees the connection for another request, unless the end is that of the connection, which was closed from here.
+// ended frees the connection for another request, or closes it when there must not be one.
 func (b *body) ended() {
-	b.conn.busy = nil
+	c := b.conn
+	c.busy = nil
 	b.watch.stop()
-	if b.err = b.watch.explain(io.EOF); b.err != io.EOF {
-		b.conn.Close()
+	b.err = b.watch.explain(io.EOF) // which may be the end of a connection that was closed from here
+	if b.err != io.EOF || c.done || c.reader.Buffered() > 0 {
+		c.Close()
+		return
 	}
+	c.await()
 }
 
 // Close closes the connection unless the body was read to its end.
 func (b *body) Close() error {
-	if b.closed {
-		return nil
-	}
-	b.closed = true
 	b.watch.stop()
-	if b.conn.busy == b {
-		b.conn.Close()
-	}
 	if b.err == nil {
 		b.err = net.ErrClosed
 	}
-	if b.conn.done {
-		return b.conn.conn.Close()
+	if b.conn.busy == b {
+		b.conn.busy = nil
+		return b.conn.Close()
 	}
 	return nil
 }
@@ -139,15 +108,20 @@ func (c *counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// chunked is a body in chunks (RFC 9112 §7.1). Extensions and trailers are read over; together they are bounded by
-// Limits.Header, as are lines.
+// chunked is a body in chunks (RFC 9112 §7.1). Extensions and trailers are read over. Lines end in CR and LF here.
 type chunked struct {
-	conn  *Conn
-	left  int64 // of the present chunk
-	spent int64 // on extensions
-	begun bool
-	err   error
+	reader *bufio.Reader
+	left   int64 // of the present chunk
+	spent  int64 // on other things than data, beyond what is usual
+	begun  bool
+	err    error
 }
+
+const (
+	usualOverhead = 16       // of a chunk, in bytes; twice its data is borne with as well
+	maxOverhead   = 16 << 10 // beyond what is usual, in bytes
+	maxTrailer    = 4 << 10  // in bytes
+)
 
 func (c *chunked) Read(p []byte) (int, error) {
 	if c.err == nil && c.left == 0 {
@@ -159,7 +133,7 @@ func (c *chunked) Read(p []byte) (int, error) {
 	if int64(len(p)) > c.left {
 		p = p[:c.left]
 	}
-	n, err := c.conn.reader.Read(p)
+	n, err := c.reader.Read(p)
 	c.left -= int64(n)
 	if err != nil {
 		c.err = unexpected(err)
@@ -183,31 +157,45 @@ func (c *chunked) next() error {
 	if err != nil {
 		return err
 	}
-	digits, extension, _ := strings.Cut(line, ";")
-	digits = strings.TrimRight(digits, " \t")
-	if c.spent += int64(len(extension)); c.spent > c.conn.limits.Header {
-		return ErrHeaderSize
-	}
+	digits, _, _ := strings.Cut(strings.TrimRight(line, " \t"), ";")
 	size, err := strconv.ParseUint(digits, 16, 63)
 	if err != nil || len(digits) > 16 {
 		return fmt.Errorf("%w: a chunk of size %.60q", ErrMalformed, digits)
 	}
-	if size > 0 {
-		c.left = int64(size)
-		return nil
+	c.spent += int64(len(line)) - usualOverhead - 2*int64(min(size, maxOverhead))
+	if c.spent = max(c.spent, 0); c.spent > maxOverhead {
+		return fmt.Errorf("%w: chunks with more about data than data", ErrMalformed)
 	}
-	c.conn.source.left = c.conn.limits.Header
-	_, err = textproto.NewReader(c.conn.reader).ReadMIMEHeader()
-	c.conn.source.left = unlimited
-	if err != nil {
-		return unexpected(err)
+	if size == 0 {
+		return c.trailer()
 	}
-	return io.EOF
+	c.left = int64(size)
+	return nil
+}
+
+// trailer reads up to the end of the body, which is io.EOF.
+func (c *chunked) trailer() error {
+	for left := maxTrailer; ; {
+		line, err := c.line()
+		if err != nil {
+			return err
+		}
+		if left -= len(line) + len("\r\n"); left < 0 {
+			return ErrHeaderSize
+		}
+		if line == "" {
+			return io.EOF
+		}
+		name, value, ok := strings.Cut(line, ":")
+		if !ok || !isToken(name) || hasControl(value) {
+			return fmt.Errorf("%w: trailer %.60q", ErrMalformed, line)
+		}
+	}
 }
 
 // line reads a line that must fit into the reader's buffer.
 func (c *chunked) line() (string, error) {
-	line, err := c.conn.reader.ReadSlice('\n')
+	line, err := c.reader.ReadSlice('\n')
 	switch {
 	case errors.Is(err, bufio.ErrBufferFull):
 		return "", ErrHeaderSize
@@ -215,8 +203,8 @@ func (c *chunked) line() (string, error) {
 		return "", unexpected(err)
 	}
 	text, ok := strings.CutSuffix(string(line), "\r\n")
-	if !ok {
-		text = strings.TrimSuffix(string(line), "\n")
+	if !ok || strings.Contains(text, "\r") {
+		return "", fmt.Errorf("%w: a line of a chunk %.60q", ErrMalformed, line)
 	}
 	return text, nil
 }
@@ -227,16 +215,22 @@ const unlimited = math.MaxInt64
 type metered struct {
 	conn net.Conn
 	left int64
+	err  error // how the latest read ended
 }
 
 func (m *metered) Read(p []byte) (int, error) {
 	if m.left <= 0 {
-		return 0, ErrHeaderSize
+		m.err = ErrHeaderSize
+		return 0, m.err
 	}
 	if int64(len(p)) > m.left {
 		p = p[:m.left]
 	}
 	n, err := m.conn.Read(p)
+	if n > 0 {
+		err = nil // the next read has it as well
+	}
+	m.err = err
 	if m.left != unlimited {
 		m.left -= int64(n)
 	}

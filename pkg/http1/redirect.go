@@ -53,7 +53,7 @@ func (r *Response) Location() (*url.URL, error) {
 		return nil, nil
 	}
 	values := r.Header["Location"]
-	if len(values) == 0 {
+	if len(values) == 0 || values[0] == "" {
 		return nil, nil
 	}
 	to, err := r.Request.URL.Parse(values[0])

@@ -5,53 +5,90 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/textproto"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-// encode returns the request as it goes over the wire.
+// encode returns the request as it goes over the wire (RFC 9112 §3). Nothing in it can be taken for more than it is: what is not
+// part of names, hosts and values by their grammar is refused, and in queries escaped.
 func (r *Request) encode() ([]byte, error) {
 	u := r.URL
-	if u == nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Opaque != "" {
-		return nil, fmt.Errorf("only http and https URLs with a host are requested")
+	if u == nil || u.Scheme != "http" && u.Scheme != "https" || u.Opaque != "" {
+		return nil, fmt.Errorf("%w: only http and https URLs with a host", ErrRequest)
 	}
-	host := u.Host
-	if u.Port() == "" {
-		host = strings.TrimSuffix(host, ":")
+	host, target := hostField(u), escapeQuery(u.RequestURI())
+	if target[0] != '/' { // url.URL.JoinPath makes such paths
+		target = "/" + target
 	}
-	if name, _, zoned := strings.Cut(host, "%"); zoned { // of an IPv6 address; it means nothing to the server
-		_, rest, _ := strings.Cut(host, "]")
-		host = name + "]" + rest
+	if !isHost(host) || !isToken(r.Method) || r.Method == "CONNECT" {
+		return nil, fmt.Errorf("%w: its method or URL", ErrRequest)
 	}
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", r.Method, u.RequestURI(), host)
 	fields := maps.Clone(r.Header)
 	if fields == nil {
 		fields = make(Header)
 	}
-	if r.Body != nil {
-		fields.Set("Content-Length", strconv.Itoa(len(r.Body)))
+	for _, name := range []string{"Host", "Content-Length", "Transfer-Encoding"} {
+		if fields[name] != nil {
+			return nil, fmt.Errorf("%w: the field %s is not the caller's", ErrRequest, name)
+		}
+	}
+	if r.Body != nil || r.Method == "POST" {
+		fields["Content-Length"] = []string{strconv.Itoa(len(r.Body))}
 	}
 	if r.Close {
-		fields.Set("Connection", "close")
+		fields["Connection"] = []string{"close"}
 	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", r.Method, target, host)
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		for _, value := range fields[name] {
-			if !isToken(name) || hasControl(value) {
-				return nil, fmt.Errorf("the header field %q cannot be sent", name)
+			if !isToken(name) || name != textproto.CanonicalMIMEHeaderKey(name) || hasControl(value) {
+				return nil, fmt.Errorf("%w: the field %.60q", ErrRequest, name)
 			}
 			fmt.Fprintf(&b, "%s: %s\r\n", name, value)
 		}
 	}
-	if !isToken(r.Method) || hasControl(host) || !isASCII(host) || strings.Contains(host, " ") || hasControl(u.RequestURI()) ||
-		strings.Contains(u.RequestURI(), " ") {
-		return nil, fmt.Errorf("the URL cannot be requested")
-	}
 	b.WriteString("\r\n")
 	b.Write(r.Body)
 	return b.Bytes(), nil
+}
+
+// hostField is the host and port of a URL for the header, without the zone of an address, which means nothing to a server
+// (RFC 6874 §4).
+func hostField(u *url.URL) string {
+	host := u.Host
+	if u.Port() == "" {
+		host = strings.TrimSuffix(host, ":")
+	}
+	if end := strings.LastIndexByte(host, ']'); end > 0 && host[0] == '[' {
+		address, _, _ := strings.Cut(host[:end], "%")
+		host = address + host[end:]
+	}
+	return host
+}
+
+// isHost accepts what RFC 3986 §3.2.2 does, without escapes, and a port.
+func isHost(s string) bool {
+	u := url.URL{Host: s}
+	return u.Hostname() != "" && !strings.ContainsFunc(s, func(c rune) bool {
+		return (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && !strings.ContainsRune("-._~!$&'()*+,;=:[]", c)
+	})
+}
+
+// escapeQuery escapes what URLs with carelessly written queries have unescaped. Paths have been escaped before.
+func escapeQuery(target string) string {
+	var b strings.Builder
+	for i := range len(target) {
+		if c := target[i]; c <= ' ' || c >= 0x7f {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }
 
 func isToken(s string) bool {
@@ -62,10 +99,6 @@ func isToken(s string) bool {
 
 func hasControl(s string) bool {
 	return strings.ContainsFunc(s, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f })
-}
-
-func isASCII(s string) bool {
-	return !strings.ContainsFunc(s, func(c rune) bool { return c >= 0x80 })
 }
 
 // HostPort is where the server of a URL is connected to, with the port of its scheme when it names none.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"sync/atomic"
+	"time"
 )
 
 // errTooLate is a net.Error whose Timeout is true.
@@ -18,25 +19,39 @@ func (tooLateError) Temporary() bool { return true }
 // watch ends what waits for a connection when a context ends or the patience for a header is at its end. There is one for each
 // exchange, until its body has been read.
 type watch struct {
-	conn net.Conn
-	ctx  context.Context
-	late atomic.Bool
-	free func() bool // of context.AfterFunc
+	ctx      context.Context
+	free     func() bool // of context.AfterFunc
+	patience *time.Timer // nil when it is endless
+	late     atomic.Bool
 }
 
 func (c *Conn) guard(ctx context.Context) *watch {
-	w := &watch{conn: c.conn, ctx: ctx}
+	w := &watch{ctx: ctx}
 	// Closing and not a deadline: it cannot be undone by what else sets deadlines, such as TLS.
-	w.free = context.AfterFunc(ctx, func() { w.conn.Close() })
+	w.free = context.AfterFunc(ctx, func() { _ = c.hangUp() })
+	if c.limits.Wait > 0 {
+		w.patience = time.AfterFunc(c.limits.Wait, func() {
+			w.late.Store(true)
+			_ = c.hangUp()
+		})
+	}
 	return w
 }
 
-func (w *watch) tooLate() {
-	w.late.Store(true)
-	w.conn.Close()
+// headed says that the header is here. The body has all the time of the context.
+func (w *watch) headed() error {
+	if w.patience != nil && !w.patience.Stop() {
+		return errTooLate
+	}
+	return w.explain(nil)
 }
 
-func (w *watch) stop() { w.free() }
+func (w *watch) stop() {
+	w.free()
+	if w.patience != nil {
+		w.patience.Stop()
+	}
+}
 
 // explain tells why the connection was ended, if that was from here, and returns err otherwise.
 func (w *watch) explain(err error) error {
