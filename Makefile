@@ -3,7 +3,7 @@
 DEMO    ?= ipv4
 VERSION ?= $(shell scripts/version)
 
-# The agent speaks HTTP/1.1 only, so HTTP/2 is left out of the binaries; tests and linters see the same code.
+# The agent speaks HTTP/1.1 only, and has no net/http. That of the lab and the tests does without HTTP/2, for linters too.
 TAGS     := -tags=nethttpomithttp2
 LDFLAGS   = -s -w -buildid= -X main.version=$(VERSION)
 GOBUILD   = CGO_ENABLED=0 go build $(TAGS) -trimpath -buildvcs=false -ldflags='$(LDFLAGS)'

@@ -34,7 +34,7 @@ func (f *fetch) receive(ctx context.Context, cancel context.CancelCauseFunc, bod
 	switch {
 	case errors.As(err, &local):
 		return err
-	case err == nil && f.total >= 0 && f.offset != f.total: // net/http makes sure of it; a file may shrink
+	case err == nil && f.total >= 0 && f.offset != f.total: // a chunked reply ends where it likes, a file may shrink
 		err = io.ErrUnexpectedEOF
 	case err == nil || errors.As(err, &known):
 		return err
