@@ -104,8 +104,8 @@ esac
 		return again()
 	}
 	for _, fresh = range []bool{false, true} {
-		if sweep.Faults = []faultfs.Fault{faultfs.CutKept, faultfs.CutLost}; fresh {
-			sweep.Faults = sweep.Faults[:1]
+		if sweep.Faults = []faultfs.Fault{faultfs.CutLost}; fresh {
+			sweep.Faults[0] = faultfs.CutKept
 		}
 		n, err := sweep.Run(t.TempDir())
 		if err != nil {
