@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"math/rand/v2"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -154,8 +155,9 @@ func assertions(cfg *config.Config) []artifacts.Assertion {
 	return list
 }
 
-// settle returns to the system what only starting up needed: from here on the daemon may wait for days.
+// settle returns to the system what only starting up needed: from here on the daemon may wait for days, or install an image.
 func settle() {
+	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), image.Stages+1))
 	debug.SetGCPercent(50)
 	debug.FreeOSMemory()
 }

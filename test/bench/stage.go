@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -113,6 +114,7 @@ func (t stageTask) install(ctx context.Context) (stageCost, error) {
 	if err != nil {
 		return stageCost{}, err
 	}
+	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), image.Stages+1)) // as the daemon does
 	board := state.NewBoard(filepath.Join(t.Dir, state.StatusName), state.Status{Phase: state.PhaseOnboarding})
 	var shown time.Duration
 	watch := newStopwatch()
