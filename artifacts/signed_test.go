@@ -339,8 +339,14 @@ func TestOwnerCertificateChain(t *testing.T) {
 // TestOwnerCertificateExpiry uses an owner certificate whose end is before those of all others.
 func TestOwnerCertificateExpiry(t *testing.T) {
 	w := shared()
-	short := w.IssueKey([]string{"ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-days", "100"}, w.ownerCA, "/CN=Short-lived owner",
-		opensslpki.Signer...)
+	issue := func() *opensslpki.Entity {
+		return w.IssueKey([]string{"ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-days", "100"}, w.ownerCA, "/CN=Short-lived owner",
+			opensslpki.Signer...)
+	}
+	short := issue()
+	for !short.Certificate.NotBefore.After(w.masa.Certificate.NotBefore) { // in the second in which the others were issued
+		short = issue()
+	}
 	end := short.Certificate.NotAfter
 	for name, test := range map[string]struct {
 		now        time.Time

@@ -69,20 +69,27 @@ var checks = map[string]func(*Config) error{
 	"grub.tries":       func(c *Config) error { return within(c.GRUB.Tries, 1, 9) },
 
 	"command.preset": func(c *Config) error {
-		return oneOf(c.Command.Preset, "", "rauc", "swupdate", "sonic-installer", "mlxbf-bootctl")
+		if c.Command.Preset == "" {
+			return nil
+		}
+		return oneOf(c.Command.Preset, "rauc", "swupdate", "sonic-installer", "mlxbf-bootctl")
 	},
-	"command.status":          func(c *Config) error { return commands(c.Command.Status) },
-	"command.running":         func(c *Config) error { return pattern(c.Command.Running) },
-	"command.good":            func(c *Config) error { return pattern(c.Command.Good) },
-	"command.next":            func(c *Config) error { return pattern(c.Command.Next) },
-	"command.other":           func(c *Config) error { return pattern(c.Command.Other) },
-	"command.tries":           func(c *Config) error { return pattern(c.Command.Tries) },
-	"command.identify":        func(c *Config) error { return commands(c.Command.Identify) },
-	"command.install":         func(c *Config) error { return commands(c.Command.Install) },
-	"command.activate":        func(c *Config) error { return commands(c.Command.Activate) },
-	"command.rearm":           func(c *Config) error { return commands(c.Command.Rearm) },
-	"command.deactivate":      func(c *Config) error { return commands(c.Command.Deactivate) },
-	"command.mark-good":       func(c *Config) error { return commands(c.Command.MarkGood) },
+	"command.status":  func(c *Config) error { return commands(c.Command.Status) },
+	"command.running": func(c *Config) error { return pattern(c.Command.Running) },
+	"command.good":    func(c *Config) error { return pattern(c.Command.Good) },
+	"command.next":    func(c *Config) error { return pattern(c.Command.Next) },
+	"command.other":   func(c *Config) error { return pattern(c.Command.Other) },
+	"command.tries":   func(c *Config) error { return pattern(c.Command.Tries) },
+	"command.identify": func(c *Config) error {
+		return commands(c.Command.Identify, "slot", "good", "device", "image", "sha256", "size")
+	},
+	"command.install": func(c *Config) error {
+		return commands(c.Command.Install, "slot", "good", "device", "image", "sha256", "size")
+	},
+	"command.activate":        func(c *Config) error { return commands(c.Command.Activate, "slot", "good", "device") },
+	"command.rearm":           func(c *Config) error { return commands(c.Command.Rearm, "slot", "good", "device") },
+	"command.deactivate":      func(c *Config) error { return commands(c.Command.Deactivate, "slot", "good", "device") },
+	"command.mark-good":       func(c *Config) error { return commands(c.Command.MarkGood, "slot", "good", "device") },
 	"command.install-timeout": func(c *Config) error { return within(c.Command.InstallTimeout, seconds(1), hours(24)) },
 	"command.timeout":         func(c *Config) error { return within(c.Command.Timeout, seconds(1), hours(1)) },
 

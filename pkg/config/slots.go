@@ -1,9 +1,11 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -103,6 +105,9 @@ func (c *Config) checkImages() (key, problem, fix string) {
 				"write [image.slot.a] and [image.slot.b] with what belongs to each"
 		}
 	}
+	if key, problem := c.sharedSlot(names); key != "" {
+		return key, problem, "give each slot its own"
+	}
 	switch {
 	case c.Image.Installer == "grub" && devices != 2:
 		return installer, uses + " while a slot has no device", "set device below each [image.slot.NAME]"
@@ -112,6 +117,12 @@ func (c *Config) checkImages() (key, problem, fix string) {
 		return installer, uses + " while a unified kernel image has a device", "remove device: such an image is its own entry"
 	case c.Image.Installer == "efi" && !unified(c.Image.EntryOf(names[0])) && devices != 2:
 		return installer, uses + " while a slot has no device", "set device below each [image.slot.NAME]"
+	case c.Image.Installer == "grub" && c.GRUB.Variables == "grub" && c.GRUB.Tries != 1:
+		return "grub.tries", fmt.Sprintf("is %d while grub.variables is \"grub\", whose scripts try a slot once", c.GRUB.Tries),
+			"set grub.tries to 1, or use grub-slots.cfg with grub.variables = \"ztp\""
+	case c.Image.Installer == "command" && c.Command.Preset == "" && (len(c.Command.Status) == 0) != c.Command.silent():
+		return installer, uses + " while [command] has a status without lines to find in it, or such lines without a status",
+			"write status, and running, good, next or other as far as it prints them"
 	case c.Image.Installer == "command" && len(names) != 0 && len(names) != 2:
 		return installer, fmt.Sprintf("%s while there are %d slots", uses, len(names)), "name both slots, or none"
 	case c.Image.Installer == "command" && c.Command.Preset == "" && len(c.Command.Install) == 0 && (len(c.Command.Activate) == 0 || devices != 2):
@@ -121,11 +132,47 @@ func (c *Config) checkImages() (key, problem, fix string) {
 	return "", "", ""
 }
 
-// commands wants argument vectors that name programs.
-func commands(list [][]string) error {
+// silent tells whether nothing is looked for in what the status command prints.
+func (c *Command) silent() bool { return c.Running+c.Good+c.Next+c.Other == "" }
+
+// sharedSlot returns the key that gives two slots the same place or name.
+func (c *Config) sharedSlot(names []string) (key, problem string) {
+	if len(names) != 2 || c.Image.Installer == "file" || c.Image.Installer == "none" {
+		return "", ""
+	}
+	a, b := c.Image.Slot[names[0]], c.Image.Slot[names[1]]
+	const at, both = "image.slot.", "is that of the other slot too"
+	switch {
+	case a.Device != "" && filepath.Clean(a.Device) == filepath.Clean(b.Device):
+		return at + names[1] + ".device", both
+	case a.Argument != "" && a.Argument == b.Argument:
+		return at + names[1] + ".argument", both
+	case !strings.EqualFold(c.Image.EntryOf(names[0]), c.Image.EntryOf(names[1])):
+	case b.Entry != "":
+		return at + names[1] + ".entry", both
+	default:
+		return at + names[0] + ".entry", both
+	}
+	return "", ""
+}
+
+// commands wants argument vectors that name programs, with no placeholders but these.
+func commands(list [][]string, placeholders ...string) error {
 	for _, argv := range list {
 		if err := command(argv); err != nil {
 			return err
+		}
+		for _, element := range argv {
+			for _, name := range strings.Split(element, "{")[1:] {
+				name, _, closed := strings.Cut(name, "}")
+				if !closed {
+					return fmt.Errorf("%q has a { without a }", argv)
+				}
+				if !slices.Contains(placeholders, name) {
+					return fmt.Errorf("there is no placeholder {%.32s} in %q; this command has %s", name, argv,
+						cmp.Or(strings.Join(placeholders, ", "), "none"))
+				}
+			}
 		}
 	}
 	return nil
@@ -134,6 +181,9 @@ func commands(list [][]string) error {
 func environment(list []string) error {
 	if len(list) != 1 && len(list) != 2 {
 		return errors.New("it is one file, or two of which the second is the copy")
+	}
+	if len(list) == 2 && list[0] == list[1] {
+		return errors.New("the copy must be another file: it is what is left when a power cut damages the first")
 	}
 	return each(list, absolute)
 }

@@ -2,7 +2,9 @@ package daemon
 
 import (
 	"cmp"
+	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/xpu-sztp/ztp/pkg/config"
@@ -54,13 +56,13 @@ func commandOf(cfg *config.Config, names []string, slots [2]slot.Slot, o slot.Op
 	if len(tool.Install) == 0 {
 		loader, err := command.NewLoader(c)
 		if err != nil {
-			return nil, unusable("command", err)
+			return nil, unusable(cfg, "command", err)
 		}
 		return slot.NewAB(loader, slots, o), nil
 	}
 	installer, err := command.NewInstaller(c)
 	if err != nil {
-		return nil, unusable("command", err)
+		return nil, unusable(cfg, "command", err)
 	}
 	return installer, nil
 }
@@ -118,14 +120,17 @@ func efiOf(cfg *config.Config, names []string) (slot.Loader, error) {
 	}
 	loader, err := efi.New(o)
 	if err != nil {
-		return nil, unusable("image.slot", err)
+		return nil, unusable(cfg, "image.slot", err)
 	}
 	return loader, nil
 }
 
 // unusable is what package config cannot know about the configuration.
-func unusable(key string, err error) error {
-	return &reason.Error{Code: config.Invalid, Msg: key + " cannot be used", Fix: "see the commented default file ztp.toml for these keys", Err: err}
+func unusable(cfg *config.Config, table string, err error) error {
+	return &reason.Error{
+		Code: config.Invalid, Msg: fmt.Sprintf("%s: [%s] does not suit image.installer %q", strings.Join(cfg.Files, ", "), table, cfg.Image.Installer),
+		Fix: "see the commented default file ztp.toml for these keys", Err: err,
+	}
 }
 
 func grubOf(cfg *config.Config, names []string) slot.Loader {

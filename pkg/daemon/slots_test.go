@@ -3,10 +3,12 @@ package daemon
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/xpu-sztp/ztp/pkg/config"
 	"github.com/xpu-sztp/ztp/pkg/reason"
+	"github.com/xpu-sztp/ztp/pkg/slot"
 	"github.com/xpu-sztp/ztp/pkg/slot/command"
 )
 
@@ -58,15 +60,18 @@ func TestInstallers(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			cfg, err := config.Load(root)
-			if err != nil {
-				t.Fatal(err)
-			}
 			running := ""
-			backend, err := slotsOf(cfg)
+			cfg, err := config.Load(root)
+			var backend slot.Backend
+			if err == nil {
+				backend, err = slotsOf(cfg)
+			}
 			if err == nil && backend != nil {
 				d, describeErr := backend.Describe(t.Context())
 				running, err = d.Running, describeErr
+			}
+			if err != nil && tt.code == config.Invalid && !strings.Contains(err.Error(), "etc/ztp/ztp.toml") {
+				t.Errorf("does not name the file: %v", err)
 			}
 			if code, _ := reason.Of(err); code != tt.code || err == nil && running != tt.want {
 				t.Errorf("slot %q runs, %v", running, err)

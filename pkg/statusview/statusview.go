@@ -170,7 +170,22 @@ func downloadLine(d *state.Download) string {
 }
 
 func imageLine(i *state.Image) string {
-	return join(", ", words(i.OSName, i.OSVersion), i.State, led("slot ", i.Slot), installs(i))
+	return join(", ", words(i.OSName, i.OSVersion), imageState(i.State), led("slot ", i.Slot), installs(i))
+}
+
+// imageState says in words how far the demanded image is.
+func imageState(how string) string {
+	switch how {
+	case "satisfied":
+		return "runs already"
+	case string(state.ImageFetching):
+		return "not complete yet"
+	case "installed":
+		return "installed, starts at the next boot"
+	case string(state.ImageTrial):
+		return "on trial"
+	}
+	return strings.ReplaceAll(how, "-", " ")
 }
 
 func installs(i *state.Image) string {
@@ -225,7 +240,7 @@ func refused(s *state.Status) (list []state.PastImage) {
 
 func (p *page) refusedLine(s *state.Status, i *state.PastImage) string {
 	return join(", ", fmt.Sprintf("%.12s", i.SHA256), words(i.OSName, i.OSVersion), untold(s, because(i.Reason)),
-		led("not tried until ", p.moment(i.Until)), "see `ztp images`")
+		led("not tried until ", p.moment(i.Until)), fmt.Sprintf("`ztp images --clear %.12s` has it tried again", i.SHA256))
 }
 
 func stepLine(s *state.Step) string {

@@ -210,7 +210,7 @@ func (p *page) image(i *state.Image) {
 	p.section("image", words(i.OSName, i.OSVersion), func() {
 		p.fact("sha-256", i.SHA256)
 		p.fact("slot", i.Slot)
-		p.fact("state", i.State)
+		p.fact("state", imageState(i.State))
 		p.fact("install", strings.TrimPrefix(installs(i), "install "))
 		p.fact("because", because(i.Reason))
 		p.fact("signed by", i.Signer)
@@ -246,7 +246,7 @@ func pastState(i *state.PastImage) string {
 	case i.State == state.ImageGood && i.Slot == "":
 		return "good, until it was overwritten"
 	}
-	return strings.ReplaceAll(string(i.State), "-", " ")
+	return imageState(string(i.State))
 }
 
 func (p *page) step(s *state.Step) {

@@ -89,6 +89,9 @@ func (o *Options) ask(ctx context.Context) (*answer, error) {
 		a.running, err = slot.RunningByCommandLine(o.CommandLine, arguments)
 		return a, err
 	}
+	if a.running == "" && o.Tool.Status != nil && o.Tool.Answer.Running != "" {
+		return nil, o.answerError(errors.New("no line of it is like " + strconv.Quote(o.Tool.Answer.Running)))
+	}
 	return a, nil
 }
 

@@ -54,7 +54,7 @@ func TestOddTools(t *testing.T) {
 		{"prints a negative number", `echo running=a; echo tries=-1`, CodeAnswer, ""},
 		{"prints a long name", `printf 'running='; head -c 200 /dev/zero | tr '\0' x`, CodeAnswer, "cannot be the name"},
 		{"leaves a child with its output", `echo running=a; setsid sleep 1000 & `, "", ""},
-		{"prints nothing", "", "", ""},
+		{"prints nothing", "", CodeAnswer, `no line of it is like "running=(*)"`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

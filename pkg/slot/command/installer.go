@@ -47,7 +47,7 @@ func NewInstaller(o Options) (*Installer, error) {
 		return nil, configError("there is no command that installs an image")
 	}
 	if o.Tool.needsSlots && len(o.Slots) != 2 {
-		return nil, configError("the installer needs the names and devices of both slots")
+		return nil, configError("the installer has to be told which slot: write [image.slot.NAME] twice, with the names that it knows and the devices that its status prints")
 	}
 	return &Installer{o}, o.Tool.check(o.Slots)
 }
@@ -108,8 +108,8 @@ func (i *Installer) look(ctx context.Context) (*now, error) {
 		if a.other = s[0].Name; a.running == a.other {
 			a.other = s[1].Name
 		} else if a.running != s[1].Name {
-			return nil, fail(slot.CodeUnavailable, "the device runs from "+a.running+", which is no slot of the configuration",
-				"start the device from one of its slots, or correct their names and devices in the configuration", nil)
+			return nil, fail(slot.CodeUnavailable, "the device runs from \""+a.running+"\", which is no slot of the configuration",
+				"have the name, entry or device of a slot in [image.slot] be exactly that, or start the device from one of its slots", nil)
 		}
 	}
 	n.combine(a)

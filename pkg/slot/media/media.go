@@ -147,7 +147,7 @@ func Same(a, b Place) (bool, error) {
 }
 
 func unavailable(path string, err error) error {
-	return fail(CodeUnavailable, path+" cannot be used as a slot", "check image.slots in the configuration and the storage", err)
+	return fail(CodeUnavailable, path+" cannot be used as a slot", "check the devices in [image.slot], or image.slots, in the configuration, and the storage", err)
 }
 
 func tooSmall(path string, need, have int64) error {
