@@ -199,6 +199,10 @@ func (e *Executor) look(ctx context.Context) (fallen []string, err error) {
 		return nil, err
 	}
 	e.showSlots(d)
+	if _, known := d.Contents[d.Running]; d.Trial() && !known && imageIn(r, d.Running) == "" {
+		e.warn("slot "+d.Running+" runs on trial", errors.New("nothing is known of how its image got there; "+
+			"if this device installed it, its systems do not share the folders of the agent's state and of image.slots"))
+	}
 	for key, i := range r.Images {
 		for {
 			on, ok := observed(key, i, d, e.Signatures != nil)

@@ -2,6 +2,8 @@ package onboard
 
 import (
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -226,5 +228,32 @@ func TestRecoverMarksSlotGood(t *testing.T) {
 				t.Error("a private folder was made for nothing")
 			}
 		})
+	}
+}
+
+// TestSystemsThatShareNoState says so when a slot is started that another system has written.
+func TestSystemsThatShareNoState(t *testing.T) {
+	for _, shared := range []bool{true, false} {
+		r, server := imageRig(t), newMirror(t, newImage)
+		p := plan{boot: demand(newImage, "2", server.URL+"/image")}
+		r.installs(t, p)
+		r.boot(t)
+		r.opts.Device.OSVersion = "2"
+		if !shared {
+			err := r.store.Update(func(rec *state.Record) error {
+				rec.Images = nil
+				return os.Remove(filepath.Join(r.dir, "slots", "b.sha256"))
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if outcome, err := r.run(progress.Minimal, p); outcome != Complete {
+			t.Fatal(err)
+		}
+		warned := slices.ContainsFunc(r.board.Snapshot().Warnings, func(w state.Warning) bool { return strings.Contains(w.Text, "do not share") })
+		if warned == shared {
+			t.Errorf("shared %v, warnings %v", shared, r.board.Snapshot().Warnings)
+		}
 	}
 }
