@@ -190,7 +190,10 @@ func (s *session) fellBackError() error {
 
 // look brings the records of images up to date with what the slots say, and returns which of them fell back since the last
 // look.
-func (e *Executor) look(ctx context.Context) (fallen []string, err error) {
+//
+// An image whose name and version run, of which runs is the SHA-256, came up whatever the slots say: not every installer knows
+// which slot runs.
+func (e *Executor) look(ctx context.Context, runs string) (fallen []string, err error) {
 	if e.Slots == nil {
 		return nil, nil
 	}
@@ -210,8 +213,14 @@ func (e *Executor) look(ctx context.Context) (fallen []string, err error) {
 				break
 			}
 			from := i.Slot
+			if on == fellBack && key == runs {
+				on = satisfied
+			}
 			_, i, err = e.move(key, on, func(i *state.ImageRecord) {
-				if on == fellBack {
+				switch on {
+				case satisfied:
+					i.Slot = d.Running
+				case fellBack:
 					i.Reason = &state.Reason{Code: string(ReasonImageFellBack), At: e.Now().UTC(),
 						Message: fmt.Sprintf("slot %s was started with it, and the boot loader returned to slot %s", from, d.Running)}
 				}
@@ -239,7 +248,7 @@ func (e *Executor) markGood(ctx context.Context) error {
 	r, d, err := e.seen(ctx)
 	if err == nil {
 		var do effect
-		if do, _, err = e.move(imageIn(r, d.Running), acknowledge, nil); err == nil && d.Trial() {
+		if do, _, err = e.move(imageIn(r, d.Running), acknowledge, nil); err == nil {
 			err = e.perform(ctx, do)
 		}
 	}

@@ -57,9 +57,7 @@ func (s *session) bootImage(ctx context.Context) (rebooting bool, err error) {
 // satisfied compares the running system with the demanded one, by name and version or, when neither is given, by the
 // hash of the image in the running slot. What runs and is right is noted: from then on nothing is held against it.
 func (s *session) satisfied(ctx context.Context) (bool, error) {
-	named := s.boot.OSName != "" || s.boot.OSVersion != ""
-	right := named && (s.boot.OSName == "" || s.boot.OSName == s.Device.OSName) &&
-		(s.boot.OSVersion == "" || s.boot.OSVersion == s.Device.OSVersion)
+	named, right := s.called()
 	if named && !right || s.Slots == nil {
 		s.showSatisfied(right, "")
 		return right, nil
@@ -80,6 +78,15 @@ func (s *session) satisfied(ctx context.Context) (bool, error) {
 	}
 	s.showSatisfied(right, r.Images[ours].Signer)
 	return right, nil
+}
+
+// called tells whether the demanded image has a name or version, and whether the running system has the same.
+func (s *session) called() (named, right bool) {
+	if s.boot == nil || s.boot.OSName == "" && s.boot.OSVersion == "" {
+		return false, false
+	}
+	return true, (s.boot.OSName == "" || s.boot.OSName == s.Device.OSName) &&
+		(s.boot.OSVersion == "" || s.boot.OSVersion == s.Device.OSVersion)
 }
 
 // install brings the image into the inactive slot and tells the boot loader, as far as that has not happened yet. It returns

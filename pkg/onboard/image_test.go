@@ -307,6 +307,29 @@ func TestImageOfAnInstallerThatKnowsNothing(t *testing.T) {
 	}
 }
 
+// TestImageOfAnInstallerThatKnowsNoSlots comes up, and is not taken for one that fell back, since its version runs.
+func TestImageOfAnInstallerThatKnowsNoSlots(t *testing.T) {
+	r, m := imageRig(t), newMirror(t, newImage)
+	p := plan{boot: demand(newImage, "2", m.URL+"/image")}
+	r.installs(t, p)
+	r.boot(t)
+	blind := &spy{Description: slot.Description{Running: "current", Good: "current", Target: "other"}}
+	blind.recorded = func() state.ImageState { return r.record(t).Images[r.key(p)].State }
+	r.opts.Slots, r.opts.Device.OSVersion = blind, "2"
+	if outcome, err := r.run(progress.Minimal, p); outcome != Complete {
+		t.Fatal(err)
+	}
+	if got := r.record(t).Images[r.key(p)]; got.State != state.ImageGood || got.Reason != nil || got.Slot != "current" {
+		t.Errorf("image %+v", got)
+	}
+	if diff := cmp.Diff([]string{"bless in good"}, blind.told); diff != "" {
+		t.Errorf("the installer was told %s", diff)
+	}
+	if w := r.board.Snapshot().Warnings; w != nil {
+		t.Errorf("warnings %+v", w)
+	}
+}
+
 // ignorant is a back end that does not know what slots hold.
 type ignorant struct{ slot.Backend }
 

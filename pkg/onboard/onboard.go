@@ -236,7 +236,11 @@ func (s *session) begin(ctx context.Context) error {
 	if undone > 0 {
 		s.send(ctx, progress.Informational, fmt.Sprintf("undid %d steps of an interrupted session", undone))
 	}
-	if s.fallen, err = s.look(ctx); err != nil { // whoever wants an image will meet it again
+	runs := ""
+	if _, right := s.called(); right {
+		runs = s.imageKey()
+	}
+	if s.fallen, err = s.look(ctx, runs); err != nil { // whoever wants an image will meet it again
 		s.warn("the image slots cannot be looked at", err)
 	}
 	return s.Store.Update(func(r *state.Record) error {
