@@ -148,10 +148,15 @@ func (b *AB) apart(ctx context.Context, d Description, target media.Place) error
 		"check the configuration of the slots", nil)
 }
 
-// mayChange refuses to touch the only slot to fall back to.
+// mayChange refuses to touch the only slot to fall back to, and one of which it is not known that it is not that.
 func mayChange(d Description) error {
-	if d.Target != d.Good {
+	switch d.Good {
+	case d.Running:
 		return nil
+	case d.Target:
+	default:
+		return fail(CodeUnavailable, fmt.Sprintf("the boot loader falls back to %.64q, which is neither slot %s nor slot %s",
+			d.Good, d.Running, d.Target), "have it fall back to one of the slots, or correct their names in the configuration", nil)
 	}
 	return fail(CodeInTrial, fmt.Sprintf("slot %s is on trial and slot %s is the only one to fall back to", d.Running, d.Good),
 		"reboot the device: it returns to slot "+d.Good+" and can install from there", nil)

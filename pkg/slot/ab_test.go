@@ -343,6 +343,7 @@ func TestLoader(t *testing.T) {
 		{slot.State{Running: "one", Good: "one"}, []string{"disarm two", "arm two", "disarm two"}, []reason.Code{"", "", "", ""}},
 		{slot.State{Running: "two", Good: "two", Next: "one"}, []string{"disarm one", "arm one", "disarm one"}, []reason.Code{"", "", "", ""}},
 		{slot.State{Running: "two", Good: "one"}, []string{"bless two"}, []reason.Code{slot.CodeInTrial, slot.CodeNotReady, "", ""}},
+		{slot.State{Running: "two", Good: "recovery"}, []string{"disarm one", "bless two"}, []reason.Code{slot.CodeUnavailable, slot.CodeNotReady, "", ""}},
 		{slot.State{Running: "usb", Good: "one"}, nil, []reason.Code{slot.CodeUnavailable, slot.CodeUnavailable, slot.CodeUnavailable, slot.CodeUnavailable}},
 	} {
 		t.Run(tt.state.Running+" "+tt.state.Good, func(t *testing.T) {
