@@ -26,7 +26,7 @@ type keeper struct {
 }
 
 // restore takes up what an interrupted process left, and starts at the first byte when that does not fit: whatever is wrong
-// with a checkpoint costs time, never the image.
+// with a checkpoint costs time, never the image, unless it cannot be removed.
 func (f *fetch) restore() error {
 	f.restored = true
 	sink, ok := f.sink.(Checkpointer)
@@ -160,21 +160,24 @@ func (k *keeper) join() error {
 	return err
 }
 
-// clear forgets what was saved.
+// clear forgets what was saved. A checkpoint that stays would vouch, after a power cut, for what a mirror may have put in the
+// place of its bytes since: a sink may compare them only by checksums that can be forged. So nothing is written then.
 func (k *keeper) clear() error {
 	if k == nil {
 		return nil
 	}
-	err := k.join()
+	if err := k.join(); err != nil {
+		return err
+	}
 	if k.stored {
 		if err := k.store.Clear(); err != nil {
-			k.log.Warn("the checkpoint of a download cannot be removed", "error", err)
-		} else {
-			k.stored = false
+			return &sinkError{fail(CodeCheckpoint, "the checkpoint of an earlier download cannot be removed, so no other one is begun",
+				"check the storage that the state of the device is on", err)}
 		}
+		k.stored = false
 	}
 	k.at, k.when = 0, time.Now()
-	return err
+	return nil
 }
 
 // keep saves how far the download came before the process stops working at it.

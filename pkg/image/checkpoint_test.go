@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -251,6 +252,37 @@ func TestNextProcess(t *testing.T) {
 				wantNoCheckpoint(t, store)
 			}
 		})
+	}
+}
+
+// stuck is a store whose storage cannot be written to any more.
+type stuck struct{ image.Checkpoints }
+
+func (stuck) Save(image.Checkpoint) error { return syscall.EIO }
+func (stuck) Clear() error                { return syscall.EIO }
+
+// A checkpoint that cannot be removed is not outlived by the bytes that it vouches for: while it is there, no mirror gets to
+// put others in their place, which might have the same checksums.
+func TestStuckCheckpoint(t *testing.T) {
+	b, other := content(1<<20), bytes.Repeat([]byte("unverified "), 1<<16)
+	handler := cutting(file(b, `"v1"`), 1<<19)
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) { handler(w, r) })
+	store, d := checkpoints(t), &disk{}
+	r := request(b, url)
+	r.Checkpoints = store
+	interrupt(t, r, d)
+	d.reopen()
+	before := bytes.Clone(d.durable)
+
+	handler = file(other, `"v2"`)
+	r.Checkpoints = stuck{store}
+	_, err := image.Fetch(t.Context(), r, d)
+	wantCode(t, err, image.CodeCheckpoint)
+	if at, err := store.Load(); at == nil || err != nil {
+		t.Fatalf("%+v, %v", at, err)
+	}
+	if len(d.content) > 0 && !bytes.Equal(d.content, before) || d.resets > 0 {
+		t.Errorf("the sink holds %d other bytes, after %d resets", len(d.content), d.resets)
 	}
 }
 

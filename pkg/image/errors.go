@@ -24,6 +24,7 @@ const (
 	CodeURIRefused     reason.Code = "image-uri-refused"     // a URI or a redirect that is not followed
 	CodeTLS            reason.Code = "image-tls"             // no TLS connection, or the server could not be authenticated
 	CodeBusy           reason.Code = "image-busy"            // the mirror asks to come back later than there is time
+	CodeCheckpoint     reason.Code = "image-checkpoint"      // that of an earlier download cannot be removed
 )
 
 // telling orders the codes by how much they tell an operator when every mirror failed differently.
