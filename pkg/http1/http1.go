@@ -57,7 +57,7 @@ var (
 
 const (
 	maxInterim   = 5           // 1xx replies before the final one
-	sendPatience = time.Second // for the rest of a request whose reply has come whole
+	sendPatience = time.Second // for the rest of a request whose reply has come whole, and for a goodbye by TLS
 )
 
 // Conn is a connection on which HTTP is spoken. It is used by one goroutine at a time, and has to be closed unless a body was
@@ -80,7 +80,17 @@ func NewConn(conn net.Conn, l Limits) *Conn {
 		l.Header = 64 << 10
 	}
 	source := &metered{conn: conn, left: l.Header}
-	return &Conn{hangUp: sync.OnceValue(conn.Close), conn: conn, limits: l, source: source, reader: bufio.NewReader(source)}
+	return &Conn{hangUp: sync.OnceValue(func() error { return hangUp(conn) }), conn: conn, limits: l, source: source, reader: bufio.NewReader(source)}
+}
+
+// hangUp closes conn. Closing TLS says goodbye, and waits for whoever writes before. That may be the Read that is to be ended: it
+// answers a server that asks for new keys (RFC 8446 §4.6.3), and waits for ever when that reads nothing.
+func hangUp(conn net.Conn) error {
+	if secured, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		patience := time.AfterFunc(sendPatience, func() { secured.NetConn().Close() })
+		defer patience.Stop()
+	}
+	return conn.Close()
 }
 
 // Close closes the connection.
