@@ -37,7 +37,7 @@ func TestOnePackageComment(t *testing.T) {
 		if name != "main" && !strings.HasPrefix(text, "Package "+name+" ") {
 			t.Errorf("%s: the package comment begins %.40q, want %q", found[0].name, text, "Package "+name+" …")
 		}
-		text, drawing, _ := strings.Cut(text, "\n\n")
+		_, drawing, _ := strings.Cut(text, "\n\n")
 		for line := range strings.Lines(drawing) {
 			if strings.TrimSpace(line) != "" && !strings.HasPrefix(line, "\t") {
 				t.Errorf("%s: the package comment has more than one paragraph and a drawing", found[0].name)

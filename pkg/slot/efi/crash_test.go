@@ -169,11 +169,11 @@ func TestPowerCutWithoutVariables(t *testing.T) {
 				Task: func(on *faultfs.FS, esp string) error {
 					return at(esp).put(on, k, "MZ new")
 				},
-				Check: func(esp string, err error) error {
+				Check: func(esp string, _ error) error {
 					m := at(esp)
 					m.ascending = ascending
 					m.loseVariables()
-					_, err = starts(m, k, factoryImage, "MZ one", "MZ new")
+					_, err := starts(m, k, factoryImage, "MZ one", "MZ new")
 					return err
 				},
 			})

@@ -446,9 +446,9 @@ func TestTorn(t *testing.T) {
 		before := mustRead(t, d.main())
 		l := d.loader(t, nil, "a")
 		do := rapid.SampledFrom([]func() error{
-			func() error { return l.Disarm(nil, "a") }, func() error { return l.Disarm(nil, "b") },
-			func() error { return l.Arm(nil, "a") }, func() error { return l.Arm(nil, "b") },
-			func() error { return l.Bless(nil, "a") }, func() error { return l.Bless(nil, "b") },
+			func() error { return l.Disarm(t.Context(), "a") }, func() error { return l.Disarm(t.Context(), "b") },
+			func() error { return l.Arm(t.Context(), "a") }, func() error { return l.Arm(t.Context(), "b") },
+			func() error { return l.Bless(t.Context(), "a") }, func() error { return l.Bless(t.Context(), "b") },
 		}).Draw(t, "change")
 		if do() != nil {
 			return // it was the good one
