@@ -2,9 +2,12 @@ package process
 
 import (
 	"crypto/rand"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -24,7 +27,8 @@ func newCage() *cage {
 	if own == "" {
 		return nil
 	}
-	path := filepath.Join(own, "ztp-"+rand.Text())
+	tidy(own)
+	path := filepath.Join(own, fmt.Sprintf("%s%d-%s", cagePrefix, os.Getpid(), rand.Text()))
 	if os.Mkdir(path, 0o755) != nil {
 		return nil
 	}
@@ -37,6 +41,19 @@ func newCage() *cage {
 		return nil
 	}
 	return c
+}
+
+const cagePrefix = "ztp-"
+
+// tidy takes down the cages of processes that were killed before they could. One with anything in it stays.
+func tidy(own string) {
+	stale, _ := filepath.Glob(filepath.Join(own, cagePrefix+"*"))
+	for _, path := range stale {
+		name, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), cagePrefix), "-")
+		if pid, err := strconv.Atoi(name); err == nil && syscall.Kill(pid, 0) == syscall.ESRCH {
+			os.Remove(path)
+		}
+	}
 }
 
 // ownGroup is the folder of the control group that this process is in.

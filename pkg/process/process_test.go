@@ -3,6 +3,7 @@ package process
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -158,6 +159,28 @@ func TestNothingEscapes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestCagesOfTheDead are taken down by whoever makes the next one; those of the living are not.
+func TestCagesOfTheDead(t *testing.T) {
+	gone := exec.Command("/bin/true")
+	if err := gone.Run(); err != nil {
+		t.Fatal(err)
+	}
+	own := t.TempDir()
+	dead, alive := filepath.Join(own, fmt.Sprintf("ztp-%d-X", gone.Process.Pid)), filepath.Join(own, fmt.Sprintf("ztp-%d-X", os.Getpid()))
+	other := filepath.Join(own, "ztp-other")
+	for _, path := range []string{dead, alive, other} {
+		if err := os.Mkdir(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tidy(own)
+	for path, want := range map[string]bool{dead: false, alive: true, other: true} {
+		if _, err := os.Stat(path); (err == nil) != want {
+			t.Errorf("%s: %v", path, err)
+		}
 	}
 }
 
