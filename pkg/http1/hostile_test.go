@@ -1,16 +1,18 @@
 package http1
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"io"
+	"net"
+	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/xpu-sztp/ztp/test/hostile"
 )
 
-// FuzzReply covers what these may lead to; here is what they may cost.
 func hostileReplies() map[string][]byte {
 	return map[string][]byte{
 		"status line":      hostile.Fill("HTTP/1.1 200 ", "x", "", ""),
@@ -113,8 +115,8 @@ func TestEndless(t *testing.T) {
 	}
 }
 
-// TestHeaderLimit is exact: a header of that size is taken, and one byte more is not. The body does not count, nor do the replies
-// before.
+// TestHeaderLimit is exact: headers of that size are taken, and one byte more is not. Bodies do not count, nor does what was
+// exchanged before.
 func TestHeaderLimit(t *testing.T) {
 	header := func(size int) string {
 		const rest = fine + "Content-Length: 10000\r\nA: \r\n\r\n"
@@ -122,15 +124,18 @@ func TestHeaderLimit(t *testing.T) {
 	}
 	body := strings.Repeat("y", 10000)
 	for _, limit := range []int{100, 4096, 5000, 70000} {
-		reply := header(limit) + body
-		w := &wire{from: io.MultiReader(strings.NewReader(reply), strings.NewReader(reply), silence(t))}
-		c := NewConn(w, Limits{Header: int64(limit)})
-		if _, got, err := ask(c, get(t, "http://a/")); err != nil || got != body {
-			t.Errorf("%d bytes: %d bytes of body, error %v", limit, len(got), err)
+		c, _ := pipe(t, Limits{Header: int64(limit)}, func(server net.Conn) {
+			from := bufio.NewReader(server)
+			for _, size := range []int{limit, limit, limit + 1} {
+				_, _ = http.ReadRequest(from)
+				_, _ = io.WriteString(server, header(size)+body)
+			}
+		})
+		for range 2 {
+			if _, got, err := ask(c, get(t, "http://a/")); err != nil || got != body {
+				t.Errorf("%d bytes: %d bytes of body, error %v", limit, len(got), err)
+			}
 		}
-		c.Close()
-
-		c = NewConn(playing(header(limit+1)+body), Limits{Header: int64(limit)})
 		if _, _, err := ask(c, get(t, "http://a/")); !errors.Is(err, ErrHeaderSize) {
 			t.Errorf("%d bytes and one: error %v", limit, err)
 		}

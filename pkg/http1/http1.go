@@ -130,7 +130,7 @@ func (c *Conn) Reusable() bool {
 
 // await has somebody listen between exchanges, so that what comes then is not taken for the reply to the next request.
 func (c *Conn) await() {
-	c.source.left, c.source.err = c.limits.Header, nil
+	c.source.left = c.limits.Header
 	first := make(chan error, 1)
 	c.first = first
 	go func() {

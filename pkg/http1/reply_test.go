@@ -146,6 +146,7 @@ var replies = []struct {
 	{"trailer without CR", "GET", chunky + "0\r\nA: b\n\r\n", 0, "", ErrMalformed, dropped},
 	{"end without CR", "GET", chunky + "0\r\n\n", 0, "", ErrMalformed, dropped},
 	{"folded trailer", "GET", chunky + "0\r\nA: b\r\n c\r\n\r\n", 0, "", ErrMalformed, dropped},
+	{"trailer with a space", "GET", chunky + "0\r\nA : b\r\n\r\n", 0, "", ErrMalformed, dropped},
 	{"trailer without a colon", "GET", chunky + "0\r\nA\r\n\r\n", 0, "", ErrMalformed, dropped},
 	{"trailer with NUL", "GET", chunky + "0\r\nA: \x00\r\n\r\n", 0, "", ErrMalformed, dropped},
 	{"many trailers", "GET", chunky + "0\r\n" + strings.Repeat("A: b\r\n", 1000) + "\r\n", 0, "", ErrHeaderSize, dropped},
