@@ -455,7 +455,7 @@ func TestMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	runtime.ReadMemStats(&after)
-	if got := after.TotalAlloc - before.TotalAlloc; got > 2<<20 {
+	if got := after.TotalAlloc - before.TotalAlloc; got > 3<<20 { // two of them are what is read back at a time
 		t.Errorf("allocated %d bytes for an image of %d", got, 64<<20)
 	}
 }
