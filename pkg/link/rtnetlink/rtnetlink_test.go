@@ -92,20 +92,16 @@ func TestLinks(t *testing.T) {
 		}
 	}
 
-	var theirs []rtnetlink.Link
-	for _, l := range must[[]netlink.Link](t)(netlink.LinkList()) {
-		a := l.Attrs()
-		kind := l.Type()
-		if kind == "tuntap" {
-			kind = "tun" // as the kernel has it
-		}
-		theirs = append(theirs, rtnetlink.Link{Index: a.Index, Name: a.Name, Flags: a.RawFlags, HardwareAddr: a.HardwareAddr, MTU: a.MTU,
-			OperState: uint8(a.OperState), Master: a.MasterIndex, Parent: a.ParentIndex, Foreign: a.NetNsID >= 0, Kind: kind})
-		if ether := a.EncapType == "ether"; ether != (typeOf(t, a.Index) == unix.ARPHRD_ETHER) {
-			t.Errorf("%s: to the library it is %s", a.Name, a.EncapType)
+	// What carriers come to takes the kernel a moment; compared is what did not change meanwhile.
+	var ours []rtnetlink.Link
+	theirs := libraryLinks(t)
+	for {
+		ours = must[[]rtnetlink.Link](t)(rtnetlink.Links())
+		before := theirs
+		if theirs = libraryLinks(t); cmp.Equal(before, theirs) {
+			break
 		}
 	}
-	ours := must[[]rtnetlink.Link](t)(rtnetlink.Links())
 	for i := range ours {
 		if l := &ours[i]; l.Name == "eth1" && l.Carriers == 0 {
 			t.Error("no carrier was counted")
@@ -113,6 +109,23 @@ func TestLinks(t *testing.T) {
 		ours[i].Type, ours[i].Carriers, ours[i].Inet6Flags = 0, 0, 0 // which the library does not read
 	}
 	same(t, ours, theirs, func(a, b rtnetlink.Link) int { return a.Index - b.Index })
+}
+
+func libraryLinks(t *testing.T) (list []rtnetlink.Link) {
+	t.Helper()
+	for _, l := range must[[]netlink.Link](t)(netlink.LinkList()) {
+		a := l.Attrs()
+		kind := l.Type()
+		if kind == "tuntap" {
+			kind = "tun" // as the kernel has it
+		}
+		list = append(list, rtnetlink.Link{Index: a.Index, Name: a.Name, Flags: a.RawFlags, HardwareAddr: a.HardwareAddr, MTU: a.MTU,
+			OperState: uint8(a.OperState), Master: a.MasterIndex, Parent: a.ParentIndex, Foreign: a.NetNsID >= 0, Kind: kind})
+		if ether := a.EncapType == "ether"; ether != (typeOf(t, a.Index) == unix.ARPHRD_ETHER) {
+			t.Errorf("%s: to the library it is %s", a.Name, a.EncapType)
+		}
+	}
+	return list
 }
 
 func typeOf(t *testing.T, index int) uint16 {
