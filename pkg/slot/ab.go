@@ -186,6 +186,9 @@ func (b *AB) Activate(ctx context.Context) error {
 			}
 			return err
 		}
+		if err := b.records.sync(); err != nil {
+			return err
+		}
 		b.proven = d.Target
 	}
 	return b.loader.Arm(ctx, d.Target)

@@ -84,6 +84,9 @@ func (r *records) write(slot, file string, known record) error {
 	return replace(r.fs, r.path(slot), commentPrefix+string(comment)+"\n"+hex.EncodeToString(known.SHA256)+"  "+file+"\n")
 }
 
+// sync makes durable what a process wrote that may have died, or failed, just before it did so itself.
+func (r *records) sync() error { return noted(r.fs.SyncDir(r.dir)) }
+
 // remove forgets what a slot holds.
 func (r *records) remove(slot string) error { return remove(r.fs, r.path(slot)) }
 
