@@ -221,7 +221,15 @@ func (i *Installer) Activate(ctx context.Context) error {
 	if err := i.write(&n.record); err != nil {
 		return err
 	}
-	return durable.Remove(i.o.FS, i.o.Image) // left where the end of installing was interrupted
+	return i.discard() // left where the end of installing was interrupted
+}
+
+// discard removes the downloaded image.
+func (i *Installer) discard() error {
+	if err := durable.Remove(i.o.FS, i.o.Image); err != nil {
+		return fail(slot.CodeWriteFailed, "the downloaded image cannot be removed", "check the storage", err)
+	}
+	return nil
 }
 
 // Deactivate runs the command for it where a slot was activated.
@@ -272,7 +280,7 @@ func (i *Installer) MarkGood(ctx context.Context) error {
 	if err := i.write(&n.record); err != nil {
 		return err
 	}
-	return durable.Remove(i.o.FS, i.o.Image)
+	return i.discard()
 }
 
 // install has the tool install the verified image.
@@ -360,7 +368,7 @@ func (w *writer) Commit(ctx context.Context, sum []byte) error {
 		return err
 	}
 	w.target = name
-	return durable.Remove(w.installer.o.FS, w.installer.o.Image)
+	return w.installer.discard()
 }
 
 // Close releases the file. It stays, so that a download can go on.
