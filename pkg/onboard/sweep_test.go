@@ -191,7 +191,7 @@ func (m mishap) run(t *testing.T, l life, ops int, want ending) {
 	if m.deaths == 0 {
 		m.fail(t, l, want)
 	}
-	l = m.die(t, l, ops)
+	l = m.die(t, l, ops, want)
 	l.Plan = faultfs.Plan{At: -1}
 	if m.abandon {
 		l.Recover = true
@@ -205,7 +205,7 @@ func (m mishap) run(t *testing.T, l life, ops int, want ending) {
 }
 
 // die plays until the device has died as often as it shall.
-func (m mishap) die(t *testing.T, l life, ops int) life {
+func (m mishap) die(t *testing.T, l life, ops int, want ending) life {
 	r := rand.New(rand.NewPCG(m.plan.Seed, uint64(m.plan.At)))
 	for range m.deaths {
 		if !l.start(t) {
@@ -214,6 +214,7 @@ func (m mishap) die(t *testing.T, l life, ops int) life {
 		l.Boots = slices.Contains(faultfs.Cuts(), l.Plan.What)
 		wantBootable(t, l)
 		wantTrueRecords(t, l)
+		wantWholeConfiguration(t, l, want)
 		deadly := deadly()
 		l.Plan = faultfs.Plan{What: deadly[r.IntN(len(deadly))], At: r.IntN(ops), Seed: r.Uint64()}
 	}
@@ -225,6 +226,7 @@ func (m mishap) fail(t *testing.T, l life, want ending) {
 	l.lives(t)
 	wantBootable(t, l)
 	wantTrueRecords(t, l)
+	wantWholeConfiguration(t, l, want)
 	v := l.verdict(t)
 	switch {
 	case v.Code == "" && (v.Text != "" || want.Verdict != ""):

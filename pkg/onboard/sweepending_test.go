@@ -34,6 +34,29 @@ func wantBootable(t *testing.T, l life) {
 	}
 }
 
+// wantWholeConfiguration checks that nobody could see half a configuration, not even before the agent runs: each is as it was
+// before, or as it is to be.
+func wantWholeConfiguration(t *testing.T, l life, want ending) {
+	t.Helper()
+	var seed, before, after []string
+	for name, old := range map[string]string{"seed/nocloud/user-data": oldUser, "seed/nocloud/meta-data": factoryID} {
+		now, _ := os.ReadFile(l.disk(name))
+		_, next, _ := strings.Cut(want.Disk[name], " ")
+		seed, before, after = append(seed, string(now)), append(before, old), append(after, next)
+	}
+	if !slices.Equal(seed, before) && !slices.Equal(seed, after) {
+		t.Errorf("the seed is neither as before nor as it is to be: %q", seed)
+	}
+	for name, whole := range map[string][]string{
+		"etc/config.json":            {oldConfig, "{\n  \"new\": true,\n  \"old\": [\n    1,\n    2\n  ]\n}\n"},
+		"etc/new/folder/config.json": {"", "{\n  \"new\": true\n}\n"},
+	} {
+		if b, err := os.ReadFile(l.disk(name)); !slices.Contains(whole, string(b)) || err == nil && len(b) == 0 {
+			t.Errorf("%s is neither as before nor as it is to be: %q", name, b)
+		}
+	}
+}
+
 // wantTrueRecords checks that each slot holds what its record says.
 func wantTrueRecords(t *testing.T, l life) {
 	t.Helper()
@@ -110,6 +133,9 @@ func (l life) ending(t *testing.T) ending {
 			return fs.SkipDir
 		case "slots/running", "slots/good", "slots/next":
 			return nil
+		}
+		if dir := filepath.Dir(name); (dir == "slots" || dir == "state") && strings.HasSuffix(name, ".ztp-new") {
+			return nil // what an interrupted write leaves there is overwritten by the next one
 		}
 		info, err := d.Info()
 		if err != nil {
