@@ -196,6 +196,9 @@ func TestIPv6AddressInUse(t *testing.T) {
 			if when == "before-a-visit" {
 				n.Servers.Run(t, "ip", "addr", "add", leased+"/128", "dev", n.Server, "nodad")
 			}
+			for strings.Contains(n.Servers.Run(t, "ip", "-6", "addr", "show", "dev", n.Server), "tentative") {
+				// Kea and radvd need the link-local address from the start, or the router comes after the visit.
+			}
 			c := kea6
 			c.Redirect, c.Pool = redirect(t, lead6), leased+"-2001:db8:6::101"
 			log := n.Kea6(t, c)
