@@ -33,6 +33,7 @@ type Writer struct {
 	zeros    int64  // how many bytes at the end of these are zeros that a device is yet to be told of
 	tail     []byte // less than a block, behind them
 	sums     checksums
+	named    bool  // the name of the file is durable; for Sync alone
 	failed   error // of Write; the image is not complete whatever comes after it
 }
 
@@ -194,7 +195,15 @@ func (w *Writer) Reset() error {
 }
 
 // Sync makes durable what was written before. Write may be called meanwhile.
-func (w *Writer) Sync() error { return w.writeError(w.file.Sync()) }
+func (w *Writer) Sync() error {
+	err := w.file.Sync()
+	if err == nil && !w.subject.device && !w.named {
+		// A file that is lost with its name would be made again, perhaps with the same inode, and pass for the one of a mark.
+		err = w.place.FS.SyncDir(filepath.Dir(w.subject.path))
+		w.named = err == nil
+	}
+	return w.writeError(err)
+}
 
 // Verify forces the image to the storage, reads it back from there and compares it with what was written.
 func (w *Writer) Verify(ctx context.Context) error {
