@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/xpu-sztp/ztp/artifacts"
@@ -130,8 +129,8 @@ func (e *Executor) restoreSeed(ctx context.Context, entry state.Entry) error {
 	if err == nil {
 		err = removeTree(e.FS, aside)
 	}
-	for _, folder := range slices.Backward(b.Folders) {
-		_ = e.FS.Remove(folder) // stays when someone else uses it by now
+	if err == nil {
+		err = e.removeFolders(b.Folders)
 	}
 	if err == nil && len(b.Folders) > 0 {
 		err = e.syncSeed(b.Folders[0])

@@ -98,8 +98,8 @@ func (e *Executor) removeFile(b *state.FileBackup) error {
 	if err := e.FS.Remove(b.Path); err != nil && !gone(err) {
 		return fileError(b.Path, err)
 	}
-	for _, folder := range slices.Backward(b.Folders) {
-		_ = e.FS.Remove(folder) // stays when someone else uses it by now
+	if err := e.removeFolders(b.Folders); err != nil {
+		return fileError(b.Path, err)
 	}
 	top := filepath.Dir(b.Path)
 	if len(b.Folders) > 0 {
@@ -107,6 +107,17 @@ func (e *Executor) removeFile(b *state.FileBackup) error {
 	}
 	if err := e.FS.SyncDir(top); err != nil && !gone(err) {
 		return fileError(b.Path, err)
+	}
+	return nil
+}
+
+// removeFolders removes what was made for a file, outermost first in the list. A folder that someone else uses by now stays.
+func (e *Executor) removeFolders(folders []string) error {
+	for _, folder := range slices.Backward(folders) {
+		err := e.FS.Remove(folder)
+		if err != nil && !gone(err) && !errors.Is(err, fs.ErrExist) && !errors.Is(err, syscall.EBUSY) {
+			return err
+		}
 	}
 	return nil
 }
