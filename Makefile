@@ -17,7 +17,8 @@ SMALL    := -gcflags='all=-l $(SHORT),rangefunccheck=0' -gcflags=runtime/...=$(S
 bin/ztp-linux-amd64: LDFLAGS += -funcalign=1
 bin/ztp-linux-arm64: LDFLAGS += -funcalign=4
 HOSTARCH := $(shell go env GOARCH)
-FUZZTIME ?= 10s
+FUZZTIME ?= 10
+TURNS    ?= 1
 DIR      ?= fixtures
 
 # Debian keeps the servers that tests start in a folder that users do not have in their path.
@@ -59,8 +60,8 @@ bench: setup-test build ## measure sizes, times, memory and TPM signatures
 	@scripts/with-namespaces go run $(TAGS) ./test/bench --bin bin
 
 .PHONY: fuzz
-fuzz: setup-test ## fuzz every decoder of network bytes for FUZZTIME each
-	scripts/fuzz $(FUZZTIME) $(TAGS)
+fuzz: setup-test ## fuzz every decoder of network bytes for FUZZTIME seconds each
+	TURNS=$(TURNS) scripts/fuzz $(FUZZTIME) $(TAGS)
 
 .PHONY: fixtures
 fixtures: setup-test ## write artifacts, right and wrong ones, into DIR for use by others (DIR=fixtures)
