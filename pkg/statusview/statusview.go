@@ -6,6 +6,7 @@ package statusview
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"sort"
 	"strconv"
@@ -348,6 +349,8 @@ func (p *page) moment(t time.Time) string {
 	}
 	stamp := t.UTC().Format(time.DateTime) + " UTC"
 	switch d := t.Sub(p.now); {
+	case d == math.MaxInt64: // centuries, as in certificates without an end
+		return stamp
 	case d > 0:
 		return stamp + " (in " + duration(d) + ")"
 	case d > -24*time.Hour:

@@ -258,3 +258,16 @@ func TestNothingObeysTheNetwork(t *testing.T) {
 		}
 	})
 }
+
+func TestMomentsFarAway(t *testing.T) {
+	now := time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC)
+	for want, at := range map[string]time.Time{
+		"9999-12-31 23:59:59 UTC, because":             time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC),
+		"1970-01-03 00:00:00 UTC (in 2 days), because": now.Add(48 * time.Hour),
+	} {
+		s := state.Status{Enabled: true, Phase: state.PhaseBackingOff, NextAttempt: at, NextBecause: "why"}
+		if got := statusview.Short(&s, now); !strings.Contains(got, want) {
+			t.Errorf("%q does not have %q", got, want)
+		}
+	}
+}
