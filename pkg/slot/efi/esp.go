@@ -93,7 +93,12 @@ func (l *Loader) list(esp string) ([]*files, error) {
 	}
 	for _, one := range all {
 		info, err := one.Info()
-		if err != nil || !info.Mode().IsRegular() {
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // removed since
+			continue
+		case err != nil:
+			return nil, unreadable(err)
+		case !info.Mode().IsRegular():
 			continue
 		}
 		n, ok := parseName(one.Name())
