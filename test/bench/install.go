@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,6 +34,9 @@ const (
 //   - the slowest stage: hash alone (from memory), write alone (the same writer, from memory, forced to the storage too) and
 //     loopback alone (curl to /dev/null), each with the whole machine to itself. On two processors the stages of an install
 //     and the server have to share them, which counts as a loss of the install.
+//   - the machine: the slowest stage, or, where that takes longer, its processors when none is ever idle while they do what nobody
+//     can do without: hash alone, one thread that copies from a socket to the same writer, and what the server spent on that.
+//     With two processors this is what decides.
 //   - the pipeline curl | tee >(sha256sum) | dd bs=1M conv=fsync to the same target, and the same with openssl, because some
 //     builds of sha256sum do not use the processor's instructions for it
 //   - the minimum of processor time: hash alone, and one thread that copies from a socket to the same writer
@@ -74,17 +78,18 @@ func installCost(ctx context.Context, ztp, dir string, size int64) ([]figure, er
 		fmt.Printf("%s: %s\n", target.name, round.speeds(size))
 	}
 	for _, target := range targets {
-		figures = append(figures, installFigures(target.suffix, rounds[target.name])...)
+		figures = append(figures, installFigures(target.suffix, runtime.NumCPU(), rounds[target.name])...)
 	}
 	return figures, nil
 }
 
-func installFigures(suffix string, rounds []installRound) []figure {
+func installFigures(suffix string, processors int, rounds []installRound) []figure {
 	ratios := []struct {
 		name string
 		of   func(installRound) float64
 	}{
 		{"install-vs-slowest-stage", installRound.vsSlowest},
+		{"install-vs-machine", func(r installRound) float64 { return r.vsMachine(processors) }},
 		{"install-vs-pipeline", func(r installRound) float64 { return r.pipeline / r.install.Seconds }},
 		{"install-vs-pipeline-openssl", func(r installRound) float64 { return r.openssl / r.install.Seconds }},
 		{"install-cpu-vs-minimum", func(r installRound) float64 { return r.install.CPU / (r.hash.CPU + r.copy.CPU) }},
@@ -149,20 +154,25 @@ func availableMemory() (int64, error) {
 type installRound struct {
 	install, hash, write, copy stageCost
 	loopback                   float64
+	serving                    float64 // processor time of the server, for copy
 	pipeline, openssl          float64
 }
 
-func (r installRound) vsSlowest() float64 {
-	return max(r.hash.Seconds, r.write.Seconds, r.loopback) / r.install.Seconds
+func (r installRound) slowest() float64 { return max(r.hash.Seconds, r.write.Seconds, r.loopback) }
+
+func (r installRound) vsSlowest() float64 { return r.slowest() / r.install.Seconds }
+
+func (r installRound) vsMachine(processors int) float64 {
+	return max(r.slowest(), (r.hash.CPU+r.copy.CPU+r.serving)/float64(processors)) / r.install.Seconds
 }
 
 // speeds tells what the ratios are of.
 func (r installRound) speeds(size int64) string {
 	speed := func(seconds float64) float64 { return float64(size) / seconds / 1e6 }
 	return fmt.Sprintf("MB/s: install %.0f, read back %.0f, hash %.0f, write %.0f, copy %.0f, loopback %.0f, pipeline %.0f, with openssl %.0f; "+
-		"seconds of processors: install %.2f, hash %.2f, write %.2f, copy %.2f",
+		"seconds of processors: install %.2f, hash %.2f, write %.2f, copy %.2f, server %.2f",
 		speed(r.install.Seconds), speed(r.install.ReadBack), speed(r.hash.Seconds), speed(r.write.Seconds), speed(r.copy.Seconds),
-		speed(r.loopback), speed(r.pipeline), speed(r.openssl), r.install.CPU, r.hash.CPU, r.write.CPU, r.copy.CPU)
+		speed(r.loopback), speed(r.pipeline), speed(r.openssl), r.install.CPU, r.hash.CPU, r.write.CPU, r.copy.CPU, r.serving)
 }
 
 // measureInstall does everything once.
@@ -176,8 +186,12 @@ func measureInstall(ctx context.Context, server *imageServer, target, dir string
 		if err := clearTarget(target); err != nil {
 			return r, err
 		}
+		before := server.processorTime()
 		if *stage.cost, err = task.measure(ctx); err != nil {
 			return r, err
+		}
+		if stage.name == "copy" {
+			r.serving = server.processorTime() - before
 		}
 	}
 	for _, command := range []struct {

@@ -13,18 +13,19 @@ func TestInstallFigures(t *testing.T) {
 	round := func(install, cpu float64) installRound {
 		return installRound{
 			install: stageCost{Seconds: install, ReadBack: 4, Status: 0.25, CPU: cpu}, hash: stageCost{Seconds: 3, CPU: 3},
-			write: stageCost{Seconds: 2, CPU: 9}, copy: stageCost{Seconds: 100, CPU: 1}, loopback: 1, pipeline: 16, openssl: 8,
+			write: stageCost{Seconds: 2, CPU: 9}, copy: stageCost{Seconds: 100, CPU: 1}, loopback: 1, serving: 3, pipeline: 16, openssl: 8,
 		}
 	}
 	want := []figure{
 		{"install-vs-slowest-stage-x", 0.75, "times", noLimit}, // 3 of 4 s
+		{"install-vs-machine-x", 0.875, "times", noLimit},      // two processors do 3 + 1 + 3 s in 3.5
 		{"install-vs-pipeline-x", 4, "times", noLimit},
 		{"install-vs-pipeline-openssl-x", 2, "times", noLimit},
 		{"install-cpu-vs-minimum-x", 1.5, "times", noLimit}, // 6 of 3 + 1 s
 		{"install-readback-share-x", 0.5, "times", noLimit},
 		{"status-overhead-x", 0.0625, "times", noLimit},
 	}
-	got := installFigures("-x", []installRound{round(40, 4), round(4, 6), round(0.4, 8)})
+	got := installFigures("-x", 2, []installRound{round(40, 4), round(4, 6), round(0.4, 8)})
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(figure{})); diff != "" {
 		t.Error(diff)
 	}
