@@ -38,7 +38,7 @@ test: setup-test ## run all tests, end-to-end scenarios included, under the race
 
 .PHONY: sweep
 sweep: setup-test ## let everything go wrong at every single file operation of an onboarding; make test takes a sample
-	ZTP_SWEEP=complete scripts/in-memory go test $(TAGS) -timeout 60m -parallel 4 -run TestSweep ./pkg/onboard
+	ZTP_SWEEP=complete scripts/in-memory go test $(TAGS) -count=1 -timeout 60m -parallel 4 -run TestSweep ./pkg/onboard
 
 .PHONY: build
 build: bin/ztp-linux-amd64 bin/ztp-linux-arm64 bin/ztp bin/ztp-lab ## build the static binaries into bin/
