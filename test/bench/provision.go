@@ -63,14 +63,14 @@ func bootstrapOnce(ctx context.Context, d *device.Device, maker *pki.Manufacture
 	if err != nil {
 		return 0, err
 	}
-	defer onboarding.Close()
+	defer onboarding.server.Close()
 	redirect, err := serve(operator, maker, func() (bootstrap.Answer, error) {
 		return redirectAnswer(operator, onboarding.port())
 	})
 	if err != nil {
 		return 0, err
 	}
-	defer redirect.Close()
+	defer redirect.server.Close()
 	redirect.contacted = counter.mark
 
 	first := fmt.Sprintf("https://%s:%d", serverAddress, redirect.port())
@@ -129,10 +129,10 @@ func answer(document []byte, err error) (bootstrap.Answer, error) {
 	return bootstrap.Answer{ReportingLevel: "verbose", Bundle: artifact.Bundle{ConveyedInformation: conveyed}}, err
 }
 
-// bootstrapServer is a bootstrap server on a port of its own.
+// bootstrapServer is a bootstrap server on a port of its own. Its Accept tells of every connection.
 type bootstrapServer struct {
+	net.Listener
 	server    *bootstrap.Server
-	listener  net.Listener
 	contacted func() // called at each connection, before it is served
 }
 
@@ -147,7 +147,7 @@ func serve(operator *pki.Entity, maker *pki.Manufacturer, give func() (bootstrap
 	if err != nil {
 		return nil, err
 	}
-	s := &bootstrapServer{listener: listener, contacted: func() {}}
+	s := &bootstrapServer{Listener: listener, contacted: func() {}}
 	s.server = bootstrap.New(bootstrap.Options{
 		Certificate: identity.TLS(),
 		Devices:     maker.Root.Pool(),
@@ -157,20 +157,12 @@ func serve(operator *pki.Entity, maker *pki.Manufacturer, give func() (bootstrap
 	return s, nil
 }
 
-func (s *bootstrapServer) port() uint16 { return uint16(s.listener.Addr().(*net.TCPAddr).Port) }
+func (s *bootstrapServer) port() uint16 { return uint16(s.Addr().(*net.TCPAddr).Port) }
 
-// Accept, Addr and Close make s a net.Listener that tells of every connection.
 func (s *bootstrapServer) Accept() (net.Conn, error) {
-	conn, err := s.listener.Accept()
+	conn, err := s.Listener.Accept()
 	if err == nil {
 		s.contacted()
 	}
 	return conn, err
-}
-
-func (s *bootstrapServer) Addr() net.Addr { return s.listener.Addr() }
-
-func (s *bootstrapServer) Close() error {
-	s.listener.Close()
-	return s.server.Close()
 }
