@@ -247,6 +247,11 @@ func FuzzZstd(f *testing.F) {
 		}
 		defer reference.Close()
 		want, wantErr := io.ReadAll(io.LimitReader(reference, room))
+		if err == nil && wantErr != nil && len(got) < room { // the other one refuses some of what the format's own tool takes
+			tool := exec.Command("zstd", "-dcq")
+			tool.Stdin = bytes.NewReader(packed)
+			want, wantErr = tool.Output()
+		}
 		if err == nil && (wantErr != nil || !bytes.Equal(got, want)) {
 			t.Errorf("got %d bytes, the other %d: %v", len(got), len(want), wantErr)
 		}
