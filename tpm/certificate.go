@@ -79,7 +79,7 @@ func (s *shelf) addFile(path string) error {
 	content, err := readFile(path)
 	if err != nil {
 		return &Error{Code: CodeCertificateMissing, Msg: "cannot read the certificate", Err: err,
-			Fix: `correct identity.certificate: "auto", an NV index such as 0x01C90000, or a file`}
+			Fix: fixFile(err, `correct identity.certificate: "auto", an NV index such as 0x01C90000, or a file`)}
 	}
 	s.add(path, content)
 	return nil

@@ -110,7 +110,7 @@ func explain(doing string, err error) error {
 		Fix: "look at the kernel log for the TPM; compare with tpm2_getcap properties-fixed"}
 }
 
-const endLockout = "wait for the lockout to expire, or clear it with tpm2_dictionarylockout -c"
+const endLockout = "wait for the lockout to expire, or clear it with tpm2_dictionarylockout -c; power cuts while a key is in use count as well"
 
 func unusable(fix, format string, args ...any) *Error {
 	return &Error{Code: CodeKeyUnusable, Msg: fmt.Sprintf(format, args...), Fix: fix}

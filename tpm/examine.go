@@ -24,6 +24,7 @@ type Examination struct {
 	// DecryptKey is what reads encrypted artifacts: nil when nothing does, or the same as Key.
 	DecryptKey         *KeyFacts         `json:"decrypt_key,omitempty"`
 	DecryptCertificate *CertificateFacts `json:"decrypt_certificate,omitempty"` // what others encrypt for
+	Locked             bool              `json:"locked,omitempty"`              // the TPM uses no protected key for a while
 	Warnings           []string          `json:"warnings,omitempty"`
 
 	Certificates []*x509.Certificate `json:"-"` // those of Chain
@@ -55,8 +56,26 @@ type CertificateFacts struct {
 // Open's, and the rest is what was found until then. now is the time to compare validity periods with. It may make the one
 // signature of Probes.
 func Examine(ctx context.Context, o Options, now time.Time) (*Examination, error) {
+	id, x, err := OpenExamined(ctx, o, now)
+	if id != nil {
+		_ = id.Close()
+	}
+	return x, err
+}
+
+// OpenExamined is Open and Examine in one, for whom the TPM works only once. There is no identity when there is an error.
+func OpenExamined(ctx context.Context, o Options, now time.Time) (*Identity, *Examination, error) {
 	id, err := open(ctx, o)
-	defer func() { _ = id.Close() }()
+	x, err := id.examine(ctx, o, now, err)
+	if err != nil {
+		_ = id.Close()
+		return nil, x, err
+	}
+	return id, x, nil
+}
+
+// examine tells what there is of an identity whose opening ended with err.
+func (id *Identity) examine(ctx context.Context, o Options, now time.Time, err error) (*Examination, error) {
 	x := &Examination{Kind: id.Kind, SerialNumber: id.SerialNumber, Certificate: id.Certificate, Warnings: id.Warnings,
 		Certificates: id.Chain}
 	if id.Kind == KindTPM {
@@ -77,6 +96,7 @@ func Examine(ctx context.Context, o Options, now time.Time) (*Examination, error
 	}
 	x.Warnings = append(slices.Clone(x.Warnings), id.Doubts(now)...)
 	if inTPM, ok := id.identity.key.(*tpmKey); ok && !inTPM.area.ObjectAttributes.NoDA && id.conn.locked(ctx) {
+		x.Locked = true
 		x.Warnings = append(x.Warnings, "the TPM is locked because of too many wrong passwords, and does not sign: "+endLockout)
 	}
 	if id.Recipient != nil {

@@ -39,7 +39,7 @@ func (p *pair) findKey(ctx context.Context, location string) error {
 	content, err := readFile(location)
 	if err != nil {
 		return &Error{Code: CodeKeyMissing, Msg: "cannot read the private key", Err: err,
-			Fix: "correct identity.key: a persistent handle such as " + defaultKey + ", or a file"}
+			Fix: fixFile(err, "correct identity.key: a persistent handle such as "+defaultKey+", or a file")}
 	}
 	p.where = location
 	block := keyBlock(content)
@@ -168,6 +168,14 @@ func parseHandle(s string) (tpm2.TPMHandle, bool) {
 	}
 	n, err := strconv.ParseUint(digits, 16, 32)
 	return tpm2.TPMHandle(n), err == nil
+}
+
+// fixFile is what to do about a file that cannot be read; other is for one that is there for everybody, or for nobody.
+func fixFile(err error, other string) string {
+	if errors.Is(err, os.ErrPermission) {
+		return "let whoever runs this read the file: the daemon of systemd's unit is the user ztp"
+	}
+	return other
 }
 
 // readFile reads a regular file of bounded size.

@@ -76,6 +76,9 @@ func TestKeyWithFixedScheme(t *testing.T) {
 			if id.Signatures() != 1 || id.Probes() != test.probes {
 				t.Errorf("%d signatures, %d probes, want 1 and %d", id.Signatures(), id.Probes(), test.probes)
 			}
+			if err := id.Prove(t.Context()); err != nil {
+				t.Error(err)
+			}
 			if _, err := signWith(id, test.can); err != nil {
 				t.Errorf("%v: %v", test.can, err)
 			}

@@ -18,6 +18,7 @@ import (
 	"github.com/xpu-sztp/ztp/test/lab/event"
 	"github.com/xpu-sztp/ztp/test/lab/netlab"
 	"github.com/xpu-sztp/ztp/test/lab/pki"
+	"github.com/xpu-sztp/ztp/test/lab/softtpm"
 	"github.com/xpu-sztp/ztp/tpm"
 )
 
@@ -45,7 +46,10 @@ type Options struct {
 	Firmware func(d *Device) (slot, image string, err error)
 	// Command is what init starts: arguments of the agent's program; default "daemon".
 	Command []string
-	Log     *event.Log
+	// Split has the daemon leave what needs privileges to another process (`ztp onboard`); ZTP_SPLIT=1 in the environment has all
+	// do so.
+	Split bool
+	Log   *event.Log
 }
 
 // Device is one simulated machine.
@@ -53,13 +57,15 @@ type Device struct {
 	Options
 	IDevID *pki.Entity
 
-	tpm    *softTPM // nil with FileKey
+	tpm    *softtpm.TPM // nil with FileKey
 	fifo   *os.File
 	resets chan string // lines from the reset button
 
 	mu     sync.Mutex
 	daemon *daemon // the last run; nil before the first
-	boots  int
+	// privileged is the last run of the process beside it.
+	privileged *daemon
+	boots      int
 }
 
 // New builds a device as its factory would: key, certificate, trust anchors, configuration and the factory image.
@@ -76,6 +82,7 @@ func New(ctx context.Context, o Options) (*Device, error) {
 	if len(o.Command) == 0 {
 		o.Command = []string{"daemon"}
 	}
+	o.Split = o.Split || os.Getenv("ZTP_SPLIT") == "1"
 	if o.Log == nil {
 		o.Log = &event.Log{}
 	}
@@ -118,11 +125,11 @@ func (d *Device) makeIdentity(ctx context.Context) error {
 	if d.FileKey {
 		return d.makeFileIdentity()
 	}
-	d.tpm = &softTPM{socket: d.Path("dev/tpm.sock"), state: filepath.Join(d.Dir, "tpm")}
-	if err := os.MkdirAll(filepath.Dir(d.tpm.socket), 0o755); err != nil {
+	d.tpm = &softtpm.TPM{Socket: d.Path("dev/tpm.sock"), State: filepath.Join(d.Dir, "tpm")}
+	if err := os.MkdirAll(filepath.Dir(d.tpm.Socket), 0o755); err != nil {
 		return err
 	}
-	if err := d.tpm.start(ctx); err != nil {
+	if err := d.tpm.Start(ctx); err != nil {
 		return err
 	}
 	return d.provisionTPM(ctx)

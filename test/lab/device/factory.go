@@ -10,7 +10,7 @@ import (
 // provisionTPM does to the TPM what a factory does: the key from the TCG's template at its handle, the certificate and the
 // issuers above it, without the root, in NV.
 func (d *Device) provisionTPM(ctx context.Context) error {
-	factory := tpm.Factory{TPM: "unix:" + d.tpm.socket}
+	factory := tpm.Factory{TPM: "unix:" + d.tpm.Socket}
 	public, err := factory.CreateIDevID(ctx, d.Template, tpm.IDevIDHandle)
 	if err != nil {
 		return fmt.Errorf("IDevID key: %w", err)

@@ -41,7 +41,7 @@ const (
 // the daemon.
 func (d *Device) PowerOn(ctx context.Context) error {
 	if d.tpm != nil {
-		if err := d.tpm.start(ctx); err != nil {
+		if err := d.tpm.Start(ctx); err != nil {
 			return err
 		}
 	}
@@ -97,16 +97,32 @@ func (d *Device) StartDaemon() error {
 	if d.daemon.alive() {
 		return errors.New("the daemon runs already")
 	}
+	arguments := slices.Clone(d.Command)
+	if d.Split && d.Command[0] == "daemon" {
+		if err := d.startPrivileged(); err != nil {
+			return err
+		}
+		arguments = append(arguments, "--onboard-socket", d.onboardSocket())
+	}
+	run, err := d.launch("the daemon", arguments...)
+	if err == nil {
+		d.daemon = run
+	}
+	return err
+}
+
+// launch starts the agent's program.
+func (d *Device) launch(name string, arguments ...string) (*daemon, error) {
 	logFile, err := os.OpenFile(filepath.Join(d.Dir, "daemon.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	read, write, err := os.Pipe()
 	if err != nil {
 		logFile.Close()
-		return err
+		return nil, err
 	}
-	cmd := exec.Command(d.ZTP, append(slices.Clone(d.Command), "--root", d.Root())...)
+	cmd := exec.Command(d.ZTP, append(arguments, "--root", d.Root())...)
 	cmd.Stdout, cmd.Stderr = write, write
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	start := netlab.Start
@@ -118,18 +134,17 @@ func (d *Device) StartDaemon() error {
 	if err != nil {
 		read.Close()
 		logFile.Close()
-		return fmt.Errorf("start %s: %w", d.ZTP, err)
+		return nil, fmt.Errorf("start %s: %w", d.ZTP, err)
 	}
 	go d.copyLog(read, logFile)
 	run := &daemon{cmd: cmd, ended: make(chan struct{})}
-	d.daemon = run
 	go func() {
 		cmd.Wait()
 		code := strconv.Itoa(cmd.ProcessState.ExitCode())
-		d.Log.Add("device", event.Exit, []string{"code", code}, "the daemon ended: %s", cmd.ProcessState)
+		d.Log.Add("device", event.Exit, []string{"code", code}, "%s ended: %s", name, cmd.ProcessState)
 		close(run.ended)
 	}()
-	return nil
+	return run, nil
 }
 
 // copyLog turns what the daemon prints into events. Scripts may keep the pipe open after the daemon's end.
@@ -189,7 +204,9 @@ func (d *Device) Wait(ctx context.Context) (End, error) {
 			case <-time.After(shutdownDelay):
 			}
 		}
-		return End{Reboot: true, Exit: d.Stop()}, nil
+		exit := d.Stop()
+		d.stopPrivileged()
+		return End{Reboot: true, Exit: exit}, nil
 	case <-run.ended:
 	case <-ctx.Done():
 		return End{}, context.Cause(ctx)
@@ -233,6 +250,10 @@ func (d *Device) end(with syscall.Signal) int {
 	if run == nil {
 		return 0
 	}
+	return run.end(with)
+}
+
+func (run *daemon) end(with syscall.Signal) int {
 	if run.alive() {
 		run.cmd.Process.Signal(with)
 	}
@@ -251,8 +272,11 @@ func (d *Device) PowerOff() {
 		d.Namespace.Kill()
 	}
 	d.Kill()
+	if d.privileged != nil {
+		d.privileged.end(syscall.SIGKILL)
+	}
 	if d.tpm != nil {
-		d.tpm.stop()
+		d.tpm.Stop()
 	}
 }
 
