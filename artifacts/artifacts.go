@@ -47,8 +47,10 @@ type Policy struct {
 	UncheckedRevocation bool
 	Nonce               []byte // the nonce sent to this server in this session; nil when none was sent
 	RequireNonce        bool   // refuse vouchers without a nonce when one was sent
-	LongLived           bool   // where a nonce was sent, accept even a voucher with neither nonce nor expires-on
-	Lenient             bool   // tolerate what peers in the field get wrong, with a warning (never anything about trust)
+	// RequireSigned refuses onboarding information that the owner did not sign, whoever sent it. Redirects are as without it.
+	RequireSigned bool
+	LongLived     bool // where a nonce was sent, accept even a voucher with neither nonce nor expires-on
+	Lenient       bool // tolerate what peers in the field get wrong, with a warning (never anything about trust)
 }
 
 // Conveyed is the outcome of Validate: exactly one of Redirect and Onboarding is set.

@@ -33,6 +33,7 @@ const (
 	CodeSignatureInvalid   Code = "signature-invalid"             // the conveyed information's signature
 	CodeSignedByOther      Code = "signature-not-by-owner"        // signed, but not by the owner certificate
 	CodeUnsigned           Code = "unsigned-onboarding"           // unsigned, from a source that is not trusted
+	CodeNotSigned          Code = "signature-required"            // unsigned, from a trusted server, where only signed data counts
 	CodeAnchorMalformed    Code = "trust-anchor-malformed"
 	CodeServerUntrusted    Code = "tls-server-untrusted" // no path to the trust anchor
 	CodeServerExpired      Code = "tls-server-expired"   // or not yet valid

@@ -85,7 +85,7 @@ func TestWaysToTrust(t *testing.T) {
 		}
 	}
 	slices.Sort(ways)
-	want := []string{"AuthenticateServer: ServerEvidence", "Conveyed: Onboarding", "Validate: Conveyed"}
+	want := []string{"AuthenticateServer: ServerEvidence", "Conveyed: Onboarding", "Judge: Conveyed", "Validate: Conveyed"}
 	if diff := cmp.Diff(want, ways); diff != "" {
 		t.Errorf("exported ways to trust (-want +got):\n%s", diff)
 	}

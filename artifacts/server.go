@@ -114,6 +114,8 @@ func singleChain(certs []*x509.Certificate) ([]*x509.Certificate, error) {
 type ServerEvidence struct {
 	anchor *x509.Certificate
 	leaf   *x509.Certificate
+	chain  []*x509.Certificate
+	host   string
 }
 
 // Valid reports whether e came out of AuthenticateServer.
@@ -121,6 +123,16 @@ func (e *ServerEvidence) Valid() bool { return e != nil && e.leaf != nil }
 
 // Anchor returns the certificate the server's path was anchored in, the lowest of its trust anchor.
 func (e *ServerEvidence) Anchor() *x509.Certificate { return e.anchor }
+
+// Proof returns what another process of this device can authenticate the server by again, as far as e tells: Port and
+// Redirect are left to the caller.
+func (e *ServerEvidence) Proof() *ServerProof {
+	proof := &ServerProof{Host: e.host}
+	for _, c := range e.chain {
+		proof.Chain = append(proof.Chain, c.Raw)
+	}
+	return proof
+}
 
 // AuthenticateServer checks the certificate chain a TLS server presented (leaf first) against anchors: path validation
 // with the server-authentication key usage, the name or IP check of RFC 6125 for host, and the clock rules of RFC 8572 §9.1
@@ -139,7 +151,7 @@ func AuthenticateServer(chain []*x509.Certificate, host string, anchors []TrustA
 	if err := matchName(chain[0], host); err != nil {
 		return nil, err
 	}
-	return &ServerEvidence{anchor: anchor, leaf: chain[0]}, nil
+	return &ServerEvidence{anchor: anchor, leaf: chain[0], chain: chain, host: host}, nil
 }
 
 // anchored finds an anchor whose lowest certificate lies on a path from the server to the anchor's root.

@@ -84,6 +84,35 @@ func TestTrustDecision(t *testing.T) {
 	})
 }
 
+// TestRequireSigned: where only signed data counts, an authenticated server may still redirect.
+func TestRequireSigned(t *testing.T) {
+	w := shared()
+	server := trusted(t)
+	bare := func(document []byte) func(*artifacts.Bundle) {
+		return func(b *artifacts.Bundle) {
+			*b = artifacts.Bundle{ConveyedInformation: opensslpki.Data(typeJSON, document)}
+		}
+	}
+	require := func(p *artifacts.Policy) { p.RequireSigned = true }
+	for name, test := range map[string]struct {
+		signedCase
+		code artifacts.Code
+	}{
+		"onboarding, signed":                 {signedCase{server: server}, ""},
+		"onboarding, signed, unknown server": {signedCase{}, ""},
+		"onboarding":                         {signedCase{server: server, bundle: bare(onboardingDocument)}, artifacts.CodeNotSigned},
+		"onboarding, unknown server":         {signedCase{bundle: bare(onboardingDocument)}, artifacts.CodeUnsigned},
+		"redirect":                           {signedCase{server: server, bundle: bare(redirectDocument)}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			test.w, test.policy = w, require
+			b, d, p := test.build()
+			_, _, err := artifacts.Validate(b, test.server, d, p)
+			refused(t, err, test.code, artifacts.StepTrust)
+		})
+	}
+}
+
 // TestSignedFaultsAfterTrust has a valid signature over data that cannot be used.
 func TestSignedFaultsAfterTrust(t *testing.T) {
 	w := shared()

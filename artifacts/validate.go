@@ -82,6 +82,12 @@ func (v *validation) conclude(c *contents, signed, serverTrusted bool) (*Conveye
 				"have the server send data signed by the owner, or let the device authenticate the server", nil)
 		})
 	}
+	if c.onboarding != nil && !signed && v.policy.RequireSigned {
+		return nil, v.step(StepTrust, func() (string, error) {
+			return "", refuse(CodeNotSigned, "the server was authenticated, but this device executes only what its owner signed",
+				"have the server send data signed by the owner, or turn [trust] require-signed off", nil)
+		})
+	}
 	if c.onboarding != nil {
 		v.pass(StepTrust, why)
 		conveyed.Onboarding = c.onboarding

@@ -15,7 +15,7 @@ func (v *visit) process(ctx context.Context, got reply) error {
 	if got.session != nil {
 		evidence = got.session.Evidence()
 	}
-	conveyed, err := v.judge(ctx, got, evidence)
+	conveyed, proof, err := v.judge(ctx, got, evidence)
 	if err != nil {
 		return v.refuse(ctx, got, evidence, err)
 	}
@@ -29,9 +29,12 @@ func (v *visit) process(ctx context.Context, got reply) error {
 		if offline, ok := v.lead.Network.(*source.Offline); ok {
 			return offline.Fail() // no failure of this visit: another one follows on each network
 		}
+		if v.redirect = proof; !conveyed.Redirect.Trusted {
+			v.redirect = nil
+		}
 		return v.tryServers(ctx, conveyed.Redirect.Servers, conveyed.Redirect.Trusted, "redirect")
 	}
-	return v.onboard(ctx, got, evidence, conveyed)
+	return v.onboard(ctx, got, evidence, conveyed, proof)
 }
 
 // refuse ends the attempt with data that cannot be believed or understood. A trusted server is told. Onboarding
@@ -51,8 +54,8 @@ func (v *visit) refuse(ctx context.Context, got reply, evidence *artifacts.Serve
 
 // onboard executes onboarding information. Progress goes to the server only when it was authenticated (R5.6-04).
 // Whatever comes of it, the lead ends here (R5.3-08).
-func (v *visit) onboard(ctx context.Context, got reply, evidence *artifacts.ServerEvidence, conveyed *artifacts.Conveyed) error {
-	request := onboard.Request{Info: conveyed.Onboarding, Warnings: conveyed.Warnings, Network: v.lead.Network, Where: v.lead.Where}
+func (v *visit) onboard(ctx context.Context, got reply, evidence *artifacts.ServerEvidence, conveyed *artifacts.Conveyed, proof *artifacts.Proof) error {
+	request := onboard.Request{Info: conveyed.Onboarding, Proof: proof, Warnings: conveyed.Warnings, Network: v.lead.Network, Where: v.lead.Where}
 	if evidence.Valid() {
 		request.Reporter, request.Level = got.session, got.output.Level
 	}

@@ -21,7 +21,9 @@ type StatusFetcher interface {
 // judge validates bootstrapping data. Where a voucher demands revocation status that did not come along, that is fetched by
 // the network of the lead, from OCSP responders first and then, where that was not enough, as revocation lists; each time
 // everything is judged anew. Whoever issues for the owner names the places, so they are never on this machine, whatever the lead.
-func (v *visit) judge(ctx context.Context, got reply, evidence *artifacts.ServerEvidence) (*artifacts.Conveyed, error) {
+//
+// The proof is what the verdict rests on.
+func (v *visit) judge(ctx context.Context, got reply, evidence *artifacts.ServerEvidence) (*artifacts.Conveyed, *artifacts.Proof, error) {
 	policy := v.Policy
 	var attempts []revocation.Attempt
 	for fetched := 0; ; fetched++ {
@@ -30,7 +32,7 @@ func (v *visit) judge(ctx context.Context, got reply, evidence *artifacts.Server
 		var needed *artifacts.StatusNeeded
 		if !errors.As(err, &needed) {
 			v.showValidated(conveyed, trail, err, attempts)
-			return conveyed, err
+			return conveyed, v.proof(got, evidence), err
 		}
 		wanted := needed.Requests
 		if fetched > 0 {
@@ -39,13 +41,23 @@ func (v *visit) judge(ctx context.Context, got reply, evidence *artifacts.Server
 		if v.Revocation == nil || v.lead.Network == nil || fetched == 2 || len(wanted) == 0 || ctx.Err() != nil {
 			err = v.unfetched(err, attempts)
 			v.showValidated(conveyed, trail, err, attempts)
-			return nil, err
+			return nil, nil, err
 		}
 		status, asked := v.Revocation.Fetch(ctx, revocation.Request{Wanted: wanted, Network: v.lead.Network, Refuse: noServer})
 		attempts = append(attempts, asked...)
 		got.bundle.Status.CRLs = append(got.bundle.Status.CRLs, status.CRLs...)
 		got.bundle.Status.OCSPResponses = append(got.bundle.Status.OCSPResponses, status.OCSPResponses...)
 	}
+}
+
+// proof is what whoever executes the data may judge it by again.
+func (v *visit) proof(got reply, evidence *artifacts.ServerEvidence) *artifacts.Proof {
+	p := &artifacts.Proof{Bundle: got.bundle, Nonce: got.input.Nonce}
+	if evidence.Valid() {
+		p.Server = evidence.Proof()
+		p.Server.Port, p.Server.Redirect = v.hops[len(v.hops)-1].port, v.redirect
+	}
+	return p
 }
 
 // listsOnly leaves of requests what was not asked for yet after OCSP responders had been asked.

@@ -27,6 +27,8 @@ type visit struct {
 	lead source.Lead
 	hops []hop
 	ends time.Time // when the search for data along this lead is given up
+	// redirect is the trusted redirect information that led here; nil when the lead did, or nothing that is trusted.
+	redirect *artifacts.Proof
 	// budget is what is left for the server of the lead that led here.
 	budget *budget
 	// shown is the place of the server being visited in the status; -1 when it is not listed.
@@ -86,7 +88,7 @@ func (v *visit) tryServer(ctx context.Context, server artifacts.BootstrapServer,
 		return v.fail(StageObtain, err)
 	}
 	v.showPhase(state.PhaseVisiting)
-	addresses, err := v.resolve(ctx, server.Address)
+	addresses, err := Resolve(ctx, v.lead, server.Address)
 	if err != nil {
 		v.showVisit(server, from, err)
 		return v.fail(StageResolve, err)
@@ -147,10 +149,11 @@ func (v *visit) server() string {
 	return "https://" + net.JoinHostPort(last.host, strconv.Itoa(int(last.port)))
 }
 
-// resolve returns the addresses of host in the order to try them, not more than maxAddresses.
-func (v *visit) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
+// Resolve returns the addresses of host by way of the network of a lead, in the order to try them, not more than maxAddresses.
+func Resolve(ctx context.Context, l source.Lead, host string) ([]netip.Addr, error) {
+	refused := func(ip netip.Addr) bool { return ownAddress(l, ip) }
 	if ip, err := netip.ParseAddr(host); err == nil {
-		if v.ownAddress(ip) {
+		if refused(ip) {
 			return nil, &reason.Error{Code: CodeBadAddress, Msg: ip.String() + " is no address of a bootstrap server",
 				Fix: "correct the list of bootstrap servers; it points the device at itself or at nobody"}
 		}
@@ -158,8 +161,8 @@ func (v *visit) resolve(ctx context.Context, host string) ([]netip.Addr, error) 
 	}
 	limited, cancel := context.WithTimeout(ctx, resolveTime)
 	defer cancel()
-	addresses, err := v.lead.Network.LookupNetIP(limited, "ip", host)
-	addresses = slices.DeleteFunc(addresses, v.ownAddress)
+	addresses, err := l.Network.LookupNetIP(limited, "ip", host)
+	addresses = slices.DeleteFunc(addresses, refused)
 	addresses = addresses[:min(len(addresses), maxAddresses)]
 	if err == nil && len(addresses) == 0 {
 		err = errors.New("the answer holds no address")
@@ -177,9 +180,9 @@ func (v *visit) resolve(ctx context.Context, host string) ([]netip.Addr, error) 
 // ownAddress reports whether the network or the storage that the lead came from could only name addr to have the device talk
 // to itself, where other programs may take a connection for that of a local user, or to nobody. Servers that a person named,
 // or that were configured, may be anywhere.
-func (v *visit) ownAddress(addr netip.Addr) bool {
-	network := v.lead.Interface != "" || v.lead.Where != nil && !v.lead.Trusted // it may be the machine's own
-	return (network || v.lead.Bundle != nil) && noServer(addr)
+func ownAddress(l source.Lead, addr netip.Addr) bool {
+	network := l.Interface != "" || l.Where != nil && !l.Trusted // it may be the machine's own
+	return (network || l.Bundle != nil) && noServer(addr)
 }
 
 // noServer reports whether addr is the device itself, or nobody.

@@ -61,7 +61,13 @@ var checks = map[string]func(*Config) error{
 	"image.stall":      func(c *Config) error { return within(c.Image.Stall, seconds(1), seconds(600)) },
 	"image.anchors":    func(c *Config) error { return each(c.Image.Anchors, absolute) },
 	"image.attempts":   func(c *Config) error { return within(c.Image.Attempts, 1, 100) },
-	"image.cache":      func(c *Config) error { return absolute(c.Image.Cache) },
+	"image.trial-timeout": func(c *Config) error {
+		if c.Image.TrialTimeout == 0 {
+			return nil
+		}
+		return within(c.Image.TrialTimeout, seconds(60), hours(7*24))
+	},
+	"image.cache": func(c *Config) error { return absolute(c.Image.Cache) },
 
 	"efi.esp":          func(c *Config) error { return each(c.EFI.ESP, absolute) },
 	"grub.environment": func(c *Config) error { return environment(c.GRUB.Environment) },

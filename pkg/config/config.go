@@ -74,6 +74,8 @@ type Trust struct {
 	Lenient          bool     `toml:"lenient"`           // tolerate encoding mistakes of peers seen in the field
 	// RequireNonce refuses vouchers that do not repeat the nonce of this very request.
 	RequireNonce bool `toml:"require-nonce"`
+	// RequireSigned executes nothing that the owner did not sign, not even from an authenticated server.
+	RequireSigned bool `toml:"require-signed"`
 	// LongLived accepts vouchers that neither repeat the nonce nor expire (RFC 8366 §5.3).
 	LongLived bool `toml:"long-lived-vouchers"`
 	// Revocation says where the revocation status that a voucher demands may come from: "fetch" (from where certificates say,
@@ -101,8 +103,9 @@ type Image struct {
 	CrossOrigin bool `toml:"cross-origin"`
 	// VerifyServers has https mirrors authenticated by Anchors; otherwise the digest alone decides (RFC 8572 §5.6).
 	VerifyServers bool     `toml:"verify-servers"`
-	Anchors       []string `toml:"anchors"`  // folders or PEM files
-	Attempts      int      `toml:"attempts"` // installs of the same image before it is refused
+	Anchors       []string `toml:"anchors"`       // folders or PEM files
+	Attempts      int      `toml:"attempts"`      // installs of the same image before it is refused
+	TrialTimeout  Duration `toml:"trial-timeout"` // for which an image runs unless the device is provisioned by it; 0 is for ever
 
 	Signature string   `toml:"signature"` // "none", or "required" beside the hash
 	Signers   []string `toml:"signers"`   // who may sign: "owner", or files

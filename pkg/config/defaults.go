@@ -39,6 +39,8 @@ func Default() Config {
 			Anchors:    []string{"/usr/lib/ztp/trust/images", "/etc/ztp/trust/images"},
 			Attempts:   3,
 
+			TrialTimeout: Duration(time.Hour),
+
 			Signature:          "none",
 			Signers:            []string{},
 			SignatureNamespace: "ztp-image",

@@ -77,3 +77,10 @@ func unquote(s string) string {
 	}
 	return b.String()
 }
+
+// Release is what systemd calls the system below the root in a unit that says %o-%w-%A-%B (systemd.unit(5)): ID, VERSION_ID,
+// IMAGE_VERSION and BUILD_ID of os-release. It tells the systems of two slots apart, as far as their makers do.
+func (p Paths) Release() string {
+	release := osRelease(p)
+	return strings.Join([]string{release["ID"], release["VERSION_ID"], release["IMAGE_VERSION"], release["BUILD_ID"]}, "-")
+}

@@ -20,17 +20,19 @@ import (
 // Invalid is the reason code of every error of Load.
 const Invalid reason.Code = "config-invalid"
 
-// The layers, weakest first. Drop-ins are read in the order of their names.
+// The layers, weakest first. Drop-ins are read in the order of their names. Where a package brings the vendor's file, what the
+// maker of a device has to say goes into drop-ins beside it, which an upgrade leaves alone.
 const (
-	VendorFile = "/usr/lib/ztp/ztp.toml"
-	AdminFile  = "/etc/ztp/ztp.toml"
-	DropIns    = "/etc/ztp/ztp.toml.d/*.toml"
+	VendorFile    = "/usr/lib/ztp/ztp.toml"
+	VendorDropIns = "/usr/lib/ztp/ztp.toml.d/*.toml"
+	AdminFile     = "/etc/ztp/ztp.toml"
+	DropIns       = "/etc/ztp/ztp.toml.d/*.toml"
 )
 
 // maxFile bounds a configuration file, in bytes.
 const maxFile = 256 << 10
 
-// Load reads the configuration below root ("" is "/"): the vendor's file, the administrator's, and the drop-ins, each of
+// Load reads the configuration below root ("" is "/"): the vendor's file and drop-ins, then the administrator's, each of
 // which may be absent. A key in a later file replaces the same key of an earlier one, lists as a whole. Every value is
 // checked in the file that sets it, also when a later file replaces it. Then paths are moved below root and trust anchors
 // are read. Errors are *reason.Error with the code Invalid and begin with "FILE:LINE: KEY: "; mistakes in the files are
@@ -71,15 +73,18 @@ func Load(root string) (*Config, error) {
 
 // layers lists the files to read, weakest first.
 func layers(paths Paths) ([]string, error) {
-	files := []string{paths.Below(VendorFile), paths.Below(AdminFile)}
-	folder := filepath.Dir(paths.Below(DropIns))
-	entries, err := os.ReadDir(folder) // sorted by name
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, invalid(origin{File: folder}, "", err, "make the folder readable for root, or remove it")
-	}
-	for _, e := range entries {
-		if matched, _ := filepath.Match(filepath.Base(DropIns), e.Name()); matched {
-			files = append(files, filepath.Join(folder, e.Name()))
+	var files []string
+	for _, layer := range [][2]string{{VendorFile, VendorDropIns}, {AdminFile, DropIns}} {
+		files = append(files, paths.Below(layer[0]))
+		folder := filepath.Dir(paths.Below(layer[1]))
+		entries, err := os.ReadDir(folder) // sorted by name
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, invalid(origin{File: folder}, "", err, "let the agent read the folder, which under systemd runs as the user ztp, or remove it")
+		}
+		for _, e := range entries {
+			if matched, _ := filepath.Match(filepath.Base(layer[1]), e.Name()); matched {
+				files = append(files, filepath.Join(folder, e.Name()))
+			}
 		}
 	}
 	return files, nil
@@ -129,7 +134,7 @@ func (l *loader) read(file string) {
 		return
 	}
 	if err != nil {
-		l.mistake(invalid(origin{File: file}, "", err, "make the file readable for root, or remove it"))
+		l.mistake(invalid(origin{File: file}, "", err, "let the agent read the file, which under systemd runs as the user ztp, or remove it"))
 		return
 	}
 	l.config.Files = append(l.config.Files, file)

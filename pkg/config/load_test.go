@@ -124,13 +124,14 @@ func TestMistakesAreToldTogether(t *testing.T) {
 func TestLayers(t *testing.T) {
 	got, root := load(t, map[string]string{
 		config.VendorFile:                 "[device]\nhw-model = \"vendor\"\nos-name = \"vendor\"\n[discovery]\nexclude = [\"a\", \"b\"]\n",
+		"/usr/lib/ztp/ztp.toml.d/90.toml": "[device]\nhw-model = \"maker\"\nos-version = \"maker\"\nos-name = \"maker\"\n[discovery]\nexclude = []\n",
 		config.AdminFile:                  "[device]\nhw-model = \"admin\"\n[discovery]\nexclude = [\"c\"]\n",
 		"/etc/ztp/ztp.toml.d/10-a.toml":   "retry.max = \"1h\"\ndevice = { hw-model = \"ten\" }\n",
 		"/etc/ztp/ztp.toml.d/20-b.toml":   "[retry]\nmax = \"2h\"\n[image]\nmax-size = 4096\n",
 		"/etc/ztp/ztp.toml.d/30-c.ignore": "not toml at all",
 	})
 	want := config.Default()
-	want.Device.HWModel, want.Device.OSName = "ten", "vendor"
+	want.Device.HWModel, want.Device.OSName, want.Device.OSVersion = "ten", "maker", "maker"
 	want.Discovery.Exclude = []string{"c"}
 	want.Retry.Max = config.Duration(2 * time.Hour)
 	want.Image.MaxSize = 4096
@@ -143,7 +144,8 @@ func TestLayers(t *testing.T) {
 		files = append(files, strings.TrimPrefix(f, root))
 	}
 	if diff := cmp.Diff([]string{
-		config.VendorFile, config.AdminFile, "/etc/ztp/ztp.toml.d/10-a.toml", "/etc/ztp/ztp.toml.d/20-b.toml",
+		config.VendorFile, "/usr/lib/ztp/ztp.toml.d/90.toml",
+		config.AdminFile, "/etc/ztp/ztp.toml.d/10-a.toml", "/etc/ztp/ztp.toml.d/20-b.toml",
 	}, files); diff != "" {
 		t.Error(diff)
 	}
@@ -243,6 +245,7 @@ func TestInvalid(t *testing.T) {
 		"handle":              {"[identity]\nkey = \"0x41\"\n", "2: identity.key", "not a persistent handle"},
 		"handle word":         {"[identity]\nkey = \"key\"\n", "2: identity.key", "neither a persistent handle"},
 		"nv index":            {"[identity]\ncertificate = \"0x81000000\"\n", "2: identity.certificate", "not a NV index"},
+		"trial":               {"[image]\ntrial-timeout = \"30s\"\n", "2: image.trial-timeout", "out of range, from 1m0s to 168h0m0s"},
 		"no tpm for handle":   {"[identity]\ntpm = \"none\"\n", "2: identity.tpm", "is the TPM handle 0x81020000"},
 		"decrypt key":         {"[identity]\ndecrypt-key = \"0x41\"\n", "2: identity.decrypt-key", "not a persistent handle"},
 		"decrypt certificate": {"[identity]\ndecrypt-certificate = \"dc\"\n", "2: identity.decrypt-certificate", "neither a NV index"},

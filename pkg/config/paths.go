@@ -11,6 +11,7 @@ type Paths struct {
 	State   string // folder of what survives a reboot: /var/lib/ztp
 	Runtime string // folder of what does not: /run/ztp
 	Status  string // live status: /run/ztp/status.json
+	Trial   string // when in this boot the trial of the system began, if it is on one: /run/ztp-trial
 	Onboard string // private folder of an onboarding in progress: /var/lib/ztp/onboard
 }
 
@@ -28,6 +29,7 @@ func NewPaths(root string) (Paths, error) {
 	p.State = p.Below("/var/lib/ztp")
 	p.Runtime = p.Below("/run/ztp")
 	p.Status = p.Below("/run/ztp/status.json")
+	p.Trial = p.Below("/run/ztp-trial")
 	p.Onboard = p.Below("/var/lib/ztp/onboard")
 	return p, nil
 }

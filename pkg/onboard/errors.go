@@ -18,6 +18,7 @@ const (
 	ReasonImageNoInstaller reason.Code = "image-no-installer" // this device cannot install images
 	ReasonImageRefused     reason.Code = "image-refused"      // installed too often without the demanded version coming up
 	ReasonImageFellBack    reason.Code = "image-fell-back"    // the boot loader returned from it to the other slot
+	ReasonImageExpired     reason.Code = "image-trial-over"   // it ran for image.trial-timeout without an acknowledged end
 	ReasonReboot           reason.Code = "reboot-failed"      // the reboot command failed
 
 	ReasonScriptNoInterpreter reason.Code = "script-no-interpreter" // no usable "#!" line, or its interpreter is missing

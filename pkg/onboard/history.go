@@ -41,23 +41,34 @@ func (s *session) advance(ctx context.Context, on event) error {
 	switch do {
 	case write:
 		return s.write(ctx)
-	case restart:
-		return s.reboot(ctx)
 	}
 	return s.perform(ctx, do)
 }
 
-// perform is where the boot loader is told anything.
+// perform is where the boot loader is told anything, of which it is shown what it says then, and where the device is restarted.
 func (e *Executor) perform(ctx context.Context, do effect) error {
+	var err error
 	switch do {
 	case arm:
-		return e.Slots.Activate(ctx)
+		err = e.Slots.Activate(ctx)
 	case disarm:
-		return e.Slots.Deactivate(ctx)
+		err = e.Slots.Deactivate(ctx)
 	case bless:
-		return e.Slots.MarkGood(ctx)
+		err = e.Slots.MarkGood(ctx)
+	case restart:
+		return e.reboot(ctx)
+	case retreat:
+		if err := e.perform(ctx, disarm); err != nil {
+			e.warn("the boot loader may try the slot again that the device leaves", err)
+		}
+		return e.reboot(ctx)
+	default:
+		return nil
 	}
-	return nil
+	if d, unknown := e.Slots.Describe(ctx); err == nil && unknown == nil {
+		e.showSlots(d)
+	}
+	return err
 }
 
 // move records a transition of an image, durably, and returns the effect it is to have. change makes further changes to the
@@ -91,8 +102,15 @@ func tally(i *state.ImageRecord, on event) {
 		i.Attempts++
 	case reboot, leave:
 		i.Reboots++
-	case satisfied, acknowledge: // it works: if the boot loader returns to the old one some day, that is not its fault
-		i.Attempts, i.Reboots, i.Reason = 0, 0, nil
+	case expire:
+		if i.Reason == nil || i.Reason.Code != string(ReasonImageExpired) { // not the same trial once more
+			i.Expired++
+		}
+		i.Attempts = max(i.Attempts, i.Expired)
+	case acknowledge:
+		i.Attempts, i.Reboots, i.Expired, i.Reason = 0, 0, 0, nil
+	case satisfied: // it works: if the boot loader returns to the old one some day, that is not its fault
+		i.Attempts, i.Reboots, i.Reason = i.Expired, 0, nil
 	case overwritten:
 		i.Slot = ""
 	}
@@ -221,8 +239,7 @@ func (e *Executor) look(ctx context.Context, runs string) (fallen []string, err 
 				case satisfied:
 					i.Slot = d.Running
 				case fellBack:
-					i.Reason = &state.Reason{Code: string(ReasonImageFellBack), At: e.Now().UTC(),
-						Message: fmt.Sprintf("slot %s was started with it, and the boot loader returned to slot %s", from, d.Running)}
+					i.Reason = fellBackReason(i.Reason, from, d.Running, e.Now())
 				}
 			})
 			if err != nil {
@@ -236,6 +253,16 @@ func (e *Executor) look(ctx context.Context, runs string) (fallen []string, err 
 		}
 	}
 	return fallen, nil
+}
+
+// fellBackReason tells why a trial came to nothing; before is what was known of that when it ended.
+func fellBackReason(before *state.Reason, from, to string, now time.Time) *state.Reason {
+	why := &state.Reason{Code: string(ReasonImageFellBack), At: now.UTC(),
+		Message: fmt.Sprintf("slot %s was started with it, and the boot loader returned to slot %s", from, to)}
+	if before != nil && before.Code == string(ReasonImageExpired) {
+		why.Message = before.Message
+	}
+	return why
 }
 
 // markGood makes the running slot the one that boots from now on, and notes that in its image's record. A device on which that

@@ -95,6 +95,11 @@ func (s *session) install(ctx context.Context) (last event, err error) {
 	if err := s.installable(); err != nil {
 		return "", err
 	}
+	if !s.looked {
+		if s.fallen, err = s.look(ctx, ""); err != nil {
+			return "", err
+		}
+	}
 	for {
 		r, d, err := s.seen(ctx)
 		if err != nil {
@@ -204,24 +209,6 @@ func (s *session) write(ctx context.Context) (err error) {
 		return err
 	}
 	return s.advance(ctx, verified)
-}
-
-// reboot asks for the reboot, which is counted first.
-func (s *session) reboot(ctx context.Context) error {
-	var reboots int
-	err := s.Store.Update(func(r *state.Record) error {
-		if r.Session == nil { // a person started over meanwhile
-			r.Session = state.NewSession(s.Now())
-		}
-		r.Session.Reboots++
-		reboots = r.Session.Reboots
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	s.Board.Update(func(st *state.Status) { st.Phase, st.Reboots = state.PhaseRebooting, reboots })
-	return s.rebootDevice(ctx)
 }
 
 // trialError says that the running slot was not marked good, so that the other one must not be written. Nobody has to do

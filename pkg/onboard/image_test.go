@@ -140,6 +140,9 @@ func TestImageInstall(t *testing.T) {
 	if d := r.describe(t); d.Good != "b" {
 		t.Errorf("slot %s is good after bootstrap-complete", d.Good)
 	}
+	if shown := r.board.Snapshot().Slots; shown == nil || shown.Good != "b" {
+		t.Errorf("the status still has the slots %+v after bootstrap-complete", shown)
+	}
 }
 
 func TestImageSlotIsGoodOnlyWhenAcknowledged(t *testing.T) {

@@ -15,6 +15,7 @@
 //	  │               └───── fetch, after a day ──── refused ◀──refuse──── from everywhere      │                  │
 //	  └──── withdraw (from trial), overwritten (with nothing to remember), returned ────────────┘   fetch ─────────┘
 //
+//	expire: its time on trial is over; from running and trial to trial, from refused to refused, and the device reboots into the good slot
 //	leave: what runs is on trial and is another image; the device reboots into the good slot, and the image stays what it is
 //
 //	step
@@ -93,11 +94,12 @@ type Options struct {
 // Request is one execution of onboarding information.
 type Request struct {
 	Info     *artifacts.Onboarding
-	Warnings []string       // of the validation, reported as parsing-warning
-	Reporter Reporter       // nil when the server is not trusted: nothing is ever reported then (RFC 8572 §5.6)
-	Level    progress.Level // of the reports, as the server asked
-	Network  image.Network  // how images are reached
-	Files    fs.FS          // what file URIs of images name; nil when they name nothing
+	Proof    *artifacts.Proof // by which Info may be judged again, where another process executes it
+	Warnings []string         // of the validation, reported as parsing-warning
+	Reporter Reporter         // nil when the server is not trusted: nothing is ever reported then (RFC 8572 §5.6)
+	Level    progress.Level   // of the reports, as the server asked
+	Network  image.Network    // how images are reached
+	Files    fs.FS            // what file URIs of images name; nil when they name nothing
 	// Where tells, in the end, what the network is known by on which the device was provisioned; nil when it was on none.
 	Where func() state.Network
 }
@@ -178,6 +180,7 @@ type session struct {
 	files   fs.FS
 	where   func() state.Network
 
+	looked bool              // the records of images are up to date with the slots
 	fallen []string          // SHA-256 of the images that were found to have fallen back when the session began
 	slots  slot.Description  // when they were looked at last
 	known  state.ImageRecord // of the demanded image, at the same time
@@ -240,9 +243,10 @@ func (s *session) begin(ctx context.Context) error {
 	if _, right := s.called(); right {
 		runs = s.imageKey()
 	}
-	if s.fallen, err = s.look(ctx, runs); err != nil { // whoever wants an image will meet it again
+	if s.fallen, err = s.look(ctx, runs); err != nil { // whoever wants an image looks again
 		s.warn("the image slots cannot be looked at", err)
 	}
+	s.looked = err == nil
 	return s.Store.Update(func(r *state.Record) error {
 		if r.Session == nil {
 			r.Session = state.NewSession(s.Now())

@@ -9,10 +9,29 @@ import (
 	"time"
 
 	"github.com/xpu-sztp/ztp/pkg/reason"
+	"github.com/xpu-sztp/ztp/pkg/state"
 )
 
 // rebootTimeout bounds the reboot command, which only has to ask for the reboot.
 const rebootTimeout = 60 * time.Second
+
+// reboot asks for the reboot, which is counted first.
+func (e *Executor) reboot(ctx context.Context) error {
+	var reboots int
+	err := e.Store.Update(func(r *state.Record) error {
+		if r.Session == nil { // a person started over meanwhile
+			r.Session = state.NewSession(e.Now())
+		}
+		r.Session.Reboots++
+		reboots = r.Session.Reboots
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	e.Board.Update(func(st *state.Status) { st.Phase, st.Reboots = state.PhaseRebooting, reboots })
+	return e.rebootDevice(ctx)
+}
 
 // rebootDevice runs the reboot command. Nothing is killed when it returns: it may have left something behind that
 // reboots in a moment. That we are told to stop while it runs is the reboot beginning, and no failure whatever becomes

@@ -45,6 +45,7 @@ type scenario struct {
 	served  string // where it is served
 	before  []byte // what the other slot holds already, of the same size as image
 	stopped bool   // the agent is stopped once while it fetches it
+	expires bool   // the time on trial is over when a session there has failed, and two trials are all
 	quiet   bool   // there are no scripts
 	handler string // of the configuration: "file", "exec" or "cloud-init"
 	config  string
@@ -90,6 +91,7 @@ func scenarios() map[string]scenario {
 		"handler-fails":      {handler: "exec", config: newConfig, refuse: 1, fails: ReasonConfigFailed},
 		"merge-impossible":   {handler: "file", config: `[]`, fails: ReasonConfigMerge},
 		"image-is-not-right": {handler: "file", config: newConfig, image: nextImage, served: "/lying", fails: image.CodeHashMismatch},
+		"image-expires":      {handler: "file", config: newConfig, image: nextImage, served: "/next", post: 1, expires: true, fails: ReasonImageRefused},
 		"image-lies":         {handler: "file", config: newConfig, image: lyingImage, served: "/lying", fails: ReasonImageRefused},
 	}
 }
@@ -164,7 +166,12 @@ func (l life) script(name string, exit int) string {
 case $ZTP_ACTION in undo) how=undo ;; *) how=run ;; esac
 echo %[1]s $how >>%[2]s
 die() { if [ -e %[3]s.$how ]; then rm %[3]s.$how; kill -9 $PPID; fi; }
-if [ $how = undo ]; then rm -f "$ZTP_ROOT/effects/%[1]s"; die; rm -f "$ZTP_ROOT/effects/%[1]s.more"; exit 0; fi
+if [ $how = undo ]; then
+	cd "$ZTP_ROOT/effects"
+	if [ -e %[3]s.$how ]; then rm -f %[1]s; die; fi
+	rm -f %[1]s %[1]s.more
+	exit 0
+fi
 echo "output of %[1]s"
 echo done >"$ZTP_ROOT/effects/%[1]s"
 die
@@ -263,6 +270,9 @@ func (l life) session(on *faultfs.FS) (rebooting bool, err error) {
 		Image:       config.Image{Attempts: maxBoots, MaxSize: 1 << 20, Timeout: config.Duration(time.Minute)},
 		Reboot:      config.Reboot{Command: []string{"/bin/true"}},
 	})
+	if s.expires {
+		e.Image.Attempts = 2
+	}
 	if err := e.Recover(context.Background()); err != nil {
 		return false, l.end(err)
 	}
@@ -282,9 +292,18 @@ func (l life) session(on *faultfs.FS) (rebooting bool, err error) {
 	if s.stopped {
 		r.Network = stopping{stop: stop, once: l.world("stopped")}
 	}
+	if over, err := l.expired(e); over || err != nil {
+		return over, err
+	}
 	outcome, err := e.execute(ctx, r, l.plan(s))
 	if outcome == Rebooting {
 		return true, nil
+	}
+	if code, _ := reason.Of(err); s.expires && code == ReasonScriptFailed {
+		if err := os.WriteFile(l.disk("run", "over"), nil, 0o600); err != nil {
+			return false, err
+		}
+		return l.session(on) // in which that is seen first
 	}
 	if code, _ := reason.Of(err); code == ReasonImageFellBack {
 		return l.session(on) // the next round, after the server was told
@@ -293,6 +312,21 @@ func (l life) session(on *faultfs.FS) (rebooting bool, err error) {
 		return l.session(on) // somebody starts the agent again
 	}
 	return false, l.end(err)
+}
+
+// expired ends a trial whose time is over, which is known as long as the device runs.
+func (l life) expired(e *Executor) (over bool, err error) {
+	if _, err := os.Stat(l.disk("run", "over")); err != nil {
+		return false, nil
+	}
+	t, err := e.Trial(context.Background())
+	if err != nil || t == (Trial{}) {
+		return false, err
+	}
+	if err := e.Expire(context.Background(), t, time.Hour, nil); err != nil {
+		return false, l.end(err)
+	}
+	return true, nil
 }
 
 func (l life) plan(s scenario) plan {

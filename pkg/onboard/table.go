@@ -18,6 +18,7 @@ const (
 	activate    event = "activate"    // have the boot loader try it
 	reboot      event = "reboot"      // into it
 	leave       event = "leave"       // reboot into the good slot, since what runs on trial is another image
+	expire      event = "expire"      // it runs on trial, and its time is over: the device returns to the good slot
 	withdraw    event = "withdraw"    // nobody wants it any more
 	acknowledge event = "acknowledge" // the end of a session, for which it is made the good one
 	refuse      event = "refuse"
@@ -50,6 +51,7 @@ const (
 	disarm   effect = "disarm"    // slot.Backend.Deactivate
 	bless    effect = "bless"     // slot.Backend.MarkGood
 	restart  effect = "restart"   // the device
+	retreat  effect = "retreat"   // slot.Backend.Deactivate, for what tries are left, and then restart
 	execute  effect = "execute"   // a script, or a configuration handler
 	takeBack effect = "take-back" // what execute did
 )
@@ -69,7 +71,8 @@ type rule struct {
 //	fetching   the slot is not bootable, and holds anything; it is filled from where the sink can go on, or from the start
 //	written    verified bytes; the boot loader does not know
 //	activated  the boot loader knows or not. It is told again; or has started the slot already, as the power cut was a boot
-//	trial      the device has rebooted or not: the slot runs, is still next, or was left again, which counts against the image
+//	trial      the device has rebooted or not: the slot runs, is still next, or was left again, which counts against the image.
+//	           Once its time is over, it is left again; a power cut before that is a boot, with the same result
 //	running    what is not acknowledged falls back by itself; nobody is blamed, and everything begins anew
 //	good       MarkGood is repeated by Recover; a device that fell back just before begins anew
 const imageRules = `
@@ -95,6 +98,10 @@ good       satisfied    good
 refused    satisfied    running                             # it is demanded under its right name now
 trial      fell-back    fell-back
 running    returned     none
+
+trial      expire       trial      retreat                  # it has fallen back when the device is in the good slot
+running    expire       trial      retreat                  # it came up, but to no end
+refused    expire       refused    retreat
 
 none       acknowledge  none       bless                    # what runs is not of our making
 trial      acknowledge  good       bless

@@ -46,7 +46,7 @@ var (
 		state.ImageFellBack, state.ImageRefused,
 	}
 	imageEvents = []event{
-		fetch, verified, activate, reboot, started, satisfied, acknowledge, withdraw, fellBack, returned, leave, refuse, overwritten,
+		fetch, verified, activate, reboot, started, satisfied, acknowledge, withdraw, fellBack, returned, leave, refuse, overwritten, expire,
 	}
 	stepStates = []string{string(absent), string(begun), string(stuck)}
 	stepEvents = []event{begin, acknowledge, undo, undone, undoFailed, giveUp}
@@ -55,15 +55,15 @@ var (
 // TestTransitions is the table of every state and event, written down a second time.
 func TestTransitions(t *testing.T) {
 	const images = `
-fetching(write) . . . . . none(bless) . . . none(restart) refused .
-fetching(write) written . . . . . . . . fetching(restart) refused none
-. . activated(arm) . trial . . . . . written(restart) refused none
-. . activated(arm) trial(restart) trial . . written(disarm) . . activated(restart) refused(disarm) none
-. . . trial(restart) . running good(bless) none(disarm) fell-back . . refused(disarm) none
-. . . . . running good(bless) . . none . refused none
-fetching(write) . . . . good good(bless) . . . good(restart) refused good
-fetching(write) . . . trial . . . . . fell-back(restart) refused fell-back
-fetching(write) . . . . running good(bless) refused(disarm) . . refused(restart) refused refused
+fetching(write) . . . . . none(bless) . . . none(restart) refused . .
+fetching(write) written . . . . . . . . fetching(restart) refused none .
+. . activated(arm) . trial . . . . . written(restart) refused none .
+. . activated(arm) trial(restart) trial . . written(disarm) . . activated(restart) refused(disarm) none .
+. . . trial(restart) . running good(bless) none(disarm) fell-back . . refused(disarm) none trial(retreat)
+. . . . . running good(bless) . . none . refused none trial(retreat)
+fetching(write) . . . . good good(bless) . . . good(restart) refused good .
+fetching(write) . . . trial . . . . . fell-back(restart) refused fell-back .
+fetching(write) . . . . running good(bless) refused(disarm) . . refused(restart) refused refused refused(retreat)
 `
 	if diff := cmp.Diff(lines(images), lines(matrix(imageRules, named(imageStates), imageEvents))); diff != "" {
 		t.Errorf("images: %s", diff)
@@ -95,7 +95,7 @@ func lines(text string) (all []string) {
 
 // TestTableIsReadable: every line is a rule, of states, events and effects that there are, and no two say different things.
 func TestTableIsReadable(t *testing.T) {
-	effects := []effect{nothing, write, arm, disarm, bless, restart, execute, takeBack}
+	effects := []effect{nothing, write, arm, disarm, bless, restart, retreat, execute, takeBack}
 	for table, known := range map[string]struct {
 		states []string
 		events []event
@@ -268,6 +268,8 @@ func TestExecutorObeysTheTable(t *testing.T) {
 				case nothing:
 				case restart:
 					trace = []string{"reboot"}
+				case retreat:
+					told, trace = []string{"disarm in " + string(step.image())}, []string{"reboot"}
 				case write:
 					end = state.ImageWritten // the effect ends with an event of its own
 					fallthrough

@@ -194,11 +194,17 @@ func (b *AB) Activate(ctx context.Context) error {
 	return b.loader.Arm(ctx, d.Target)
 }
 
-// Deactivate has the boot loader forget the inactive slot, unless that is the one to fall back to.
+// Deactivate has the boot loader forget the inactive slot, unless that is the one to fall back to; or the running one, which is
+// on trial then, as far as it is to be started again.
 func (b *AB) Deactivate(ctx context.Context) error {
 	d, err := b.Describe(ctx)
-	if err != nil || d.Target == d.Good {
+	switch {
+	case err != nil:
 		return err
+	case d.Trial() && d.Next == d.Running:
+		return b.loader.Disarm(ctx, d.Running)
+	case d.Target == d.Good:
+		return nil
 	}
 	return b.loader.Disarm(ctx, d.Target)
 }

@@ -202,6 +202,47 @@ func TestNothingIsDestroyed(t *testing.T) {
 	}
 }
 
+// TestLook: whether an image could be installed is found out without a change.
+func TestLook(t *testing.T) {
+	d := newDevice(t)
+	before := files(t, d.dir)
+	if o, err := d.start().Look(t.Context()); err != nil || o != (slot.Outlook{Room: 64 << 20, Running: 64 << 20}) {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if diff := cmp.Diff(before, files(t, d.dir)); diff != "" {
+		t.Error(diff)
+	}
+	content, published := system(t, "zstd")
+	b := d.start()
+	w := d.open(t, b)
+	put(t, w, published)
+	commit(t, w, published)
+	if err := b.Activate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := slot.Boot(d.dir); err != nil {
+		t.Fatal(err)
+	}
+	_, err := d.start().Look(t.Context())
+	wantCode(t, err, slot.CodeInTrial)
+	if !bytes.Equal(d.read(t, "b.img"), content) {
+		t.Error("the slot was changed")
+	}
+}
+
+// files are the names in a folder, and below it.
+func files(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	err := fs.WalkDir(os.DirFS(dir), ".", func(path string, _ fs.DirEntry, err error) error {
+		names = append(names, path)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
 // TestForgottenFirst: at the instant in which the first byte of a slot is destroyed, nothing says any more that it holds an
 // image, and that is durable.
 func TestForgottenFirst(t *testing.T) {
@@ -302,7 +343,9 @@ func TestSameDevice(t *testing.T) {
 	if err := os.Symlink("a.img", filepath.Join(d.dir, "b.img")); err != nil {
 		t.Fatal(err)
 	}
-	_, err := d.start().Open(t.Context())
+	_, err := d.start().Look(t.Context())
+	wantCode(t, err, slot.CodeInUse)
+	_, err = d.start().Open(t.Context())
 	wantCode(t, err, slot.CodeInUse)
 	if got := string(d.read(t, "a.img")); got != "factory" {
 		t.Errorf("the running slot holds %q", got)

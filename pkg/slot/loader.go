@@ -7,7 +7,7 @@ import "context"
 type Loader interface {
 	State(ctx context.Context) (State, error)
 	// Disarm is called before the content of a slot is destroyed: from then on it is neither started next nor fallen back
-	// to. It is never called for the slot that runs or the good one. It does nothing for a slot that is neither.
+	// to. It is never called for the good slot, and for the one that runs only while State.Next names it. It does nothing for a slot that is neither.
 	Disarm(ctx context.Context, slot string) error
 	// Arm has the slot tried at the next boot, or the next few boots, after which the boot loader returns to State.Good by
 	// itself.

@@ -39,7 +39,8 @@ type Backend interface {
 	Open(ctx context.Context) (Writer, error)
 	// Activate has the boot loader try the inactive slot once, at the next boot. It must hold a committed image.
 	Activate(ctx context.Context) error
-	// Deactivate takes an Activate back. It does nothing when there was none.
+	// Deactivate takes an Activate back: the inactive slot is not tried, and a slot that runs on trial not once more. It does
+	// nothing when there was none.
 	Deactivate(ctx context.Context) error
 	// MarkGood makes the running slot the one that boots from now on. It may be called any number of times.
 	MarkGood(ctx context.Context) error

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/xpu-sztp/ztp/pkg/durable"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 )
 
@@ -24,7 +25,7 @@ func LockDaemon(runDir string) (*DaemonLock, error) {
 		return nil, accessError(runDir, err)
 	}
 	// Nobody else may open the file: whoever can read it could lock it and keep the daemon from starting.
-	f, err := os.OpenFile(daemonLockPath(runDir), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := durable.OpenShared(daemonLockPath(runDir))
 	if err != nil {
 		return nil, accessError(runDir, err)
 	}
@@ -54,7 +55,7 @@ func (l *DaemonLock) Unlock() error { return l.file.Close() }
 // Daemon tells whether a daemon holds the lock of runDir, and its process id, which is 0 when it is not known. A caller
 // who may not look at the lock gets an error that is fs.ErrPermission.
 func Daemon(runDir string) (pid int, alive bool, err error) {
-	f, err := os.Open(daemonLockPath(runDir))
+	f, err := os.OpenFile(daemonLockPath(runDir), os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, false, nil
 	}

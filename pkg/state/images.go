@@ -67,6 +67,6 @@ func (r *Record) forgive(key string) {
 		delete(r.Images, key)
 		return
 	}
-	i.Attempts, i.Reboots, i.Reason = 0, 0, nil
+	i.Attempts, i.Reboots, i.Expired, i.Reason = 0, 0, 0, nil
 	r.Images[key] = i
 }

@@ -92,8 +92,17 @@ func (n Network) routes(server string) bool {
 	return slices.ContainsFunc(n, func(f string) bool { return f == router || strings.HasPrefix(f, router+" ") })
 }
 
-// maxFacts bounds what a network is known by.
-const maxFacts = 16
+// Bounds of what a network is known by: facts, and bytes of one. A domain has 253 at most.
+const (
+	maxFacts = 16
+	maxFact  = 300
+)
+
+// Bounded returns n without what is too much to be kept.
+func (n Network) Bounded() Network {
+	n = slices.DeleteFunc(slices.Clone(n), func(fact string) bool { return len(fact) > maxFact })
+	return n[:min(len(n), maxFacts)]
+}
 
 // Learn returns n with what was seen, and whether that is more. What was not seen for longest is forgotten first.
 func (n Network) Learn(seen Network) (all Network, more bool) {

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"reflect"
 	"syscall"
 	"time"
 
+	"github.com/xpu-sztp/ztp/pkg/durable"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 )
 
@@ -32,6 +34,7 @@ func Read(runDir, stateDir string) (*Status, error) {
 	case err == nil && alive && live == nil:
 		return &Status{Schema: StatusSchema, PID: pid, Enabled: r.Enabled, Phase: PhaseStarting}, nil
 	case err == nil && alive:
+		live.agree(r)
 		live.PID, live.Enabled, live.Images = pid, r.Enabled, r.History()
 		return live, nil
 	case err == nil:
@@ -49,6 +52,14 @@ func Read(runDir, stateDir string) (*Status, error) {
 		return atRest(nil, live), nil
 	}
 	return nil, err
+}
+
+// agree takes from a status what its record knows nothing of: whoever writes the status may not be who decides what becomes of
+// the device.
+func (s *Status) agree(r *Record) {
+	if s.Outcome == OutcomeProvisioned && r.Outcome != OutcomeProvisioned {
+		s.Outcome, s.Phase = r.Outcome, PhaseNotStarted
+	}
 }
 
 // daemonOf tells whether the daemon of runDir is alive. Who may not look at its lock believes the process id in the
@@ -118,14 +129,14 @@ func markInterrupted(s *Status) {
 	s.Reason = &Reason{
 		Code:    string(ReasonInterrupted),
 		Message: fmt.Sprintf("the daemon ended unexpectedly in phase %q", s.Phase),
-		Hint:    "it begins anew when it is started; `journalctl -u ztp` tells why it ended",
+		Hint:    "it begins anew when it is started; `journalctl -u 'ztp*'` tells why it ended",
 		At:      s.Updated,
 	}
 	s.Phase, s.NextAttempt, s.NextBecause = PhaseNotStarted, time.Time{}, ""
 }
 
 func readStatus(path string) (*Status, error) {
-	data, err := readBounded(path, maxStatus)
+	data, err := durable.ReadShared(path, maxStatus)
 	if err != nil {
 		return nil, err
 	}
@@ -136,5 +147,6 @@ func readStatus(path string) (*Status, error) {
 	if s.Schema > StatusSchema {
 		return nil, fmt.Errorf("%s has schema %d; this version knows up to %d", path, s.Schema, StatusSchema)
 	}
+	tidy(reflect.ValueOf(s)) // who wrote it may have been taken over
 	return s, nil
 }

@@ -117,6 +117,7 @@ type ImageRecord struct {
 	State     ImageState `json:"state"`
 	Attempts  int        `json:"attempts,omitempty"` // complete installs
 	Reboots   int        `json:"reboots,omitempty"`  // asked for on behalf of this image
+	Expired   int        `json:"expired,omitempty"`  // trials in a row whose time ran out
 	Reason    *Reason    `json:"reason,omitempty"`   // why it is refused, or what its last trial came to
 	Signer    string     `json:"signer,omitempty"`   // who signed it; empty when no signature was asked for
 	Updated   time.Time  `json:"updated"`

@@ -55,9 +55,10 @@ type Status struct {
 	Servers     []Server    `json:"servers,omitempty"` // of the current round, in the order they were visited
 	Downloads   []Download  `json:"downloads,omitempty"`
 	Image       *Image      `json:"image,omitempty"`
-	Slots       *Slots      `json:"slots,omitempty"`  // as the boot loader has them
-	Images      []PastImage `json:"images,omitempty"` // that were tried, the latest first
-	Steps       []Step      `json:"steps,omitempty"`  // scripts and configuration
+	Slots       *Slots      `json:"slots,omitempty"`     // as the boot loader has them
+	TrialEnds   time.Time   `json:"trial_ends,omitzero"` // when the device returns to the good slot, unless it is provisioned by then
+	Images      []PastImage `json:"images,omitempty"`    // that were tried, the latest first
+	Steps       []Step      `json:"steps,omitempty"`     // scripts and configuration
 	Reports     []Report    `json:"reports,omitempty"`
 	Warnings    []Warning   `json:"warnings,omitempty"`
 	Watch       *Watch      `json:"watch,omitempty"` // of a provisioned device that looks for another network
@@ -111,6 +112,7 @@ type Interface struct {
 	MTU     int    `json:"mtu,omitempty"`     // octets
 	State   string `json:"state"`             // "no-carrier", "acquiring", "bound", "unbound", "skipped"
 	Detail  string `json:"detail,omitempty"`  // why it is skipped or unbound
+	Reason  string `json:"reason,omitempty"`  // reason code of Detail, where it is a failure
 	Managed string `json:"managed,omitempty"` // who configured it, when not the agent
 	Family  string `json:"family,omitempty"`  // "ipv4" or "ipv6"
 	// Method is how it got on the network: "lease", "inform" where DHCP told everything but addresses, "manager" where whoever

@@ -39,6 +39,8 @@ type Store struct {
 	mu  sync.Mutex // keeps goroutines of this process from polling for each other's file lock
 	on  durable.FS
 	now func() time.Time
+
+	release string // of the system that runs; see As
 }
 
 // Open returns the store in dir, which is made when it is missing and restricted to its owner.
@@ -131,18 +133,25 @@ func (s *Store) write(r *Record, old []byte) error {
 	}
 	if bytes.Equal(data, old) {
 		err = s.on.SyncDir(s.dir) // who wrote it may have died, or failed, before that
-	} else {
-		err = durable.WriteFile(s.on, s.path(), data, 0o600, nil)
-	}
-	if err != nil {
-		return &reason.Error{
-			Code: ReasonWrite,
-			Msg:  "cannot write the state for good",
-			Fix:  "check that " + s.dir + " has free space and is writable",
-			Err:  err,
+		if err == nil {
+			err = s.noTrial(r)
 		}
+	} else {
+		err = s.replace(r, data)
 	}
-	return nil
+	return s.unwritten(err)
+}
+
+func (s *Store) unwritten(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &reason.Error{
+		Code: ReasonWrite,
+		Msg:  "cannot write the state for good",
+		Fix:  "check that " + s.dir + " has free space and is writable",
+		Err:  err,
+	}
 }
 
 // lock takes the store's lock and returns what releases it.
@@ -178,11 +187,11 @@ var errCorrupt = errors.New("corrupt state")
 
 // readRecord reads and checks a record. It changes nothing.
 func readRecord(path string) (*Record, []byte, error) {
-	data, err := readBounded(path, MaxRecord)
+	data, err := durable.ReadShared(path, MaxRecord)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return NewRecord(), nil, nil
-	case errors.Is(err, errTooLarge):
+	case errors.Is(err, durable.ErrTooLarge):
 		return nil, nil, corruptError(path, err)
 	case err != nil:
 		return nil, nil, accessError(path, err)

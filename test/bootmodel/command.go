@@ -18,7 +18,7 @@ type commandMachine struct{ dir string }
 
 const tool = `#!/bin/sh
 set -eu
-cd "$(dirname "$0")"
+cd "${0%/*}"
 put() { printf '%s\n' "$2" >"$1.new"; mv "$1.new" "$1"; }
 case $1 in
 status) read running <running; read good <good; read next <next; printf 'running: %s\ngood: %s\nnext: %s\n' "$running" "$good" "$next" ;;

@@ -97,7 +97,9 @@ func (o *Options) ask(ctx context.Context) (*answer, error) {
 
 // answerError is what is wrong with a status.
 func (o *Options) answerError(err error) error {
-	return fail(CodeAnswer, "what "+o.Tool.Status[0][0]+" prints makes no sense", "compare it with what the configuration expects", err)
+	status := strings.Join(o.Tool.Status[0], " ")
+	return fail(CodeAnswer, "what `"+status+"` prints does not tell about the slots",
+		"run it, and compare what it prints with running, good, next and other in [command], and with the names in [image.slot]", err)
 }
 
 // usable tells whether a name can be an argument: a tool that is fooled must not fool the next one.

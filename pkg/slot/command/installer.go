@@ -97,7 +97,7 @@ func (i *Installer) look(ctx context.Context) (*now, error) {
 	}
 	id, err := os.ReadFile(i.o.BootID)
 	if err != nil {
-		return nil, fail(slot.CodeUnavailable, "the kernel does not tell which boot this is", "mount /proc", err)
+		return nil, fail(slot.CodeUnavailable, "the kernel does not tell which boot this is", "mount /proc, also for the unit", err)
 	}
 	n.boot = strings.TrimSpace(string(id))
 	a, err := i.o.ask(ctx)
@@ -207,7 +207,8 @@ func (i *Installer) Activate(ctx context.Context) error {
 		return err
 	}
 	if _, ok := n.Contents[n.Target]; !ok || n.Trial() || i.o.Tool.Activate == nil && n.Next != n.Target {
-		return fail(slot.CodeNotReady, "slot "+n.Target+" holds no image that could be activated", "install an image first", nil)
+		return fail(slot.CodeNotReady, "slot "+n.Target+" holds no image that could be activated",
+			"have an image installed once more; `ztp images` tells what became of the last one", nil)
 	}
 	// Before the effect: the device may start anew from the slot at any time. Whether there is an effect is known after it.
 	n.record.Attempt = &attempt{Slot: n.Target, From: n.Running, Boot: n.boot, Armed: i.o.Tool.Activate == nil}
@@ -227,16 +228,21 @@ func (i *Installer) Activate(ctx context.Context) error {
 // discard removes the downloaded image.
 func (i *Installer) discard() error {
 	if err := durable.Remove(i.o.FS, i.o.Image); err != nil {
-		return fail(slot.CodeWriteFailed, "the downloaded image cannot be removed", "check the storage", err)
+		return fail(slot.CodeWriteFailed, "the downloaded image cannot be removed", fixFolder(i.o.Image), err)
 	}
 	return nil
 }
 
-// Deactivate runs the command for it where a slot was activated.
+// Deactivate runs the command for it where a slot was activated, and where one is on trial: many boot loaders start that one again.
 func (i *Installer) Deactivate(ctx context.Context) error {
 	n, err := i.look(ctx)
-	if err != nil || n.Next == "" {
+	switch {
+	case err != nil:
 		return err
+	case n.Trial() && i.o.Tool.Deactivate != nil:
+		return i.o.act(ctx, "deactivate", i.o.Tool.Deactivate, n.Running, n.Good)
+	case n.Next == "":
+		return nil
 	}
 	return i.deactivate(ctx, n)
 }
@@ -244,7 +250,7 @@ func (i *Installer) Deactivate(ctx context.Context) error {
 func (i *Installer) deactivate(ctx context.Context, n *now) error {
 	if i.o.Tool.Deactivate == nil {
 		return fail(CodeConfig, "slot "+n.Target+" starts at the next boot, and there is no command that takes that back",
-			"configure one, or reboot the device", nil)
+			"reboot the device; or write deactivate in [command], where the installer can do that", nil)
 	}
 	if err := i.o.act(ctx, "deactivate", i.o.Tool.Deactivate, n.Target, n.Good); err != nil {
 		return err
@@ -330,7 +336,8 @@ func (i *Installer) identify(ctx context.Context, running string, v map[string]s
 	}
 	name, _, _ := strings.Cut(strings.TrimSpace(string(printed)), "\n")
 	if name = strings.TrimSpace(name); name == "" || !usable(name) {
-		return "", fail(CodeAnswer, "the installer calls the image "+strconv.Quote(name)+", which cannot be the name of a slot", "look at the image", nil)
+		return "", fail(CodeAnswer, "the installer calls the image "+strconv.Quote(name)+", which cannot be the name of a slot",
+			"see what `"+strings.Join(i.o.Tool.Identify[0], " ")+"` prints, and publish an image whose name is of letters, digits and punctuation as in versions", nil)
 	}
 	if name == running {
 		return "", fail(CodeSameSlot, "the image is called "+name+", as the running one, and cannot be installed beside it",
@@ -357,7 +364,7 @@ func (w *writer) Commit(ctx context.Context, sum []byte) error {
 	}
 	// The tool opens it by its name.
 	if err := w.installer.o.FS.SyncDir(filepath.Dir(w.installer.o.Image)); err != nil {
-		return fail(slot.CodeWriteFailed, "the image cannot be kept", "check the storage", err)
+		return fail(slot.CodeWriteFailed, "the downloaded image cannot be made durable", fixFolder(w.installer.o.Image), err)
 	}
 	// RAUC refuses what somebody could still write to.
 	if err := w.Close(); err != nil {

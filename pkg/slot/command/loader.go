@@ -99,7 +99,8 @@ func (o *Options) settle(ctx context.Context) error {
 		err = ctx.Err()
 	}
 	if err != nil {
-		return fail(slot.CodeWriteFailed, "what the installer did cannot be forced to the storage", "check the storage", err)
+		return fail(slot.CodeWriteFailed, "what the installer did cannot be forced to the storage",
+			"see in the kernel log which storage fails or hangs (sync(1) would, too)", err)
 	}
 	return nil
 }

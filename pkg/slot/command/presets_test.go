@@ -1,6 +1,7 @@
 package command
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -353,5 +354,50 @@ func TestSONiCSameVersion(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Dir(d.opts.Image)); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestTrialTakenBack: a slot that runs on trial is not started again, by boot loaders that would, and stays on trial until then.
+func TestTrialTakenBack(t *testing.T) {
+	for name, tt := range map[string]struct {
+		device        func(*testing.T) *device
+		status        string
+		old, tried    string
+		calls         []string
+		without, also int // boots after which it is back
+	}{
+		"sonic-installer": {sonic, "sonic-installer list", "SONiC-OS-1", "SONiC-OS-2",
+			[]string{"sonic-installer set-default SONiC-OS-1", "sonic-installer set-next-boot SONiC-OS-1"}, 1, 1},
+		"mlxbf-bootctl": {blueField, "mlxbf-bootctl", "/dev/mmcblk0boot0", "/dev/mmcblk0boot1", []string{"mlxbf-bootctl --swap --nowatchdog-swap"}, 1, 1},
+		"rauc":          {raucPlay, "rauc status --output-format=json", "rootfs.0", "rootfs.1", []string{"rauc status mark-active rootfs.0"}, 3, 1},
+		"swupdate":      {swupdate, "swupdate --get-root", "copy1", "copy2", nil, 1, 1}, // which cannot take it back, and needs not
+	} {
+		for _, taken := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s %t", name, taken), func(t *testing.T) {
+				d, boots := tt.device(t), tt.without
+				must(t, install(t, d.installer(t, nil), "version 2\n"))
+				must(t, d.installer(t, nil).Activate(t.Context()))
+				d.start()
+				d.calls("")
+				if taken {
+					must(t, d.installer(t, nil).Deactivate(t.Context()))
+					if diff := cmp.Diff(tt.calls, d.calls(tt.status)); diff != "" {
+						t.Fatal(diff)
+					}
+					if name != "mlxbf-bootctl" { // which tells only what is started next
+						d.want(t, tt.tried, tt.old, "", tt.old)
+					}
+					boots = tt.also
+				}
+				for range boots - 1 {
+					d.start()
+					d.want(t, tt.tried, tt.old, "", tt.old)
+				}
+				d.start()
+				if got := d.running(t); got != tt.old {
+					t.Errorf("%s runs after %d boots", got, boots)
+				}
+			})
+		}
 	}
 }

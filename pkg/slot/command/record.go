@@ -50,7 +50,7 @@ func (i *Installer) read(r *record) error {
 		data, err = io.ReadAll(io.LimitReader(f, maxRecord))
 	}
 	if err != nil {
-		return fail(slot.CodeUnavailable, "the record of what was installed cannot be read", "check the storage", err)
+		return fail(slot.CodeUnavailable, "the record of what was installed cannot be read", fixFolder(i.o.Dir), err)
 	}
 	if json.Unmarshal(data, r) != nil {
 		*r = record{}
@@ -72,7 +72,7 @@ func (i *Installer) write(r *record) error {
 		err = durable.WriteFile(i.o.FS, filepath.Join(i.o.Dir, recordName), append(data, '\n'), 0o600, nil)
 	}
 	if err != nil {
-		return fail(slot.CodeWriteFailed, "what is installed cannot be recorded", "check the storage", err)
+		return fail(slot.CodeWriteFailed, "what is installed cannot be recorded", fixFolder(i.o.Dir), err)
 	}
 	return nil
 }

@@ -148,7 +148,12 @@ func (t *Tool) check(slots []Slot) error {
 }
 
 func configError(msg string) error {
-	return fail(CodeConfig, msg, "correct the commands in the configuration", nil)
+	return fail(CodeConfig, msg, "correct [command] or [image.slot]; the commented default file ztp.toml explains each key", nil)
+}
+
+// fixFolder is what to do about a folder that fails.
+func fixFolder(path string) string {
+	return "see that " + path + " is on a file system with room, mounted for writing, also for the unit; the kernel log tells of failing storage"
 }
 
 func fail(code reason.Code, msg, fix string, err error) error {
@@ -198,7 +203,7 @@ func run(ctx context.Context, action string, argvs [][]string, values map[string
 			return nil, fmt.Errorf("%s was stopped: %w", what, context.Cause(ctx))
 		}
 		if err != nil {
-			return nil, fail(CodeStart, what+" cannot be started", "install the program, or correct the configuration", err)
+			return nil, fail(CodeStart, what+" cannot be started", "install the program where "+process.Path+" finds it, or correct [command] in the configuration", err)
 		}
 		if err := judge(what, limit, &r); err != nil {
 			return nil, err
@@ -210,11 +215,11 @@ func run(ctx context.Context, action string, argvs [][]string, values map[string
 
 // judge makes of how a tool ended what a person has to know.
 func judge(what string, limit time.Duration, r *process.Result) error {
-	code, fix, how := CodeFailed, "look at what it says; run it by hand", ""
+	code, fix, how := CodeFailed, "run the command by hand and see what it complains about; its own log may tell more", ""
 	switch status := r.State.Sys().(syscall.WaitStatus); {
 	case r.TimedOut:
 		code, how = CodeTimeout, " did not end within "+limit.String()+" and was killed"
-		fix = "find out what it waits for, or raise the time limit in the configuration"
+		fix = "run the command by hand to see what it waits for, or raise timeout or install-timeout in [command]"
 	case status.Signaled():
 		code, how = CodeKilled, " was ended by a signal: "+status.Signal().String()
 		fix = "look in the kernel log whether the device ran out of memory"

@@ -17,7 +17,8 @@ func (l *Loader) Disarm(ctx context.Context, target string) error {
 		return err
 	}
 	if target == s.Running || target == s.Good {
-		return fail(slot.CodeInTrial, "slot "+target+" runs, or is the one to fall back to", "leave it as it is", nil)
+		return fail(slot.CodeInTrial, "slot "+target+" cannot be given up: it runs, or is the one to fall back to",
+			"reboot the device into its good slot, and have the image installed from there", nil)
 	}
 	if err := l.settle(s); err != nil {
 		return err
@@ -38,7 +39,8 @@ func (l *Loader) Arm(ctx context.Context, target string) error {
 	case s.Good: // it is what will be started
 		return l.forget(s, s.Next)
 	case s.Running:
-		return fail(slot.CodeInTrial, "slot "+target+" runs, and is on trial already", "let it be marked good, or restart the device", nil)
+		return fail(slot.CodeInTrial, "slot "+target+" runs, and is on trial already",
+			"let the session end, which marks it good; or restart the device, which then returns to its good slot", nil)
 	}
 	if err := l.settle(s); err != nil {
 		return err
@@ -56,7 +58,8 @@ func (l *Loader) Bless(ctx context.Context, target string) error {
 		return err
 	}
 	if target != s.Running {
-		return fail(slot.CodeInTrial, "slot "+target+" does not run", "start it first", nil)
+		return fail(slot.CodeInTrial, "slot "+target+" cannot be called good, because slot "+s.Running+" runs",
+			"reboot into it; `bootctl list` tells what the boot loader would start", nil)
 	}
 	if err := l.makeDefault(s, of); err != nil {
 		return err

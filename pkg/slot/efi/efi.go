@@ -58,7 +58,7 @@ type Options struct {
 //
 // Whoever else blesses does no harm: systemd-bless-boot removes the counter when boot-complete.target is reached, but not
 // LoaderEntryDefault, which decides; only a device that has lost its variables might then start a slot that nobody vouched for.
-// A unit before boot-complete.target that waits for the agent closes that gap too.
+// ztp-boot-good.service, which comes before boot-complete.target and waits for the agent, closes that gap too.
 //
 // FAT has no journal: a power cut amid a rename leaves the old name, both, or a name without content. The vendor's entries
 // are therefore never renamed: a copy of each lies beside it under a name with a dot, and the others are made of that copy
@@ -131,7 +131,8 @@ func fail(code reason.Code, msg, fix string, err error) error {
 
 // unreadable explains why the partition could not be read.
 func unreadable(err error) error {
-	return fail(CodeESP, "the boot entries cannot be read", "check the EFI system partition with fsck.vfat", err)
+	return fail(CodeESP, "the boot entries cannot be read",
+		"see that the EFI system partition is mounted and that root may read it; where its storage or FAT is damaged, unmount and repair it with fsck.vfat -a", err)
 }
 
 // unwritten explains why the partition could not be changed.
@@ -140,7 +141,8 @@ func unwritten(err error) error {
 		return fail(CodeESP, "the boot entries cannot be changed",
 			"mount the EFI system partition for writing; a kernel that finds it damaged keeps it read-only until fsck.vfat has repaired it", err)
 	}
-	return fail(slot.CodeWriteFailed, "the boot entries cannot be changed", "check the EFI system partition, and that it has room", err)
+	return fail(slot.CodeWriteFailed, "the boot entries cannot be changed",
+		"make room on the EFI system partition (`df`), or repair it with fsck.vfat -a; the kernel log tells of failing storage", err)
 }
 
 // unset explains why a variable could not be read or changed.

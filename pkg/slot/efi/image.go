@@ -74,7 +74,8 @@ func (l *Loader) moveImage(s *scene, of *files, want string) error {
 		return nil
 	}
 	if image == nil || (image.size == 0 && !hide) {
-		return fail(slot.CodeNotReady, "slot "+of.slot+" has no image", "install an image first", nil)
+		return fail(slot.CodeNotReady, "slot "+of.slot+" has no image that could start: no "+of.plain()+", or an empty one",
+			"have an image installed once more; what removed it may be in the journal", nil)
 	}
 	// What is in the way of the new name goes as well.
 	if err := l.remove(s, image.file, others); err != nil {

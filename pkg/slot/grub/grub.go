@@ -106,7 +106,8 @@ func (l *Loader) State(context.Context) (slot.State, error) {
 func (l *Loader) Disarm(_ context.Context, name string) error {
 	return l.change(func(p *plan) error {
 		if name == p.good {
-			return fail(slot.CodeInTrial, "slot "+name+" is the one that GRUB falls back to", "mark the running slot good first", nil)
+			return fail(slot.CodeInTrial, "slot "+name+" cannot be given up: it is the one that GRUB falls back to",
+				"let the session end, which marks the running slot good; or reboot into slot "+name+", and have the image installed from there", nil)
 		}
 		p.next, p.tries = "", 0
 		return nil

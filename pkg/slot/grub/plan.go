@@ -143,7 +143,8 @@ func (l *Loader) change(edit func(*plan) error) error {
 		return err
 	}
 	if !l.o.known(f.plan.good) || f.plan.next != "" && !l.o.known(f.plan.next) {
-		return fail(slot.CodeUnavailable, "slot "+f.plan.good+" or "+f.plan.next+" is none of this device", "correct the configuration", nil)
+		return fail(slot.CodeUnavailable, "GRUB's environment block "+f.counts+" has it start "+strconv.Quote(f.plan.good)+" or "+strconv.Quote(f.plan.next)+
+			", of which one is no slot of the configuration", "compare [image.slot] with `grub-editenv "+f.counts+" list`, and correct what is wrong", nil)
 	}
 	l.o.write(f.plan, f.base)
 	if f.base.used() > sector {
@@ -168,7 +169,8 @@ func (l *Loader) change(edit func(*plan) error) error {
 	}
 	for _, path := range paths {
 		if err := overwrite(l.o.FS, path, data); err != nil {
-			return fail(slot.CodeWriteFailed, "the boot loader cannot be told, since "+path+" cannot be written", "check the storage", err)
+			return fail(slot.CodeWriteFailed, "the boot loader cannot be told, since "+path+" cannot be written",
+				"see that its file system is mounted for writing (`findmnt -T "+path+"`), also for the unit; the kernel log tells of failing storage", err)
 		}
 	}
 	return nil
@@ -213,7 +215,7 @@ func overwrite(on durable.FS, path string, data []byte) (err error) {
 func noEnvironment(path string, err error) error {
 	fix := "make it with: grub-editenv " + path + " create"
 	if errors.Is(err, fs.ErrPermission) {
-		fix = "check the permissions"
+		fix = "let root read and write it"
 	}
 	return fail(CodeNoEnvironment, "there is no usable GRUB environment block at "+path, fix, err)
 }

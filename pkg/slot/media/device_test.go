@@ -176,6 +176,8 @@ func TestDeviceRefusals(t *testing.T) {
 		for name, p := range map[string]media.Place{"itself": a, "its disk": whole} {
 			_, err := p.Open()
 			wantCode(t, err, media.CodeInUse)
+			_, err = p.Look()
+			wantCode(t, err, media.CodeInUse)
 			if !strings.Contains(err.Error(), "mounted on "+point) {
 				t.Errorf("%s: %v", name, err)
 			}
@@ -238,6 +240,8 @@ func TestDeviceRefusals(t *testing.T) {
 		defer command(t, "blockdev", "--setrw", b.Path)
 		_, err := b.Open()
 		wantCode(t, err, media.CodeReadOnly)
+		_, err = b.Look()
+		wantCode(t, err, media.CodeReadOnly)
 	})
 	t.Run("too small", func(t *testing.T) {
 		w, err := b.Open()
@@ -247,6 +251,9 @@ func TestDeviceRefusals(t *testing.T) {
 		defer w.Close()
 		if err := w.Expect(partitionSize); err != nil {
 			t.Error(err)
+		}
+		if size, err := b.Look(); err != nil || size != partitionSize {
+			t.Errorf("room for %d, %v", size, err)
 		}
 		err = w.Expect(partitionSize + 1)
 		wantCode(t, err, media.CodeTooSmall)

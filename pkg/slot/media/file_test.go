@@ -145,7 +145,14 @@ func TestFileRefusals(t *testing.T) {
 		dir + "/folder": true, dir + "/fifo": true, dir + "/dangling": true, "/dev/null": true, "/dev/disk/by-partlabel/none": true,
 		dir + "/file/below": true, dir + "/new/b.img": false, dir + "/file": false,
 	} {
-		w, err := media.Place{Path: path, FS: durable.OS{}}.Open()
+		place := media.Place{Path: path, FS: durable.OS{}, MaxSize: 4096}
+		if size, err := place.Look(); (err != nil) != want || err == nil && size != 4096 {
+			t.Errorf("%s: a look finds room for %d, %v", path, size, err)
+		}
+		if _, err := os.Lstat(dir + "/new"); err == nil && strings.HasPrefix(path, dir+"/new") {
+			t.Errorf("%s was made by a look", path)
+		}
+		w, err := place.Open()
 		if want {
 			wantCode(t, err, media.CodeUnavailable)
 			continue

@@ -105,10 +105,7 @@ func (p Place) capacity(s subject, file durable.File) (int64, error) {
 	if err != nil {
 		return 0, unavailable(p.Path, err)
 	}
-	if p.MaxSize > 0 {
-		capacity = min(capacity, p.MaxSize)
-	}
-	return capacity, nil
+	return p.limited(capacity), nil
 }
 
 // room is how many bytes the file system of a folder has, free and in all.
