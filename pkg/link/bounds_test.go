@@ -30,7 +30,9 @@ func TestPlausible(t *testing.T) {
 		{change{Kind: "sysctl", Index: 7, Key: "net/ipv6/conf/eth0/accept_ra"}, true},
 		{change{Kind: "sysctl", Index: 7, Key: "kernel/core_pattern"}, false},
 		{change{Kind: "sysctl", Index: 7, Key: "net/../kernel/core_pattern"}, false},
-		{change{Kind: "sysctl", Index: 7, Key: "net/core_pattern"}, false}, // of an interface called kernel
+		{change{Kind: "sysctl", Index: 7, Key: "net/core_pattern"}, false},                // of an interface called kernel
+		{change{Kind: "sysctl", Index: 7, Key: "net/ipv4/bpf_jit_harden"}, false},         // of one called core
+		{change{Kind: "sysctl", Index: 7, Key: "net/ipv4/conf/../bpf_jit_harden"}, false}, // likewise
 		{change{Kind: "sysctl", Index: 7, Key: "net/../../../etc/passwd"}, false},
 		{change{Kind: "sysctl", Index: 7, Key: "/net/ipv6/conf/eth0/accept_ra"}, false},
 		{change{Kind: "", Index: 7}, false},

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/xpu-sztp/ztp/pkg/durable"
 	"github.com/xpu-sztp/ztp/pkg/link/rtnetlink"
 )
 
@@ -141,6 +142,9 @@ func (own ownAddresses) has(index int, a netip.Addr) bool {
 	})
 }
 
+// maxChanges bounds the file that is read, in bytes: a change has some 200.
+const maxChanges = 4 << 20
+
 // save needs no fsync: the file is for this boot only.
 func (cs *changes) save() error {
 	if len(cs.made) == 0 {
@@ -154,7 +158,13 @@ func (cs *changes) save() error {
 		return err
 	}
 	temp := cs.file + ".new"
-	if err := os.WriteFile(temp, b, 0o600); err != nil {
+	os.Remove(temp)
+	f, err := durable.CreateShared(temp)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(temp, cs.file)
@@ -165,7 +175,11 @@ func (cs *changes) load() error {
 	if err := os.MkdirAll(filepath.Dir(cs.file), 0o755); err != nil {
 		return err
 	}
-	b, err := os.ReadFile(cs.file)
+	return cs.read()
+}
+
+func (cs *changes) read() error {
+	b, err := durable.ReadShared(cs.file, maxChanges)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -190,7 +204,8 @@ func (c change) plausible() bool {
 	case "rule":
 		return c.Table == tableBase+c.Index
 	case "sysctl":
-		return strings.HasPrefix(path.Clean(c.Key), "net/ipv") // so that revertSysctl stays below net, too
+		known, err := path.Match("net/ipv[46]/conf/*/*", c.Key)
+		return err == nil && known && path.Clean(c.Key) == c.Key // so that revertSysctl stays there, too
 	}
 	return false
 }

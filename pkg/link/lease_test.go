@@ -174,6 +174,7 @@ func TestRecoversFromCrash(t *testing.T) {
 	if err := json.Unmarshal(crashed, &changes); err != nil || len(changes) != 13 {
 		t.Fatalf("%d changes recorded, %v: %s", len(changes), err, crashed)
 	}
+	crash(t, record)
 	next := open(t, link.Options{Record: record, Include: []string{n.Device}})
 	if diff := cmp.Diff(before, shown(t, n)); diff != "" {
 		t.Error(diff)

@@ -37,6 +37,14 @@ func open(t *testing.T, o link.Options) *link.System {
 	return s
 }
 
+// crash takes from a System what the death of its process would: that nobody else may change the network.
+func crash(t *testing.T, record string) {
+	t.Helper()
+	if err := os.Remove(record + ".lock"); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // await blocks until cond holds for the named interface, and returns it.
 func await(t *testing.T, s *link.System, name string, cond func(*link.Link) bool) (found link.Link) {
 	t.Helper()
@@ -341,4 +349,45 @@ func TestFlapsUnseen(t *testing.T) {
 		n.Plug(t)
 	}
 	await(t, s, n.Device, func(l *link.Link) bool { return l.Usable() && l.Life > life })
+}
+
+// Only one process at a time changes the network; another one may look.
+func TestOneAtATime(t *testing.T) {
+	n := nettest.NewNetwork(t, nil)
+	n.Up(t)
+	o := link.Options{Record: filepath.Join(t.TempDir(), "network.json"), Run: t.TempDir()}
+	s := open(t, o)
+	l := await(t, s, n.Device, usable)
+	applied, err := s.Apply(t.Context(), l, lease4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := link.Open(o); !errors.Is(err, link.ErrInUse) {
+		t.Errorf("the second one got %v", err)
+	}
+	links, err := link.Look(o)
+	i := slices.IndexFunc(links, func(l link.Link) bool { return l.Name == n.Device })
+	if err != nil || i < 0 || !links[i].Usable() || links[i].Managed != "" || len(links[i].Global(false)) != 1 {
+		t.Errorf("%+v, %v", links, err)
+	}
+	stranger := o
+	stranger.Record = filepath.Join(t.TempDir(), "network.json")
+	if links, _ = link.Look(stranger); links[i].Managed != link.ByHand {
+		t.Errorf("an address that the agent does not know of: %+v", links[i])
+	}
+	waiting := make(chan error, 1)
+	go func() {
+		o.Patience = time.Minute
+		next, err := link.Open(o)
+		if err == nil {
+			err = next.Close()
+		}
+		waiting <- err
+	}()
+	if err := errors.Join(applied.Remove(), s.Close()); err != nil {
+		t.Error(err)
+	}
+	if err := <-waiting; err != nil {
+		t.Errorf("the one that waited got %v", err)
+	}
 }

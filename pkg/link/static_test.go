@@ -48,6 +48,7 @@ func TestAddressesWithoutServer(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			crash(t, record)
 			open(t, link.Options{Record: record})
 			if diff := cmp.Diff(before, all()); diff != "" {
 				t.Errorf("after the crash:\n%s", diff)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -23,7 +24,9 @@ type Options struct {
 	Exclude []string // globs; stronger than Include
 	// Record is a file, in a folder that is emptied at boot, for what was changed on the system.
 	Record string
-	Run    string // where network managers keep their state; "/run" when empty
+	// Patience is how long to wait for another process that changes the network and will be done with it soon.
+	Patience time.Duration
+	Run      string // where network managers keep their state; "/run" when empty
 	// Resolver is the system's resolv.conf(5); "/etc/resolv.conf" when empty.
 	Resolver string
 	Logger   *slog.Logger // nil discards
@@ -31,6 +34,7 @@ type Options struct {
 
 // System is the network of the machine, or of the network namespace, that the process runs in.
 type System struct {
+	turn     *os.File // keeps other processes from changing the network; may be nil
 	watcher  watcher
 	changes  changes
 	resolver string // resolv.conf(5)
@@ -42,18 +46,17 @@ type System struct {
 	naming   sync.Mutex   // so that no older list of names comes last
 }
 
-// Open undoes what a crashed predecessor left behind and begins to follow the interfaces.
+// Open undoes what a crashed predecessor left behind and begins to follow the interfaces. It fails with ErrInUse while another
+// process does, who would lose what it is using.
 func Open(o Options) (*System, error) {
-	if o.Run == "" {
-		o.Run = "/run"
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.Resolver == "" {
-		o.Resolver = "/etc/resolv.conf"
-	}
+	o.defaults()
 	s := &System{log: o.Logger, changes: changes{file: o.Record, run: o.Run}, resolver: o.Resolver, raised: map[int]bool{}, hopeful: map[int]bool{}}
+	var err error
+	if s.turn, err = takeTurn(o.Record, o.Patience); errors.Is(err, ErrInUse) {
+		return nil, err
+	} else if err != nil {
+		s.log.Warn("cannot keep other processes of ztp from changing the network", "error", err)
+	}
 	if err := s.changes.load(); err != nil {
 		s.log.Warn("cannot read which network changes an earlier run left behind", "file", o.Record, "error", err)
 		if err := sweep(); err != nil {
@@ -66,6 +69,7 @@ func Open(o Options) (*System, error) {
 	s.watcher = watcher{include: o.Include, exclude: o.Exclude, run: o.Run, ours: s.changes.addresses,
 		news: s.followNames, log: o.Logger}
 	if err := s.watcher.start(); err != nil {
+		s.turn.Close()
 		return nil, fmt.Errorf("follow network interfaces: %w", err)
 	}
 	return s, nil
@@ -94,6 +98,7 @@ func (s *System) AwaitLink(ctx context.Context, index int, cond func(*Link) bool
 func (s *System) Close() error {
 	err := s.changes.undoAll()
 	s.watcher.close()
+	s.turn.Close()
 	return err
 }
 

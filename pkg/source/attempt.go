@@ -58,7 +58,7 @@ func (a *attempt) run(ctx, plugged, joining context.Context) result {
 	}
 	a.cleanUp()
 	a.patient = true
-	a.show(func(i *state.Interface) { i.State, i.Detail = "acquiring", "" })
+	a.show(func(i *state.Interface) { i.State, i.Detail, i.Reason = "acquiring", "", "" })
 	second := a.once(ctx, plugged, connecting)
 	second.findings = append(first.findings, second.findings...)
 	return second
@@ -100,7 +100,7 @@ func (a *attempt) once(ctx, plugged, connecting context.Context) result {
 func (a *attempt) disconnected(err error) result {
 	code, _ := reason.Of(err)
 	a.Logger.Info("no network here", "interface", a.link.Name, "family", string(a.family), "reason", string(code))
-	a.show(func(i *state.Interface) { i.State, i.Detail = "unbound", err.Error() })
+	a.show(func(i *state.Interface) { i.State, i.Detail, i.Reason = "unbound", err.Error(), string(code) })
 	return a.failed(err)
 }
 
@@ -142,7 +142,8 @@ func (a *attempt) look(ctx, plugged context.Context, u *Uplink) result {
 				found.err = ended(ctx, plugged)
 			}
 			if !told {
-				a.show(func(i *state.Interface) { i.Detail = found.err.Error() })
+				code, _ := reason.Of(found.err)
+				a.show(func(i *state.Interface) { i.Detail, i.Reason = found.err.Error(), string(code) })
 			}
 			found.err = &attemptError{u.Interface, a.family, found.err}
 		}
@@ -220,7 +221,8 @@ func (a *attempt) connect(ctx context.Context) (*Uplink, *link.Lease, error) {
 	}
 	if err != nil {
 		u.NoLease = errors.Unwrap(err)
-		a.show(func(i *state.Interface) { i.State, i.Detail = "unbound", u.NoLease.Error() })
+		code, _ := reason.Of(u.NoLease)
+		a.show(func(i *state.Interface) { i.State, i.Detail, i.Reason = "unbound", u.NoLease.Error(), string(code) })
 	} else {
 		u.Lease = lease
 		n.DNS, n.Domains = lease.DNS, lease.Domains

@@ -29,6 +29,8 @@ type NetworksOptions struct {
 	VendorClass string
 	// Static tells how an interface is configured on a network without DHCP; nil, or a nil answer, means by DHCP.
 	Static func(ifname string) *config.Static
+	// KeepDown leaves interfaces down that are.
+	KeepDown bool
 	// Spread is how long to wait when a carrier was waited for and is there; nil is not at all.
 	Spread func() time.Duration
 }
@@ -48,7 +50,7 @@ type Networks struct {
 	quiet time.Time             // no wake before
 }
 
-// NewNetworks begins to follow the interfaces and brings up those that are down and nobody's; Close ends that.
+// NewNetworks begins to follow the interfaces and brings up those that are down and nobody's, unless KeepDown; Close ends that.
 func NewNetworks(o NetworksOptions) *Networks {
 	if o.Timeout == 0 {
 		o.Timeout = time.Minute
@@ -107,7 +109,9 @@ func (d *Networks) Close() error {
 func (d *Networks) follow(ctx context.Context) {
 	for {
 		links, changed := d.System.Links()
-		d.System.Raise()
+		if !d.KeepDown {
+			d.System.Raise()
+		}
 		d.showLinks()
 		var later <-chan time.Time // runs only while there is something to tell
 		if wait := d.tell(links, time.Now()); wait > 0 {

@@ -131,7 +131,8 @@ func addresses(l *link.Link, f family) (list []string) {
 // showLease shows what a server gave.
 func (a *attempt) showLease(lease *dhcp.Lease, applied *link.Lease) {
 	a.show(func(i *state.Interface) {
-		i.State, i.Detail, i.Method, i.RoutesAdded, i.Warnings = "bound", "", "inform", applied.Routes(), lease.Warnings
+		i.State, i.Detail, i.Reason = "bound", "", ""
+		i.Method, i.RoutesAdded, i.Warnings = "inform", applied.Routes(), lease.Warnings
 		if lease.Server.IsValid() {
 			i.Server = lease.Server.String()
 		}

@@ -40,6 +40,43 @@ func TestExternal(t *testing.T) {
 	}
 }
 
+// TestOnlyExternal: whoever asks for a part of a disk gets one of a disk that is external, and there now.
+func TestOnlyExternal(t *testing.T) {
+	root := t.TempDir()
+	sticks.Write(t, root, map[string][]byte{
+		"block/sda/removable": []byte("1\n"), "block/sda/size": []byte("2000\n"), "block/sda/dev": []byte("8:0\n"),
+		"block/sda/sda1/partition": []byte("1\n"), "block/sda/sda1/size": []byte("1800\n"), "block/sda/sda1/dev": []byte("8:1\n"),
+		"block/sdb/removable": []byte("1\n"), "block/sdb/size": []byte("2000\n"), "block/sdb/dev": []byte("8:16\n"),
+		"block/sdb/sdb1/partition": []byte("1\n"), "block/sdb/sdb1/size": []byte("1800\n"), "block/sdb/sdb1/dev": []byte("8:17\n"),
+		"block/sdb/sdb2/partition": []byte("2\n"), "block/sdb/sdb2/size": []byte("100\n"), "block/sdb/sdb2/dev": []byte("8:18\n"),
+		"block/sdc/removable": []byte("1\n"), "block/sdc/size": []byte("2000\n"), "block/sdc/dev": []byte("8:32\n"),
+		"block/sdd/removable": []byte("1\n"), "block/sdd/size": []byte("2000\n"), "block/sdd/dev": []byte("8:48\n"),
+		"class/block/sdd/holders/dm-0": nil,
+		"mounts":                       []byte("22 1 8:18 / / ro - squashfs /dev/root ro\n23 22 0:44 / /var rw - btrfs /dev/sdc rw\n"),
+		"block/vda/removable":          []byte("0\n"), "block/vda/size": []byte("9000\n"), "block/vda/dev": []byte("254:0\n"),
+	})
+	s := &storage.System{Sys: root, Dev: "/dev", Mounts: filepath.Join(root, "mounts")}
+	for p, want := range map[storage.Partition]bool{
+		{Name: "sda", Device: "8:0", Sectors: 7}: true, // however large it is said to be
+		{Name: "sda1", Device: "8:1"}:            true,
+		{Name: "sda1", Device: "8:17"}:           false, // of the stick before
+		{Name: "sda1"}:                           false,
+		{Name: "sdb1", Device: "8:17"}:           false, // beside what the system runs from
+		{Name: "sdb", Device: "8:16"}:            false,
+		{Name: "sdc", Device: "8:32"}:            false,
+		{Name: "sdd", Device: "8:48"}:            false,
+		{Name: "sda2", Device: "8:1"}:            false,
+		{Name: "vda", Device: "254:0"}:           false,
+		{Name: "../sda", Device: "8:0"}:          false,
+		{}:                                       false,
+	} {
+		got, err := s.External(p)
+		if (err == nil) != want || want && (got.Name != p.Name || got.Sectors < 1800) {
+			t.Errorf("%+v: %+v, %v", p, got, err)
+		}
+	}
+}
+
 // TestDisks reads a tree as the kernel lays it out: links into /sys/devices, partitions as folders below the disk.
 func TestDisks(t *testing.T) {
 	root := t.TempDir()
