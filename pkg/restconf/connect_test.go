@@ -347,6 +347,36 @@ func TestCertificateRefusedAfterHandshake(t *testing.T) {
 	}
 }
 
+// A refusal is heard without asking for anything, and nobody else is taken for one who refuses.
+func TestAwaitRefusal(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*lab, *tls.Config)
+		want   reason.Code
+	}{
+		"refused":     {func(l *lab, c *tls.Config) { c.ClientCAs = pool(l.root) }, restconf.CodeCertificateRefused},
+		"welcome":     {func(*lab, *tls.Config) {}, ""},
+		"TLS 1.2":     {func(_ *lab, c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, ""},
+		"1.2 refused": {func(l *lab, c *tls.Config) { c.MaxVersion, c.ClientCAs = tls.VersionTLS12, pool(l.root) }, restconf.CodeCertificateRefused},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, good, test.change)
+			s, err := restconf.Connect(t.Context(), l.options)
+			if err == nil {
+				defer s.Close()
+				patience := time.Minute
+				if test.want == "" {
+					patience = 50 * time.Millisecond
+				}
+				err = s.AwaitRefusal(patience)
+			}
+			if code, _ := reason.Of(err); code != test.want || len(l.paths()) != 0 {
+				t.Errorf("%v, and the server saw %v", err, l.paths())
+			}
+		})
+	}
+}
+
 // A key that cannot sign TLS 1.3 handshakes keeps the connection at TLS 1.2.
 func TestKeyWithoutPSS(t *testing.T) {
 	for _, tt := range []struct {
