@@ -16,9 +16,9 @@ var layers = [][]string{
 	{"artifacts", "dhcp", "tpm", "pkg/reason", "pkg/progress", "pkg/dns", "pkg/durable", "pkg/http1", "pkg/retryafter", "pkg/process"},
 	{"systemd", "pkg/config", "pkg/image", "pkg/inspect", "pkg/link", "pkg/revocation", "pkg/slot", "pkg/state", "pkg/statusview", "pkg/storage"},
 	{"pkg/onboard", "pkg/restconf", "pkg/source"},
-	{"pkg/agent"},
+	{"pkg/agent", "pkg/doctor", "pkg/privsep"},
 	{"pkg/daemon"},
-	{"test", "cmd"},
+	{"test", "cmd", "scripts"},
 }
 
 func layerOf(pkg string) int {
