@@ -23,7 +23,7 @@ import (
 )
 
 // compose connects the loop to this device. The caller calls closeAgent when the loop has ended.
-func (d *daemon) compose(ctx context.Context, cfg *config.Config, plan leads, id *tpm.Identity, device state.Device, executor *onboard.Executor) (
+func (d *daemon) compose(ctx context.Context, cfg *config.Config, plan leads, id *tpm.Identity, device state.Device) (
 	a *agent.Agent, closeAgent func(), err error,
 ) {
 	certificate, maxVersion, err := id.TLSCertificate(ctx)
@@ -49,18 +49,11 @@ func (d *daemon) compose(ctx context.Context, cfg *config.Config, plan leads, id
 			HWModel: device.HWModel, OSName: device.OSName, OSVersion: device.OSVersion,
 			Presented: describe(leaf),
 		},
-		Policy: artifacts.Policy{
-			VoucherAnchors:      config.Certificates(cfg.Anchors.Vouchers),
-			Assertions:          assertions(cfg),
-			RequireNonce:        cfg.Trust.RequireNonce,
-			LongLived:           cfg.Trust.LongLived,
-			UncheckedRevocation: cfg.Trust.UncheckedRevocation,
-			Lenient:             cfg.Trust.Lenient,
-		},
+		Policy:     policyOf(cfg),
 		Connect:    connect,
-		Onboarder:  executor,
+		Onboarder:  d.inTurns(d.onboarder(cfg, id, device)),
 		Revocation: d.statusFetcher(cfg),
-		Enabled:    d.enabled,
+		Enabled:    func() (bool, error) { return d.enabled(ctx) },
 		Clock:      clock,
 		Nonce:      nonce,
 		Random:     rand.Float64,
@@ -70,6 +63,19 @@ func (d *daemon) compose(ctx context.Context, cfg *config.Config, plan leads, id
 	}
 	closeAgent, err = d.sources(a, cfg, plan, id.SerialNumber)
 	return a, closeAgent, err
+}
+
+// policyOf is by which rules artifacts are judged.
+func policyOf(cfg *config.Config) artifacts.Policy {
+	return artifacts.Policy{
+		VoucherAnchors:      config.Certificates(cfg.Anchors.Vouchers),
+		Assertions:          assertions(cfg),
+		RequireNonce:        cfg.Trust.RequireNonce,
+		RequireSigned:       cfg.Trust.RequireSigned,
+		LongLived:           cfg.Trust.LongLived,
+		UncheckedRevocation: cfg.Trust.UncheckedRevocation,
+		Lenient:             cfg.Trust.Lenient,
+	}
 }
 
 // ArtifactsFor is what artifacts are held against on the device with this identity, and what decrypts them.
@@ -124,8 +130,8 @@ func signatures(cfg *config.Config, notBefore ...time.Time) func(*x509.Certifica
 	}
 }
 
-func (d *daemon) enabled() (bool, error) {
-	r, err := d.store.Load()
+func (d *daemon) enabled(ctx context.Context) (bool, error) {
+	r, err := d.record(ctx)
 	if err != nil {
 		return false, err
 	}

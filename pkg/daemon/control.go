@@ -36,8 +36,18 @@ const (
 	restartPatience = 15 * time.Second
 )
 
+// Service is a unit that systemd runs; a systemd.Unit is one.
+type Service interface {
+	Enable(context.Context) error
+	Disable(context.Context) error
+	Start(context.Context) error
+	Stop(context.Context) error
+}
+
 // Control acts on the daemon of a device, wherever it runs.
 type Control struct {
+	Unit Service // that runs the daemon where it is supervised
+
 	paths config.Paths
 	store *state.Store
 }
@@ -52,7 +62,7 @@ func NewControl(root string) (*Control, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Control{paths: paths, store: store}, nil
+	return &Control{Unit: unit, paths: paths, store: store}, nil
 }
 
 // Supervised tells whether the daemon of this device is a unit of systemd, rather than a process somebody starts.
@@ -61,17 +71,21 @@ func (c *Control) Supervised() bool { return c.paths.Root == "/" && systemd.Runn
 // Enable turns provisioning on (RFC 8572 §5.1), and starts the daemon where systemd runs it.
 func (c *Control) Enable(ctx context.Context) error {
 	inSession, err := c.setEnabled(true)
-	if err != nil || inSession || !c.Supervised() {
+	if err != nil || inSession {
 		return err
 	}
-	if err := unit.Enable(ctx); err != nil {
+	// Also where the flag was on: the configuration may be another one than that by which the device was left alone.
+	if err := c.store.Disturb(); err != nil || !c.Supervised() {
+		return err
+	}
+	if err := c.Unit.Enable(ctx); err != nil {
 		return err
 	}
 	// systemd would only say that the unit failed.
 	if _, err := config.Load(c.paths.Root); err != nil {
 		return err
 	}
-	return unit.Start(ctx)
+	return c.Unit.Start(ctx)
 }
 
 // Disable turns provisioning off and ends a session that runs: what it did is undone. In a script of that very session it
@@ -82,10 +96,18 @@ func (c *Control) Disable(ctx context.Context) error {
 		return err
 	}
 	if c.Supervised() {
-		if err := unit.Stop(ctx); err != nil {
+		if err := c.Unit.Stop(ctx); err != nil {
 			return err
 		}
-		if err := unit.Disable(ctx); err != nil {
+		r, err := c.store.Load()
+		if err != nil {
+			return err
+		}
+		if len(r.Journal) > 0 {
+			return c.Unit.Start(ctx) // it was killed before it had undone everything; it does no more than that now, or at the next boot
+		}
+		// Where /etc is read-only, the unit is started at the next boot once more, and finds that there is nothing to do.
+		if err := c.Unit.Disable(ctx); err != nil && !errors.Is(err, syscall.EROFS) {
 			return err
 		}
 	}
@@ -178,17 +200,20 @@ func (c *Control) Restart(ctx context.Context) error {
 	if !r.Enabled {
 		return &reason.Error{Code: CodeDisabled, Msg: "provisioning is disabled on this device", Fix: "turn it on with `ztp enable`"}
 	}
-	if err := unit.Stop(ctx); err != nil {
+	if err := c.Unit.Stop(ctx); err != nil {
 		return err
 	}
 	if err := c.store.Update(func(r *state.Record) error { r.StartOver(); return nil }); err != nil {
+		return err
+	}
+	if err := c.store.Disturb(); err != nil { // also where the record did not change, which somebody may have brought back
 		return err
 	}
 	// The new daemon is alive before it has a status. Until then nobody may take the old one for its end.
 	if err := os.Remove(c.paths.Status); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return unit.Start(ctx)
+	return c.Unit.Start(ctx)
 }
 
 // Wait returns the status once the session has ended.

@@ -18,15 +18,11 @@ import (
 func TestRestart(t *testing.T) {
 	d := newDevice(t, func(r *state.Record) { r.Outcome = state.OutcomeProvisioned })
 	state.NewBoard(d.paths.Status, state.Status{Enabled: true, Phase: state.PhaseDone, Outcome: state.OutcomeProvisioned})
-	bin := t.TempDir()
-	if err := os.WriteFile(filepath.Join(bin, "systemctl"), []byte("#!/bin/sh\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	control, err := daemon.NewControl(d.root)
 	if err != nil {
 		t.Fatal(err)
 	}
+	control.Unit = &unit{}
 	if err := control.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -46,6 +42,51 @@ func TestRestart(t *testing.T) {
 	if s, err := control.Wait(ctx); !errors.Is(err, given) {
 		t.Errorf("waited until %+v, %v", s, err)
 	}
+}
+
+// TestWrongWord: the word that a device has nothing to do, beside an older record that somebody brought back, keeps neither command from
+// starting the daemon.
+func TestWrongWord(t *testing.T) {
+	for name, command := range map[string]func(*daemon.Control) error{
+		"run":    func(c *daemon.Control) error { return c.Restart(t.Context()) },
+		"enable": func(c *daemon.Control) error { return c.Enable(t.Context()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDevice(t, func(*state.Record) {})
+			for _, name := range []string{"at-rest.any", "at-rest.os-1--"} {
+				if err := os.WriteFile(filepath.Join(d.paths.State, name), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if state.AtRest(d.paths.State, "os-1--") == "" {
+				t.Fatal("the daemon would be started anyway")
+			}
+			control, err := daemon.NewControl(d.root)
+			if err != nil {
+				t.Fatal(err)
+			}
+			control.Unit = &unit{}
+			if err := command(control); err != nil {
+				t.Fatal(err)
+			}
+			if file := state.AtRest(d.paths.State, "os-1--"); file != "" {
+				t.Errorf("%s is still there", file)
+			}
+		})
+	}
+}
+
+// unit notes what it is told.
+type unit struct{ told []string }
+
+func (u *unit) Enable(context.Context) error  { return u.note("enable") }
+func (u *unit) Disable(context.Context) error { return u.note("disable") }
+func (u *unit) Start(context.Context) error   { return u.note("start") }
+func (u *unit) Stop(context.Context) error    { return u.note("stop") }
+
+func (u *unit) note(verb string) error {
+	u.told = append(u.told, verb)
+	return nil
 }
 
 // TestRestartKeeps what a device has when no session could run.

@@ -16,6 +16,7 @@ import (
 	"github.com/xpu-sztp/ztp/pkg/agent"
 	"github.com/xpu-sztp/ztp/pkg/config"
 	"github.com/xpu-sztp/ztp/pkg/onboard"
+	"github.com/xpu-sztp/ztp/pkg/privsep"
 	"github.com/xpu-sztp/ztp/pkg/reason"
 	"github.com/xpu-sztp/ztp/pkg/slot"
 	"github.com/xpu-sztp/ztp/pkg/state"
@@ -36,13 +37,16 @@ type Options struct {
 	Once bool
 	// Servers, when there are any, are visited instead of looking for some: "https://HOST[:PORT]".
 	Servers []string
+	// Onboard is the socket of the process that does what needs privileges (Serve); "" does everything in this one.
+	Onboard string
 	// Trusted visits Servers as the maker's own, which must authenticate to the configured trust anchors.
 	Trusted bool
 }
 
 // Run provisions the device and returns the final status. A device that is disabled, or provisioned already, is left
 // alone: nothing is looked for and no network is touched. The error is nil when the session ended in one of the ways the
-// status can tell: provisioned, failed after one round, disabled, rebooting, or stopped because ctx ended.
+// status can tell: provisioned, failed after one round, disabled, rebooting, or stopped because ctx ended. There may be no
+// status where another process has the record and there was nothing to do.
 func Run(ctx context.Context, o Options) (*state.Status, error) {
 	paths, err := config.NewPaths(o.Root)
 	if err != nil {
@@ -51,6 +55,9 @@ func Run(ctx context.Context, o Options) (*state.Status, error) {
 	status, err := locked(ctx, o, paths)
 	if status != nil || err != nil {
 		return status, err
+	}
+	if o.Onboard != "" {
+		return nil, nil // the record is for others to read
 	}
 	return state.Read(paths.Runtime, paths.State)
 }
@@ -63,22 +70,25 @@ func locked(ctx context.Context, o Options, paths config.Paths) (*state.Status, 
 	}
 	defer lock.Unlock()
 	defer systemd.Stopping()
-	watched, unwatch := context.WithCancel(ctx)
+	life := &pulse{}
+	watched, unwatch := context.WithCancel(context.WithoutCancel(ctx)) // undoing a session counts, too
 	defer unwatch()
-	go systemd.Watchdog(watched, func() bool { return true })
-	store, err := state.Open(paths.State)
+	go systemd.Watchdog(watched, func() bool { return life.alive(time.Now()) })
+	d := &daemon{Options: o, paths: paths, life: life}
+	unlock, err := d.open()
 	if err != nil {
 		return nil, cannotBegin(o, paths, err)
 	}
-	d := &daemon{Options: o, paths: paths, store: store}
+	defer unlock()
 	// What is wrong with the configuration or the command line is found before anything is forgotten.
 	cfg, plan, invalid := d.prepare()
 	if invalid != nil && (o.Fresh || o.Once) {
 		return nil, invalid
 	}
 	broken := d.recover(ctx, cfg, invalid)
+	defer func() { d.rest(ctx, cfg, invalid) }()
 	for {
-		record, err := begin(store, o)
+		record, err := d.change(ctx, state.Change{Kind: state.ChangeBegin, Fresh: o.Fresh, Once: o.Once})
 		if err != nil {
 			return nil, cannotBegin(o, paths, err)
 		}
@@ -86,22 +96,25 @@ func locked(ctx context.Context, o Options, paths config.Paths) (*state.Status, 
 		switch {
 		case !record.Enabled, d.moved && (broken != nil || !d.watches(cfg, invalid, record)):
 			d.leaveAlone(record, invalid)
-			return nil, errors.Join(broken, d.abandonMove(record))
+			return nil, errors.Join(broken, d.abandonMove(ctx, record))
 		case d.moved && record.Session == nil:
 			if err := d.awaitMove(ctx, cfg, record); err != nil {
 				return d.endVigil(ctx, err)
 			}
 			continue
 		}
-		d.board = &board{Board: state.NewBoard(paths.Status, initial(o.Version, record))}
+		if invalid == nil {
+			life.limits = patienceOf(cfg)
+		}
+		d.board = d.newBoard(initial(o.Version, record))
 		if err := cmp.Or(invalid, broken); err != nil {
 			return d.end(ctx, 0, err)
 		}
-		outcome, err := d.session(ctx, cfg, plan)
+		outcome, err := d.onTrial(ctx, cfg, func(ctx context.Context) (onboard.Outcome, error) { return d.session(ctx, cfg, plan) })
 		if d.moved && err != nil {
 			if ctx.Err() == nil {
 				broken = d.recover(ctx, cfg, nil) // what the session could not undo, or else it would go on
-				err = d.endInVain(err)
+				err = d.endInVain(ctx, err)
 			}
 			if err != nil {
 				return d.endVigil(ctx, err)
@@ -113,7 +126,7 @@ func locked(ctx context.Context, o Options, paths config.Paths) (*state.Status, 
 			return status, err
 		}
 		cfg, plan, invalid = d.prepare() // the agent's configuration may be among what was provisioned
-		if record, err := store.Load(); err != nil || !d.watches(cfg, invalid, record) {
+		if record, err := d.record(ctx); err != nil || !d.watches(cfg, invalid, record) {
 			return status, err
 		}
 	}
@@ -125,9 +138,12 @@ func locked(ctx context.Context, o Options, paths config.Paths) (*state.Status, 
 func (d *daemon) recover(ctx context.Context, cfg *config.Config, invalid error) error {
 	if invalid == nil {
 		systemd.Ready()
+		if d.far != nil {
+			return d.far.Recover(ctx)
+		}
 		return onboard.New(d.onboardOptions(cfg, nobody{}, state.Device{})).Recover(ctx)
 	}
-	record, err := d.store.Load()
+	record, err := d.record(ctx)
 	switch {
 	case err != nil:
 		return err
@@ -147,26 +163,6 @@ func (d *daemon) leaveAlone(record *state.Record, invalid error) {
 		return
 	}
 	d.Logger.Info("nothing to do: provisioning is disabled on this device; `ztp enable` turns it on")
-}
-
-// begin opens a session in the record, or finds the one that a reboot interrupted.
-func begin(store *state.Store, o Options) (*state.Record, error) {
-	var record *state.Record
-	err := store.Update(func(r *state.Record) error {
-		switch {
-		case !r.Enabled:
-		case o.Fresh, o.Once && r.Outcome == state.OutcomeProvisioned:
-			r.StartOver()
-		case r.Outcome == state.OutcomeFailed:
-			r.Outcome, r.Reason, r.Session = state.OutcomeNone, nil, nil
-		}
-		if r.Enabled && r.Outcome == state.OutcomeNone && r.Session == nil {
-			r.Session = state.NewSession(time.Now())
-		}
-		record = r
-		return nil
-	})
-	return record, err
 }
 
 // cannotBegin lets `ztp status` tell why there is no session, and returns the error.
@@ -193,9 +189,12 @@ type daemon struct {
 	moved bool          // the session began because the provisioned device is on another network than
 	known state.Network // this
 	paths config.Paths
-	store *state.Store
-	slots slot.Backend // nil when the device cannot install images
+	store *state.Store    // nil when another process has it:
+	far   *privsep.Client // that one; nil when this process does everything
+	slots slot.Backend    // nil when the device cannot install images
 	board *board
+	life  *pulse
+	turns *turns // nil unless the system runs on trial
 }
 
 // session runs until the device is provisioned, reboots, or may not go on.
@@ -215,9 +214,7 @@ func (d *daemon) session(ctx context.Context, cfg *config.Config, plan leads) (o
 	device.SerialNumber = identity.SerialNumber
 	d.showIdentity(identity, device)
 
-	options := d.onboardOptions(cfg, d.board, device)
-	options.Signatures = signatures(cfg, identity.Chain[0].NotBefore)
-	a, closeAgent, err := d.compose(ctx, cfg, plan, identity, device, onboard.New(options))
+	a, closeAgent, err := d.compose(ctx, cfg, plan, identity, device)
 	if err != nil {
 		return 0, err
 	}
@@ -264,7 +261,7 @@ func (d *daemon) end(ctx context.Context, outcome onboard.Outcome, err error) (*
 	case err == nil:
 		status = final(state.PhaseDone, nil)
 		d.Logger.Info("provisioned", "took", status.Ended.Sub(status.Started).Round(time.Second).String())
-	case errors.Is(err, agent.ErrDisabled), ctx.Err() != nil && d.disabled():
+	case errors.Is(err, agent.ErrDisabled), ctx.Err() != nil && d.disabled(ctx):
 		status, err = final(state.PhaseNotStarted, nil), nil
 		d.Logger.Info("disabled while running")
 	case ctx.Err() != nil:
@@ -279,47 +276,65 @@ func (d *daemon) end(ctx context.Context, outcome onboard.Outcome, err error) (*
 		status = final(state.PhaseNotStarted, agent.Explain(err))
 		d.Logger.Error("cannot run", agent.Attributes(status.Reason))
 	}
-	return &status, errors.Join(err, d.remember(status))
+	return &status, errors.Join(err, d.remember(ctx, status))
 }
 
 // disabled tells whether the flag was turned off, which also ends a session.
-func (d *daemon) disabled() bool {
-	enabled, err := d.enabled()
-	return err == nil && !enabled
+func (d *daemon) disabled(ctx context.Context) bool {
+	record, err := d.record(ctx)
+	return err == nil && !record.Enabled
 }
 
 // remember keeps the final status beyond the next boot. Who became provisioned was recorded together with the end of the
 // journal, by the executor; here only failure is.
-func (d *daemon) remember(status state.Status) error {
-	return d.store.Update(func(r *state.Record) error {
-		r.Last = status.Abridged()
-		if status.Outcome == state.OutcomeFailed {
-			r.Outcome, r.Reason, r.Session = state.OutcomeFailed, status.Reason, nil
-		}
-		return nil
-	})
+func (d *daemon) remember(ctx context.Context, status state.Status) error {
+	_, err := d.change(ctx, state.Change{Kind: state.ChangeEnd, Last: &status})
+	return err
 }
 
-// board is the live status, whose headline systemd shows as well.
+// board is the live status, whose headline systemd shows as well, and whose changes are signs of life.
 type board struct {
 	*state.Board
+	life     *pulse
 	mu       sync.Mutex
 	headline string
+	trial    time.Time // its end, by the clock that nobody sets; zero when the system is not on trial
+}
+
+func (d *daemon) newBoard(first state.Status) *board {
+	return &board{Board: state.NewBoard(d.paths.Status, first), life: d.life}
 }
 
 // Update is part of agent.Board and onboard.Board.
 func (b *board) Update(change func(*state.Status)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	now := time.Now()
+	b.life.beat(now, changing)
 	var headline string
+	var next time.Duration
 	b.Board.Update(func(s *state.Status) {
 		change(s)
+		s.TrialEnds = time.Time{}
+		if !b.trial.IsZero() { // the clock may have been set since
+			s.TrialEnds = now.Add(b.trial.Sub(now)).UTC().Truncate(time.Second)
+		}
 		headline = statusview.Headline(s)
+		next = b.life.limits.of(s, now)
 	})
 	if headline != b.headline {
 		b.headline = headline
 		systemd.Status(headline)
 	}
+	b.life.beat(time.Now(), next)
+}
+
+// tryUntil shows that the system is on trial until then; zero takes that back.
+func (b *board) tryUntil(end time.Time) {
+	b.mu.Lock()
+	b.trial = end
+	b.mu.Unlock()
+	b.Update(func(*state.Status) {})
 }
 
 // nobody is a board that nobody looks at.

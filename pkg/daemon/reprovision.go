@@ -44,7 +44,7 @@ type sight interface {
 // awaitMove returns nil when a session has been opened in the record because the provisioned device is on another network, or
 // the cause of ctx's end.
 func (d *daemon) awaitMove(ctx context.Context, cfg *config.Config, record *state.Record) error {
-	d.board = &board{Board: state.NewBoard(d.paths.Status, atRest(d.Version, record))}
+	d.board = d.newBoard(atRest(d.Version, record))
 	system, err := d.openNetwork(cfg, cfg.Discovery.Include)
 	if err != nil {
 		return err
@@ -58,13 +58,8 @@ func (d *daemon) awaitMove(ctx context.Context, cfg *config.Config, record *stat
 		return err
 	}
 	d.Logger.Warn("the device is on another network: a session begins", "network", v.known.String(), "other", v.other.String())
-	return d.store.Update(func(r *state.Record) error {
-		if r.Enabled && r.Outcome == state.OutcomeProvisioned {
-			r.Session = state.NewSession(time.Now())
-			r.Session.Moved, r.Moved = true, r.Session.Started
-		}
-		return nil
-	})
+	_, err = d.change(ctx, state.Change{Kind: state.ChangeMove})
+	return err
 }
 
 // keepVigil returns nil when the device is on another network. It looks at the network after changes to interfaces, and again
@@ -86,7 +81,7 @@ func (d *daemon) keepVigil(ctx context.Context, s sight, v *vigil) error {
 		case moved:
 			return nil
 		case learned:
-			d.learn(before, v.known)
+			d.learn(ctx, before, v.known)
 		}
 		if fresh && again == 0 {
 			again = v.lasts // names come late, without a change to any interface
@@ -116,10 +111,9 @@ func pauseFor(ctx context.Context, d time.Duration) error {
 }
 
 // learn keeps what the network turned out to be known by as well.
-func (d *daemon) learn(before, now state.Network) {
+func (d *daemon) learn(ctx context.Context, before, now state.Network) {
 	d.Logger.Info("the network is known by more", "before", before.String(), "now", now.String())
-	err := d.store.Update(func(r *state.Record) error { r.Network = now; return nil })
-	if err != nil {
+	if _, err := d.change(ctx, state.Change{Kind: state.ChangeLearn, Network: now}); err != nil {
 		d.Logger.Warn("cannot keep what the network is known by", "error", err)
 	}
 }
@@ -150,7 +144,7 @@ func (d *daemon) showVigil(v *vigil) {
 
 // endVigil returns the status of a provisioned device whose daemon ends, because it was told to unless err is something else.
 func (d *daemon) endVigil(ctx context.Context, err error) (*state.Status, error) {
-	record, loadErr := d.store.Load()
+	record, loadErr := d.record(ctx)
 	if loadErr != nil {
 		return nil, errors.Join(err, loadErr)
 	}
@@ -166,7 +160,7 @@ func (d *daemon) endVigil(ctx context.Context, err error) (*state.Status, error)
 
 // endInVain ends a session that began because the device is on another network, and came to nothing: the device is as
 // provisioned as before, and only its status tells.
-func (d *daemon) endInVain(cause error) error {
+func (d *daemon) endInVain(ctx context.Context, cause error) error {
 	if errors.Is(cause, agent.ErrDisabled) {
 		return nil
 	}
@@ -175,24 +169,24 @@ func (d *daemon) endInVain(cause error) error {
 		why = last
 	}
 	d.Logger.Warn("the session on another network ended in vain; the device stays provisioned as it was", agent.Attributes(why))
-	return d.store.Update(func(r *state.Record) error {
-		if len(r.Journal) == 0 {
-			r.Session = nil
-		}
-		s := atRest(d.Version, r)
-		s.PID, s.Watch.Failure = 0, why
-		r.Last = s.Abridged()
-		d.board.Update(func(now *state.Status) { *now = s })
-		return nil
-	})
+	record, err := d.record(ctx)
+	if err != nil {
+		return err
+	}
+	last := atRest(d.Version, record)
+	last.PID, last.Watch.Failure = 0, why
+	d.board.Update(func(now *state.Status) { *now = last })
+	_, err = d.change(ctx, state.Change{Kind: state.ChangeVain, Last: &last})
+	return err
 }
 
 // abandonMove ends such a session that a reboot or a crash interrupted, on a device that shall no longer have any.
-func (d *daemon) abandonMove(record *state.Record) error {
+func (d *daemon) abandonMove(ctx context.Context, record *state.Record) error {
 	if record.Session == nil || !record.Session.Moved || len(record.Journal) > 0 {
 		return nil
 	}
-	return d.store.Update(func(r *state.Record) error { r.Session = nil; return nil })
+	_, err := d.change(ctx, state.Change{Kind: state.ChangeAbandon})
+	return err
 }
 
 // bounded ends with a session that began because the device is on another network, when nothing has come of it.

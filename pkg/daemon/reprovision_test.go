@@ -169,7 +169,7 @@ func TestEndInVain(t *testing.T) {
 			}); err != nil {
 				t.Fatal(err)
 			}
-			if err := d.endInVain(tt.cause); err != nil {
+			if err := d.endInVain(t.Context(), tt.cause); err != nil {
 				t.Fatal(err)
 			}
 			r, err := d.store.Load()
@@ -206,7 +206,7 @@ func TestAbandonMove(t *testing.T) {
 		if err := d.store.Update(func(r *state.Record) error { r.Session, r.Journal, record = tt.session, tt.journal, r; return nil }); err != nil {
 			t.Fatal(err)
 		}
-		if err := d.abandonMove(record); err != nil {
+		if err := d.abandonMove(t.Context(), record); err != nil {
 			t.Fatal(err)
 		}
 		if r, err := d.store.Load(); err != nil || (r.Session != nil) != tt.kept {

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"log/slog"
 	"maps"
 	mathrand "math/rand/v2"
 	"slices"
@@ -103,17 +104,15 @@ func (d *daemon) close(networks *source.Networks) {
 	}
 }
 
+// doctorPatience is how long the agent waits for `ztp doctor` to give back what it has leased, which it does once it sees the
+// agent.
+const doctorPatience = time.Minute
+
 // openNetwork begins to follow the interfaces; include has the globs of those that may be used.
 func (d *daemon) openNetwork(cfg *config.Config, include []string) (*link.System, error) {
-	system, err := link.Open(link.Options{
-		Include: include,
-		Exclude: cfg.Discovery.Exclude,
-		Record:  link.DefaultRecord(d.paths.Root),
-		Run:     d.paths.Below("/run"),
-		Logger:  d.Logger,
-
-		Resolver: d.paths.Below("/etc/resolv.conf"),
-	})
+	o := networkOptions(cfg, include, d.Logger)
+	o.Patience = doctorPatience
+	system, err := link.Open(o)
 	if err != nil {
 		return nil, &reason.Error{
 			Code: CodeNoNetwork,
@@ -125,13 +124,18 @@ func (d *daemon) openNetwork(cfg *config.Config, include []string) (*link.System
 	return system, nil
 }
 
+// networkOptions are those of the device's network; include has the globs of interfaces that may be used.
+func networkOptions(cfg *config.Config, include []string, log *slog.Logger) link.Options {
+	return link.Options{Include: include, Exclude: cfg.Discovery.Exclude, Record: link.DefaultRecord(cfg.Paths.Root),
+		Run: cfg.Paths.Below("/run"), Resolver: cfg.Paths.Below("/etc/resolv.conf"), Logger: log}
+}
+
 // storage is the source of removable storage, or nil when it is not wanted, and how to stop following what is plugged in.
 func (d *daemon) storage(cfg *config.Config, serial string) (s *source.Storage, stop func()) {
 	if !slices.Contains(cfg.Discovery.Sources, removableStorage) {
 		return nil, func() {}
 	}
-	devices := &storage.System{Sys: d.paths.Below("/sys"), Dev: d.paths.Below("/dev")}
-	s = source.NewStorage(source.StorageOptions{Devices: devices, Serial: serial, Logger: d.Logger})
+	s = source.NewStorage(source.StorageOptions{Devices: d.devices(), Serial: serial, Logger: d.Logger})
 	stop, err := storage.Watch(s.Changed, d.Logger)
 	if err != nil {
 		d.Logger.Warn("cannot see when storage is plugged in; it is looked at in each round only", "error", err)
@@ -158,7 +162,9 @@ func finders(cfg *config.Config, plan leads, serial string, sticks *source.Stora
 	for _, name := range cfg.Discovery.Sources {
 		switch {
 		case name == removableStorage:
-			list = append(list, sticks)
+			if sticks != nil {
+				list = append(list, sticks)
+			}
 		case name == "dns":
 			list = append(list, source.DNS{Serial: serial, Random: mathrand.Float64})
 		case name == "dhcp":

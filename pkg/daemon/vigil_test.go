@@ -184,7 +184,7 @@ func keeper(t *testing.T) *daemon {
 		t.Fatal(err)
 	}
 	return &daemon{Options: Options{Logger: slog.New(slog.DiscardHandler)}, store: store,
-		board: &board{Board: state.NewBoard(t.TempDir()+"/status", state.Status{Watch: &state.Watch{}})}}
+		board: &board{Board: state.NewBoard(t.TempDir()+"/status", state.Status{Watch: &state.Watch{}}), life: &pulse{}}}
 }
 
 // TestVigilSleeps: while nothing changes no timer runs, however long that is; a device that flaps without end is looked at

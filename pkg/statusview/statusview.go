@@ -90,6 +90,9 @@ func (p *page) summary(s *state.Status) {
 	default:
 		p.fact("ended", p.moment(s.Ended)+lasted(s.Started, s.Ended))
 	}
+	if !s.TrialEnds.IsZero() {
+		p.fact("trial", "until "+p.moment(s.TrialEnds)+"; then the device returns to the good slot, unless it is provisioned")
+	}
 	p.watch(s.Watch)
 }
 

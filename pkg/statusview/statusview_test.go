@@ -126,7 +126,7 @@ func examples() map[string]*state.Status {
 		"on-trial": {
 			Schema: 1, Version: "1.0", PID: 77, Enabled: true, Phase: state.PhaseOnboarding, Started: at(-100), Attempts: 1, Updated: at(-1),
 			Image: &state.Image{OSVersion: "2.1", SHA256: strings.Repeat("ab", 32), State: "satisfied"},
-			Slots: &state.Slots{Running: "b", Good: "a", Tries: 2},
+			Slots: &state.Slots{Running: "b", Good: "a", Tries: 2}, TrialEnds: at(1800),
 			Steps: []state.Step{
 				{Name: "pre-script", Result: "interrupted", Undo: "done", Started: at(-900)},
 				{Name: "pre-script", Result: "script-failed", Undo: "failed", Exit: &exit, Detail: "pre-script failed with exit code 1", Started: at(-50), Ended: at(-40)},

@@ -2,40 +2,68 @@ package command
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
 
-// usage is the help of a command.
-func (l *line) usage() string {
-	c, b := l.command(), &strings.Builder{}
-	text := c.Long
-	if text == "" {
-		text = c.Short
+// Help is all there is to tell about one command of a program.
+type Help struct {
+	Name, Synopsis string // the name with all above it, and what follows it
+	Text, Example  string
+	Commands       []Entry // of a group
+	Flags          []Entry // in all their forms
+	Inherited      []Entry // flags of all commands, where it is not the program itself
+	Sections       []Section
+}
+
+// Manual is the help of the program c and of everything below it, in the order of the table.
+func (c *Command) Manual() []Help { return newLine(c).manual() }
+
+func (l *line) manual() []Help {
+	all := []Help{l.describe()}
+	for _, c := range l.command().Commands {
+		below := &line{path: append(slices.Clone(l.path), c), asks: l.asks}
+		all = append(all, below.manual()...)
 	}
-	fmt.Fprintf(b, "%s\n\nUsage:\n  %s %s\n", text, l.name(), l.synopsis())
-	if c.Example != "" {
-		fmt.Fprintf(b, "\nExamples:\n%s\n", c.Example)
+	return all
+}
+
+func (l *line) describe() Help {
+	c := l.command()
+	h := Help{
+		Name: l.name(), Synopsis: l.synopsis(), Text: c.Long, Example: c.Example, Commands: l.commands(),
+		Sections: append([]Section{{"Exit status", c.Exit}, {"Environment", c.Environment}, {"Files", c.Files}}, c.More...),
 	}
-	section(b, "Commands", l.commands())
-	var own, inherited []Entry
+	if h.Text == "" {
+		h.Text = c.Short
+	}
 	for _, f := range l.flags() {
 		if f.Inherited && len(l.path) > 1 {
-			inherited = append(inherited, f.entry())
+			h.Inherited = append(h.Inherited, f.entry())
 		} else {
-			own = append(own, f.entry())
+			h.Flags = append(h.Flags, f.entry())
 		}
 	}
-	section(b, "Flags", own)
-	section(b, "Flags of all commands", inherited)
-	section(b, "Exit status", c.Exit)
-	section(b, "Environment", c.Environment)
-	section(b, "Files", c.Files)
-	for _, s := range c.More {
-		section(b, s.Title, s.Entries)
+	h.Sections = slices.DeleteFunc(h.Sections, func(s Section) bool { return len(s.Entries) == 0 })
+	return h
+}
+
+// usage is the help of a command for a terminal.
+func (l *line) usage() string {
+	h, b := l.describe(), &strings.Builder{}
+	fmt.Fprintf(b, "%s\n\nUsage:\n  %s %s\n", h.Text, h.Name, h.Synopsis)
+	if h.Example != "" {
+		fmt.Fprintf(b, "\nExamples:\n%s\n", h.Example)
 	}
-	if len(c.Commands) > 0 {
-		fmt.Fprintf(b, "\n`%s COMMAND --help` tells more about a command.\n", l.name())
+	section(b, Section{"Commands", h.Commands})
+	section(b, Section{"Flags", h.Flags})
+	section(b, Section{"Flags of all commands", h.Inherited})
+	for _, s := range h.Sections {
+		section(b, s)
+	}
+	if len(h.Commands) > 0 {
+		fmt.Fprintf(b, "\n`%s COMMAND --help` tells more about a command.\n", h.Name)
 	}
 	return b.String()
 }
@@ -91,16 +119,16 @@ func (f *Flag) entry() Entry {
 }
 
 // section prints a title and two columns.
-func section(b *strings.Builder, title string, entries []Entry) {
-	if len(entries) == 0 {
+func section(b *strings.Builder, s Section) {
+	if len(s.Entries) == 0 {
 		return
 	}
 	width := 0
-	for _, e := range entries {
+	for _, e := range s.Entries {
 		width = max(width, utf8.RuneCountInString(e.Term))
 	}
-	fmt.Fprintf(b, "\n%s:\n", title)
-	for _, e := range entries {
+	fmt.Fprintf(b, "\n%s:\n", s.Title)
+	for _, e := range s.Entries {
 		fmt.Fprintf(b, "  %-*s   %s\n", width, e.Term, e.Text)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package ztp
 
 import (
 	"context"
@@ -78,5 +78,5 @@ func (a *app) runSession() *command.Command {
 }
 
 func (a *app) daemonOptions() daemon.Options {
-	return daemon.Options{Root: a.root, Version: release(), Logger: a.logger()}
+	return daemon.Options{Root: a.root, Version: a.built(), Logger: a.logger()}
 }

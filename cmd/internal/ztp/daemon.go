@@ -1,4 +1,4 @@
-package main
+package ztp
 
 import (
 	"context"
@@ -9,11 +9,14 @@ import (
 )
 
 func (a *app) daemon() *command.Command {
+	var socket string
 	return &command.Command{
 		Name:  "daemon",
 		Short: "Provision the device; this is what the unit runs",
 		Long: "Provision the device: look for a bootstrap server until one has provisioned it. Ends at once on a device that is\n" +
 			"disabled or provisioned, unless the configuration has it provisioned anew on another network.",
+		Flags: []command.Flag{{Name: "onboard-socket", Arg: "FILE", Text: &socket,
+			Usage: "where ztp onboard listens, which then does what needs privileges instead of this process"}},
 		Exit: []command.Entry{
 			{Term: "0", Text: "there is nothing (more) to do"},
 			{Term: "69", Text: "any error but that of the configuration"},
@@ -26,7 +29,9 @@ func (a *app) daemon() *command.Command {
 		Run: func(ctx context.Context, _ []string) error {
 			ctx, stop := untilStopped(ctx)
 			defer stop()
-			_, err := daemon.Run(ctx, a.daemonOptions())
+			o := a.daemonOptions()
+			o.Onboard = socket
+			_, err := daemon.Run(ctx, o)
 			return err
 		},
 	}

@@ -1,4 +1,6 @@
-package main
+// Package ztp is the command line of the agent: a table of its commands, each in a file that declares its flags and calls the
+// package that does the work.
+package ztp
 
 import (
 	"cmp"
@@ -23,24 +25,31 @@ const (
 	exitConfig = 78 // the configuration is invalid
 )
 
-// streams is where output goes.
-type streams struct {
-	out io.Writer
-	err *os.File
+const defaultRoot = "/"
+
+// Streams is where output goes.
+type Streams struct {
+	Out io.Writer
+	Err *os.File
 }
 
 // app is what the subcommands share.
 type app struct {
-	streams
+	out io.Writer
+	err *os.File
+	// release is the version that was built, "" in a build that is none.
+	release string
+
 	root  string
 	debug bool
 	exit  int // exit code of a command that went well
 }
 
-// run executes one command line and returns the exit code.
-func run(args []string, s streams) int {
-	a := &app{streams: s}
-	err := a.program().Execute(context.Background(), args, s.out)
+// Run executes one command line and returns the exit code. release is the version that was built, "" in a build that is none.
+func Run(args []string, s Streams, release string) int {
+	// A script of a session below some folder that calls ztp means that device, not the machine it runs on.
+	a := &app{out: s.Out, err: s.Err, release: release, root: cmp.Or(os.Getenv("ZTP_ROOT"), defaultRoot)}
+	err := a.program().Execute(context.Background(), args, s.Out)
 	if err == nil {
 		return a.exit
 	}
@@ -53,16 +62,17 @@ func run(args []string, s streams) int {
 		exit = exitConfig
 	}
 	// Messages may quote what others chose, such as the names of files in a folder.
-	fmt.Fprintf(s.err, "ztp: %s [%s]\n", cms.Visible(strings.ReplaceAll(err.Error(), "\n", "; ")), code)
+	fmt.Fprintf(s.Err, "ztp: %s [%s]\n", cms.Visible(strings.ReplaceAll(err.Error(), "\n", "; ")), code)
 	if hint != "" {
-		fmt.Fprintf(s.err, "to do: %s\n", hint)
+		fmt.Fprintf(s.Err, "to do: %s\n", hint)
 	}
 	return exit
 }
 
+// Program is the table of commands, for what is made of it besides a command line.
+func Program() *command.Command { return (&app{root: defaultRoot}).program() }
+
 func (a *app) program() *command.Command {
-	// A script of a session below some folder that calls ztp means that device, not the machine it runs on.
-	a.root = cmp.Or(os.Getenv("ZTP_ROOT"), "/")
 	return &command.Command{
 		Name:  "ztp",
 		Short: "Secure zero-touch provisioning of this device (RFC 8572)",
@@ -72,7 +82,8 @@ func (a *app) program() *command.Command {
 			{Name: "debug", On: &a.debug, Inherited: true, Usage: "log what happens in detail"},
 		},
 		Commands: []*command.Command{
-			a.status(), a.enable(), a.disable(), a.runSession(), a.images(), a.daemon(), a.identity(), a.inspect(), a.version(), a.completion(),
+			a.status(), a.doctor(), a.enable(), a.disable(), a.runSession(), a.images(), a.daemon(), a.onboard(), a.bootGood(), a.identity(), a.inspect(), a.version(),
+			a.completion(),
 		},
 		Exit: []command.Entry{
 			{Term: "0", Text: "done; some commands have more to say, see their help"},
@@ -82,9 +93,10 @@ func (a *app) program() *command.Command {
 		},
 		Environment: []command.Entry{{Term: "ZTP_ROOT", Text: "the default of --root"}},
 		Files: []command.Entry{
-			{Term: config.VendorFile, Text: "configuration by the device's maker"},
+			{Term: config.VendorFile, Text: "configuration, as it was packaged"},
+			{Term: config.VendorDropIns, Text: "drop-ins by the device's maker, in the order of their names"},
 			{Term: config.AdminFile, Text: "configuration by the device's administrator"},
-			{Term: config.DropIns, Text: "drop-ins, in the order of their names"},
+			{Term: config.DropIns, Text: "drop-ins by the device's administrator, in the order of their names"},
 		},
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package ztp
 
 import (
 	"context"
@@ -9,15 +9,12 @@ import (
 	"github.com/xpu-sztp/ztp/cmd/internal/command"
 )
 
-// version is set by the build with -ldflags "-X main.version=1.2.3".
-var version string
-
 func (a *app) version() *command.Command {
 	return &command.Command{
 		Name:  "version",
 		Short: "Show the version",
 		Run: func(context.Context, []string) error {
-			fmt.Fprintf(a.out, "version  %s\n", release())
+			fmt.Fprintf(a.out, "version  %s\n", a.built())
 			if commit := commit(); commit != "" {
 				fmt.Fprintf(a.out, "commit   %s\n", commit)
 			}
@@ -27,10 +24,10 @@ func (a *app) version() *command.Command {
 	}
 }
 
-// release is the version, or what the Go tool knows of a build that is none.
-func release() string {
-	if version != "" {
-		return version
+// built is the version, or what the Go tool knows of a build that is none.
+func (a *app) built() string {
+	if a.release != "" {
+		return a.release
 	}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version

@@ -1,4 +1,4 @@
-package main
+package ztp
 
 import (
 	"slices"
@@ -10,7 +10,7 @@ import (
 
 // TestTable looks for mistakes in the table of commands, from which help, completion and manual pages are made.
 func TestTable(t *testing.T) {
-	checkCommand(t, (&app{}).program(), nil)
+	checkCommand(t, Program(), nil)
 }
 
 func checkCommand(t *testing.T, c *command.Command, above []command.Flag) {

@@ -1,4 +1,4 @@
-package main
+package ztp
 
 import (
 	"bytes"
@@ -16,7 +16,7 @@ func TestNamesCannotCommandTerminals(t *testing.T) {
 	}
 	defer said.Close()
 	name := filepath.Join(t.TempDir(), "a\x1b]0;owned\x07\u202eb\n")
-	if exit := run([]string{"inspect", name}, streams{new(bytes.Buffer), said}); exit != exitError {
+	if exit := Run([]string{"inspect", name}, Streams{new(bytes.Buffer), said}, ""); exit != exitError {
 		t.Errorf("exit code %d", exit)
 	}
 	text, err := os.ReadFile(said.Name())
