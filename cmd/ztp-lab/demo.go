@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -58,14 +60,31 @@ func findZTP(given string) (string, error) {
 		if self, err := os.Executable(); err == nil {
 			beside := filepath.Join(filepath.Dir(self), "ztp")
 			if _, err := os.Stat(beside); err == nil {
-				return beside, nil
+				return beside, isZTP(beside)
 			}
 		}
 		given = "ztp"
 	}
 	path, err := exec.LookPath(given)
 	if err != nil {
-		return "", fmt.Errorf("the agent's program: %w; say where it is with --ztp", err)
+		return "", fmt.Errorf("the agent's program: %w; build it with `make build`, and say where it is with --ztp", err)
 	}
-	return filepath.Abs(path)
+	if path, err = filepath.Abs(path); err != nil {
+		return "", err
+	}
+	return path, isZTP(path)
+}
+
+// isZTP refuses another program than the agent's, which would fail the story at each of its steps.
+func isZTP(path string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, path, "version").Output()
+	if err == nil && !strings.HasPrefix(string(out), "version ") {
+		err = errors.New("it does not tell its version")
+	}
+	if err != nil {
+		return fmt.Errorf("%s is not the agent's program, or does not run on this machine: %w; build it with `make build`, and say where it is with --ztp", path, err)
+	}
+	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"github.com/xpu-sztp/ztp/pkg/reason"
 )
 
 // exitStatus is an error that has been told already and only carries the exit code.
@@ -23,6 +25,9 @@ func execute() int {
 		return int(status)
 	}
 	fmt.Fprintln(os.Stderr, "ztp-lab:", err)
+	if _, hint := reason.Of(err); hint != "" {
+		fmt.Fprintln(os.Stderr, "to do:", hint)
+	}
 	return 1
 }
 

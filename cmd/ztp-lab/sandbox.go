@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/xpu-sztp/ztp/test/lab/netlab"
 )
@@ -47,6 +50,10 @@ func inSandbox(keep bool, f func(ctx context.Context, dir string) error) error {
 func outside(keep bool) error {
 	dir, err := os.MkdirTemp("", "ztp-lab-")
 	if err != nil {
+		return fmt.Errorf("no working folder: %w; set TMPDIR to a folder that can be written to", err)
+	}
+	if err := roomIn(dir); err != nil {
+		os.RemoveAll(dir)
 		return err
 	}
 	if keep {
@@ -59,4 +66,20 @@ func outside(keep bool) error {
 		return exitStatus(status)
 	}
 	return err
+}
+
+// needed is what a working folder takes, in bytes: two slots with small images, and a download.
+const needed = 64 << 20
+
+// roomIn refuses a file system that is full, of which the parts of the lab would complain in stranger words.
+func roomIn(dir string) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return fmt.Errorf("the working folder: %w", err)
+	}
+	if free := int64(fs.Bavail) * fs.Bsize; fs.Blocks > 0 && free < needed {
+		return fmt.Errorf("there are only %d MiB free for the working folder in %s, and %d are needed; make room, or set TMPDIR to a folder with more",
+			free>>20, filepath.Dir(dir), int64(needed)>>20)
+	}
+	return nil
 }

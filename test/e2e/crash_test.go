@@ -15,20 +15,20 @@ import (
 // TestKilledAtAnyTime kills the daemon with SIGKILL at one event of the story after another, as servers and the device's log
 // tell them, and lets init start it again. The end must be that of a run that nobody disturbed.
 func TestKilledAtAnyTime(t *testing.T) {
-	events := storyWithKill(t, 0)
+	events := storyWithKill(t, 0, device.Options{}, (*device.Device).Kill)
 	t.Logf("an undisturbed story has %d events", events)
 	if events < 20 {
 		t.Fatalf("only %d events: what is killed at them proves little", events)
 	}
 	for at := 1; at <= events; at++ {
-		t.Run(fmt.Sprintf("event %d", at), func(t *testing.T) { storyWithKill(t, at) })
+		t.Run(fmt.Sprintf("event %d", at), func(t *testing.T) { storyWithKill(t, at, device.Options{}, (*device.Device).Kill) })
 	}
 }
 
-// storyWithKill plays the story, killing the daemon once at the event with that number, and returns how many events there
+// storyWithKill plays the story, killing one process once at the event with that number, and returns how many events there
 // were. Number 0 never comes. Every other time the platform stops the daemon while its reboot command still runs, as systemd
 // does.
-func storyWithKill(t *testing.T, at int) int {
+func storyWithKill(t *testing.T, at int, o device.Options, kill func(*device.Device) int) int {
 	t.Helper()
 	ctx := within(t, time.Minute)
 	var seen atomic.Int64
@@ -42,11 +42,12 @@ func storyWithKill(t *testing.T, at int) int {
 	l := newLab(t, lab.Options{Family: lab.IPv4, Log: log})
 	defer l.Close()
 	l.Onboard(onboarding(l), "verbose")
-	d := newDevice(t, l, device.Options{EagerReboot: at%2 == 0, Config: "[retry]\ninitial = \"100ms\"\n"})
+	o.EagerReboot, o.Config = at%2 == 0, "[retry]\ninitial = \"100ms\"\n"
+	d := newDevice(t, l, o)
 	go func() {
 		select {
 		case <-reached:
-			d.Kill()
+			kill(d)
 		case <-ctx.Done():
 		}
 	}()

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -17,37 +16,16 @@ import (
 	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
 
 	"github.com/xpu-sztp/ztp/test/lab"
-	"github.com/xpu-sztp/ztp/test/lab/bootstrap"
-	"github.com/xpu-sztp/ztp/test/lab/cms"
 	"github.com/xpu-sztp/ztp/test/lab/device"
 	"github.com/xpu-sztp/ztp/test/lab/pki"
 	"github.com/xpu-sztp/ztp/tpm"
 )
 
-// encrypt has the owner's server encrypt all three artifacts for the device's identity certificate (RFC 8572 §3.4).
-func encrypt(l *lab.Lab) { encryptFor(l, nil) }
-
-// encryptFor does so for another certificate.
-func encryptFor(l *lab.Lab, recipient *x509.Certificate) {
-	l.AnswerOwner(func(r bootstrap.Request) (bootstrap.Answer, error) {
-		answer, err := l.Promotion(r)
-		if !r.Input.SignedDataPreferred {
-			answer, err = l.SignedOnboarding(r)
-		}
-		for _, der := range []*[]byte{&answer.Bundle.ConveyedInformation, &answer.Bundle.OwnerCertificate, &answer.Bundle.OwnershipVoucher} {
-			if err == nil {
-				*der, err = cms.Encrypt(*der, cmp.Or(recipient, r.Chain[0]), cms.Whole)
-			}
-		}
-		return answer, err
-	})
-}
-
 // TestEncryptedArtifacts: one identity key serves TLS and decryption where it may decrypt (R9-02, R9-08).
 func TestEncryptedArtifacts(t *testing.T) {
 	l := newLab(t, lab.Options{Family: lab.Loopback})
 	l.Onboard(onboarding(l), "minimal")
-	encrypt(l)
+	l.Encrypt(nil)
 	d := newDevice(t, l, device.Options{FileKey: true, Command: []string{"run", "--once", "--url", l.RedirectAt.URL()}})
 	wantOnboarded(t, l, d)
 }
@@ -57,7 +35,7 @@ func TestEncryptedArtifacts(t *testing.T) {
 func TestEncryptedForSigningKey(t *testing.T) {
 	l := newLab(t, lab.Options{Family: lab.Loopback})
 	l.Onboard(onboarding(l), "minimal")
-	encrypt(l)
+	l.Encrypt(nil)
 	d := newDevice(t, l, device.Options{Command: []string{"run", "--once", "--url", l.RedirectAt.URL()}})
 	wantRefused(t, within(t, time.Minute), d, "encrypted-no-key")
 	out, _, err := d.Ztp(t.Context(), "status", "--verbose")
@@ -78,7 +56,7 @@ func TestEncryptedForSigningKey(t *testing.T) {
 	if err := d.Write("etc/ztp/ztp.toml.d/60-decrypt.toml", []byte(decryptConfig)); err != nil {
 		t.Fatal(err)
 	}
-	encryptFor(l, cert)
+	l.Encrypt(cert)
 	wantOnboarded(t, l, d)
 }
 
@@ -96,7 +74,7 @@ func TestEncryptedForDecryptKey(t *testing.T) {
 			if err := d.Write("etc/ztp/decrypt.pem", pki.PEM(cert)); err != nil {
 				t.Fatal(err)
 			}
-			encryptFor(l, cert)
+			l.Encrypt(cert)
 			wantOnboarded(t, l, d)
 			if key := status(t, d).Identity.DecryptKey; !strings.Contains(key, "0x81020002") {
 				t.Errorf("the status says that encrypted data is read with %q", key)
@@ -122,7 +100,7 @@ func TestIdentityKeysOfOtherMakers(t *testing.T) {
 			l := newLab(t, lab.Options{Family: lab.Loopback})
 			l.Onboard(onboarding(l), "minimal")
 			if test.encrypted {
-				encrypt(l)
+				l.Encrypt(nil)
 			}
 			d := newDevice(t, l, device.Options{Config: "[identity]\nkey = \"0x81020005\"\n",
 				Command: []string{"run", "--once", "--url", l.RedirectAt.URL()}})

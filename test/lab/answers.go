@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/xpu-sztp/ztp/test/lab/artifact"
 	"github.com/xpu-sztp/ztp/test/lab/bootstrap"
+	"github.com/xpu-sztp/ztp/test/lab/cms"
 	"github.com/xpu-sztp/ztp/test/lab/device"
 )
 
@@ -138,6 +140,23 @@ func (l *Lab) Sign(r bootstrap.Request, doc []byte) (bootstrap.Answer, error) {
 		return bootstrap.Answer{}, err
 	}
 	return bootstrap.Answer{Bundle: b}, nil
+}
+
+// Encrypt has the owner's server encrypt all three artifacts (RFC 8572 §3.4) for a certificate, which is the device's identity
+// certificate when it is nil.
+func (l *Lab) Encrypt(recipient *x509.Certificate) {
+	l.AnswerOwner(func(r bootstrap.Request) (bootstrap.Answer, error) {
+		answer, err := l.Promotion(r)
+		if !r.Input.SignedDataPreferred {
+			answer, err = l.SignedOnboarding(r)
+		}
+		for _, der := range []*[]byte{&answer.Bundle.ConveyedInformation, &answer.Bundle.OwnerCertificate, &answer.Bundle.OwnershipVoucher} {
+			if err == nil {
+				*der, err = cms.Encrypt(*der, cmp.Or(recipient, r.Chain[0]), cms.Whole)
+			}
+		}
+		return answer, err
+	})
 }
 
 // Voucher asks the manufacturer's voucher service for a voucher.

@@ -92,3 +92,19 @@ func (c *Cable) Pull() error { return Down(c.port) }
 
 // Close removes the cable and the interfaces at both ends.
 func (c *Cable) Close() error { return Remove(c.port) }
+
+// AddTap makes an interface called name on a bridge for a virtual machine. It has a carrier while the machine runs.
+func AddTap(bridge, name string) error {
+	parent, err := netlink.LinkByName(bridge)
+	if err != nil {
+		return fmt.Errorf("bridge %s: %w", bridge, err)
+	}
+	tap := &netlink.Tuntap{
+		LinkAttrs: netlink.LinkAttrs{Name: name, MasterIndex: parent.Attrs().Index},
+		Mode:      netlink.TUNTAP_MODE_TAP, Flags: netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR,
+	}
+	if err := netlink.LinkAdd(tap); err != nil {
+		return fmt.Errorf("tap %s: %w", name, err)
+	}
+	return Up(name)
+}
