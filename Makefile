@@ -20,6 +20,7 @@ HOSTARCH := $(shell go env GOARCH)
 FUZZTIME ?= 10
 TURNS    ?= 1
 DIR      ?= fixtures
+ARCH     ?= $(HOSTARCH)
 
 # Debian keeps the servers that tests start in a folder that users do not have in their path.
 export PATH := $(PATH):/usr/sbin:/sbin
@@ -36,15 +37,39 @@ demo: setup-demo bin/ztp bin/ztp-lab ## provision a simulated device on a lab ne
 test: setup-test ## run all tests, end-to-end scenarios included, under the race detector
 	scripts/with-namespaces go test $(TAGS) -race -timeout 20m ./...
 
+.PHONY: nspawn-test
+nspawn-test: setup-test ## run the tests of the units under a real systemd, as root; they are part of make test
+	scripts/with-namespaces go test $(TAGS) -timeout 20m -count 1 ./test/nspawn
+
 .PHONY: sweep
 sweep: setup-test ## let everything go wrong at every single file operation of an onboarding; make test takes a sample
 	ZTP_SWEEP=complete scripts/in-memory go test $(TAGS) -count=1 -timeout 60m -parallel 4 -run TestSweep ./pkg/onboard
 
+.PHONY: vm-test
+vm-test: setup-vm bin/ztp-linux-amd64 bin/manual ## have virtual machines provision themselves through UEFI, TPM and two slots
+	scripts/with-namespaces go run $(TAGS) ./test/vm
+
+.PHONY: vm-soak
+vm-soak: setup-vm bin/ztp-linux-amd64 bin/manual ## cut their power at 21 random instants of an installation
+	scripts/with-namespaces go run $(TAGS) ./test/vm -soak 7
+
 .PHONY: build
 build: bin/ztp-linux-amd64 bin/ztp-linux-arm64 bin/ztp bin/ztp-lab ## build the static binaries into bin/
 
+.PHONY: install
+install: bin/ztp-linux-$(ARCH) bin/manual ## put what belongs on a device below DESTDIR, for images (ARCH=arm64 for others)
+	scripts/install bin/ztp-linux-$(ARCH) bin/manual '$(DESTDIR)'
+
+.PHONY: dist
+dist: bin/ztp-linux-amd64 bin/ztp-linux-arm64 bin/manual ## make packages (deb, rpm), bills of materials and checksums in dist/
+	scripts/dist/make dist '$(VERSION)'
+
+.PHONY: dist-test
+dist-test: setup-dist dist ## install, upgrade, remove and purge the packages in clean systems
+	scripts/as-root scripts/dist/test dist
+
 .PHONY: reproducible
-reproducible: ## build everything twice and compare the bytes
+reproducible: ## build everything twice, packages too, and compare the bytes
 	scripts/reproducible
 
 .PHONY: lint
@@ -69,10 +94,10 @@ fixtures: setup-test ## write artifacts, right and wrong ones, into DIR for use 
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin dist
 
-.PHONY: setup-demo setup-test
-setup-demo setup-test: setup-%:
+.PHONY: setup-demo setup-test setup-vm setup-dist
+setup-demo setup-test setup-vm setup-dist: setup-%:
 	@scripts/setup $*
 
 .PHONY: FORCE
@@ -83,6 +108,11 @@ bin/ztp-linux-%: FORCE
 
 bin/ztp: bin/ztp-linux-$(HOSTARCH)
 	ln -sf $(<F) $@
+
+# Manual pages and completions are made on this machine, whichever the binary is for.
+bin/manual: FORCE
+	rm -rf $@
+	env -u GOOS -u GOARCH CGO_ENABLED=0 go run $(TAGS) ./cmd/internal/manual --version '$(VERSION)' --epoch "$$(scripts/version epoch)" $@
 
 bin/ztp-lab: FORCE
 	$(GOBUILD) -o $@ ./cmd/ztp-lab
