@@ -76,10 +76,11 @@ func (s *System) hope(l Link) {
 }
 
 // AwaitUnique blocks until duplicate address detection is over for the leased address, or where that is invalid for all global
-// IPv6 addresses of the interface. Its error is ErrDuplicate when another host has the leased one, or has taken them all.
+// IPv6 addresses of the interface. Its error is ErrDuplicate when another host has the leased one, or has taken them all; when ctx
+// ends before, what the kernel knows at that moment counts.
 func (s *System) AwaitUnique(ctx context.Context, l Link, leased netip.Addr) error {
 	optimistic, duplicate := false, false
-	err := s.AwaitLink(ctx, l.Index, func(l *Link) bool {
+	over := func(l *Link) bool {
 		if duplicate = false; l == nil || !l.Up {
 			return true
 		}
@@ -93,8 +94,12 @@ func (s *System) AwaitUnique(ctx context.Context, l Link, leased netip.Addr) err
 		duplicate = (optimistic || leased.IsValid()) && !used
 		optimistic = optimistic || pending
 		return !pending
-	})
-	if err == nil && duplicate {
+	}
+	err := s.AwaitLink(ctx, l.Index, over)
+	if err != nil && s.watcher.refresh() == nil {
+		_ = s.AwaitLink(ctx, l.Index, over)
+	}
+	if duplicate {
 		return ErrDuplicate
 	}
 	return err

@@ -36,7 +36,7 @@ type attempt struct {
 	way        way  // how DHCPv6 was asked last
 	unanswered bool // in vain
 	patient    bool // there is nothing else to do than to wait for it
-	duplicate  bool // another host has the leased address
+	duplicate  bool // another host has the leased address, which is to be declined
 }
 
 // run gets on the network, has the finders look there, and leaves nothing behind. plugged ends with the interface's carrier
@@ -49,7 +49,7 @@ func (a *attempt) run(ctx, plugged, joining context.Context) result {
 	connecting, cancel := context.WithTimeout(joining, a.Timeout)
 	defer cancel()
 	first := a.once(ctx, plugged, connecting)
-	if a.duplicate {
+	if a.duplicate && !first.won {
 		a.cleanUp() // declines the address; the server then has another
 		first = a.once(ctx, plugged, connecting)
 	}
@@ -81,13 +81,17 @@ func (a *attempt) once(ctx, plugged, connecting context.Context) result {
 	}
 	looking, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	settle := func() {}
 	if uplink.IPv6 && a.link.Managed == "" {
-		defer a.unique(looking, cancel, uplink)()
+		settle = a.unique(looking, cancel, uplink)
 	}
 	res := a.look(looking, plugged, uplink)
-	if cause := context.Cause(looking); !res.won && errors.Is(cause, link.ErrDuplicate) {
+	settle()
+	if cause := context.Cause(looking); errors.Is(cause, link.ErrDuplicate) {
 		a.duplicate = uplink.Lease != nil && uplink.Lease.Address.IsValid()
-		return a.disconnected(cause)
+		if !res.won {
+			return a.disconnected(cause)
+		}
 	}
 	res.leased = uplink.Lease != nil
 	if res.leased && !res.won && ctx.Err() == nil && plugged.Err() == nil {

@@ -165,7 +165,7 @@ func (a *attempt) until(ctx context.Context, wrong func(*link.Link) error) (_ co
 }
 
 // unique ends looking when duplicate address detection, which went on while the address was used already, finds another host that
-// has the leased address, or all addresses where none was leased.
+// has the leased address, or all addresses where none was leased. One that was found but not told yet ends it with stop.
 func (a *attempt) unique(looking context.Context, end context.CancelCauseFunc, u *Uplink) (stop func()) {
 	ctx, cancel := context.WithCancel(looking)
 	done := make(chan struct{})
