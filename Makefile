@@ -33,9 +33,10 @@ help: ## list the targets
 demo: setup-demo bin/ztp bin/ztp-lab ## provision a simulated device on a lab network (DEMO=ipv4, ipv6 or tampered)
 	@scripts/with-namespaces bin/ztp-lab demo --ztp bin/ztp --scenario $(DEMO)
 
+# What mostly waits for servers starts first, beside what computes.
 .PHONY: test
 test: setup-test ## run all tests, end-to-end scenarios included, under the race detector
-	scripts/with-namespaces go test $(TAGS) -race -timeout 20m ./...
+	scripts/with-namespaces go test $(TAGS) -race -timeout 20m ./test/e2e ./pkg/source ./...
 
 .PHONY: nspawn-test
 nspawn-test: setup-test ## run the tests of the units under a real systemd, as root; they are part of make test
