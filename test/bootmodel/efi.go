@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -103,9 +104,11 @@ func (m efiMachine) Start() ([]byte, error) {
 	})
 	start := found[0]
 	for _, variable := range []string{"LoaderEntryDefault", "LoaderEntryOneShot"} {
-		wanted := m.get(variable)
-		if i := slices.IndexFunc(found, func(u uki) bool { return wanted != "" && strings.EqualFold(u.name, wanted) }); i >= 0 {
-			start = found[i]
+		pattern := strings.ToLower(m.get(variable))
+		for _, u := range slices.Backward(found) {
+			if match, err := path.Match(pattern, strings.ToLower(u.name)); err == nil && match {
+				start = u
+			}
 		}
 	}
 	if err := m.note(start); err != nil {

@@ -210,7 +210,7 @@ func (c *cutter) checkSlot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !bytes.Contains(entries, []byte("ztp-b+1.conf")) {
+	if !bytes.Contains(entries, []byte("ztp-b+1-1.conf")) {
 		return fmt.Errorf("the server was told that the image is installed, and after a power cut the boot loader does not know of it: %q", entries)
 	}
 	disk, err := os.Open(c.machine.Disk)

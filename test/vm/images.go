@@ -37,7 +37,11 @@ type builder struct {
 type base struct {
 	userland string // folder with kernel, initrd and boot loader
 	slot     string // a squashfs without /image
+	newer    string // systemd-boot of a newer release
 }
+
+// newerSuite is the release of Debian whose systemd-boot leaves the boot counter out of an entry's id.
+const newerSuite = "trixie"
 
 // build makes what is not in the cache, one process at a time.
 func (b builder) build(ctx context.Context) (base, error) {
@@ -58,6 +62,13 @@ func (b builder) build(ctx context.Context) (base, error) {
 		return base{}, err
 	}
 	result.userland, err = b.cached("userland-"+key, func(out string) error { return b.run(ctx, b.script("userland"), out) })
+	if err != nil {
+		return base{}, err
+	}
+	if key, err = digest(newerSuite, b.script("boot-loader")); err != nil {
+		return base{}, err
+	}
+	result.newer, err = b.cached("loader-"+key, func(out string) error { return b.run(ctx, b.script("boot-loader"), out, newerSuite) })
 	if err != nil {
 		return base{}, err
 	}

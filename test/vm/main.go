@@ -36,6 +36,7 @@ type options struct {
 	soak               int    // rounds of power cuts; 0 plays the scenarios
 	seed               uint64 // of what is random
 	timeout            time.Duration
+	boot               string // systemd-boot of all devices; empty is the scenario's
 	inside             string // the scenario that this process plays
 	dir                string // its folder
 	base               base   // and what its images are made of
@@ -55,8 +56,10 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().Unix()), "of what is random")
 	flag.StringVar(&o.inside, "inside", "", "")
 	flag.StringVar(&o.dir, "dir", "", "")
+	flag.StringVar(&o.boot, "systemd-boot", "", "the program of systemd-boot for every device that has it, instead of Debian's")
 	flag.StringVar(&o.base.userland, "userland", "", "")
 	flag.StringVar(&o.base.slot, "slot", "", "")
+	flag.StringVar(&o.base.newer, "newer", "", "")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -168,7 +171,7 @@ func (o *options) apart(ctx context.Context, s scenario, out io.Writer) error {
 		return err
 	}
 	args := append(slices.Clone(os.Args[1:]), "-inside", s.name, "-dir", dir, "-ztp", o.ztp, "-seed", strconv.FormatUint(o.seed, 10),
-		"-userland", o.base.userland, "-slot", slot)
+		"-userland", o.base.userland, "-slot", slot, "-newer", o.base.newer)
 	cmd := exec.CommandContext(ctx, self, args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = time.Minute
@@ -193,7 +196,7 @@ func (o *options) play(ctx context.Context, s scenario) error {
 			fmt.Print(s.name, " ", line)
 		}
 	}}
-	r := &rig{plan: &s.plan, dir: o.dir, ztp: o.ztp, log: log}
+	r := &rig{plan: &s.plan, dir: o.dir, ztp: o.ztp, boot: o.boot, log: log}
 	defer r.close()
 	if err = r.build(ctx, o.base); err == nil {
 		err = s.play(ctx, r)

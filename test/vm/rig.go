@@ -25,7 +25,7 @@ const console = "console"
 // plan is what a scenario wants of its device and network.
 type plan struct {
 	family   lab.Family
-	loader   string    // "systemd-boot" or "grub"
+	loader   string    // systemdBoot, newerBoot or grub
 	template string    // of the identity's key, in the TCG's names
 	encrypts bool      // a second key decrypts, and everything is encrypted for it
 	clock    time.Time // at each power-on; zero is now
@@ -38,6 +38,7 @@ type rig struct {
 	*plan
 	dir      string
 	ztp      string
+	boot     string // the program of systemd-boot; empty is what the plan says
 	base     base
 	lab      *lab.Lab
 	log      *event.Log
@@ -86,9 +87,20 @@ func (r *rig) build(ctx context.Context, b base) error {
 		Dir: r.dir, Disk: filepath.Join(r.dir, "disk"), TPMState: tpm, Tap: tap, Firmware: firmware, Clock: r.clock, Volatile: r.volatile,
 		Console: r.hear,
 	}
-	disk := exec.CommandContext(ctx, filepath.Join(scripts, "disk"), r.machine.Disk, r.loader, b.userland, carton)
+	return r.makeDisk(ctx, carton)
+}
+
+func (r *rig) makeDisk(ctx context.Context, carton string) error {
+	loader, program := r.loader, r.boot
+	if r.loader == newerBoot {
+		loader = systemdBoot
+		if program == "" {
+			program = r.base.newer
+		}
+	}
+	disk := exec.CommandContext(ctx, filepath.Join(scripts, "disk"), r.machine.Disk, loader, r.base.userland, carton)
 	// An emulated timer may be late on a busy machine, which the kernel would take for one that is not connected.
-	disk.Env = append(os.Environ(), "COMMAND_LINE=no_timer_check")
+	disk.Env = append(os.Environ(), "COMMAND_LINE=no_timer_check", "SYSTEMD_BOOT="+program)
 	return run(disk)
 }
 

@@ -23,7 +23,7 @@ func (l *Loader) Disarm(ctx context.Context, target string) error {
 	if err := l.settle(s); err != nil {
 		return err
 	}
-	if err := l.forget(s, target); err != nil {
+	if err := l.forget(s, of); err != nil {
 		return err
 	}
 	return l.rename(s, of, of.hidden())
@@ -37,18 +37,22 @@ func (l *Loader) Arm(ctx context.Context, target string) error {
 	}
 	switch target {
 	case s.Good: // it is what will be started
-		return l.forget(s, s.Next)
+		return l.forget(s, s.slots...)
 	case s.Running:
 		return fail(slot.CodeInTrial, "slot "+target+" runs, and is on trial already",
 			"let the session end, which marks it good; or restart the device, which then returns to its good slot", nil)
 	}
+	once, err := s.trialOf(of)
+	if err != nil {
+		return err
+	}
 	if err := l.settle(s); err != nil {
 		return err
 	}
-	if err := l.rename(s, of, of.trial()); err != nil {
+	if err := l.rename(s, of, once.file); err != nil {
 		return err
 	}
-	return l.set(varOneShot, of.trial())
+	return l.set(varOneShot, once.pattern)
 }
 
 // Bless gives the running slot a name without a counter, and has systemd-boot start that from now on.
@@ -64,7 +68,7 @@ func (l *Loader) Bless(ctx context.Context, target string) error {
 	if err := l.makeDefault(s, of); err != nil {
 		return err
 	}
-	return l.forget(s, s.Next)
+	return l.forget(s, s.slots...)
 }
 
 // changing looks at everything before a slot is changed.
@@ -107,12 +111,14 @@ func (l *Loader) makeDefault(s *scene, of *files) error {
 	return l.unset(varPreferred)
 }
 
-// forget removes LoaderEntryOneShot if it asks for a slot.
-func (l *Loader) forget(s *scene, target string) error {
-	if target == "" || s.Next != target && l.slotOf(s.vars[varOneShot]) != target {
-		return nil
+// forget removes LoaderEntryOneShot if it asks for one of these slots.
+func (l *Loader) forget(s *scene, slots ...*files) error {
+	for _, of := range slots {
+		if of.wanted(s.vars[varOneShot]) {
+			return l.unset(varOneShot)
+		}
 	}
-	return l.unset(varOneShot)
+	return nil
 }
 
 func (l *Loader) set(name, text string) error {

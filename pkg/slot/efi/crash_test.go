@@ -22,8 +22,8 @@ func faults() []faultfs.Fault {
 }
 
 // at is the machine whose partition is a folder. Its variables lie outside, where a power cut keeps them.
-func at(esp string) machine {
-	return machine{esp: esp, vars: filepath.Join(filepath.Dir(esp), "efivars"), ascending: true}
+func (k kind) at(esp string) machine {
+	return machine{esp: esp, vars: filepath.Join(filepath.Dir(esp), "efivars"), ascending: true, bare: k.bare}
 }
 
 // put installs an image into the slot that does not run, as slot.AB does but for its records.
@@ -72,7 +72,7 @@ func (m machine) bless(on durable.FS, k kind) error {
 // past brings a new machine to where an operation begins.
 func past(k kind, installs ...string) func(esp string) error {
 	return func(esp string) error {
-		m := at(esp)
+		m := k.at(esp)
 		m.factory(k)
 		if _, err := m.boot(); err != nil {
 			return err
@@ -125,10 +125,10 @@ func TestPowerCutWhileInstalling(t *testing.T) {
 				sweep(t, faultfs.Sweep{
 					Faults: faults(), FAT: true, Setup: past(k, history...),
 					Task: func(on *faultfs.FS, esp string) error {
-						return at(esp).put(on, k, "MZ new")
+						return k.at(esp).put(on, k, "MZ new")
 					},
 					Check: func(esp string, err error) error {
-						m := at(esp)
+						m := k.at(esp)
 						first, bootErr := starts(m, k, good, "MZ new")
 						if bootErr != nil {
 							return bootErr
@@ -167,10 +167,10 @@ func TestPowerCutWithoutVariables(t *testing.T) {
 			sweep(t, faultfs.Sweep{
 				Faults: append(faultfs.Cuts(), faultfs.Kill), FAT: true, Setup: past(k, "MZ one"),
 				Task: func(on *faultfs.FS, esp string) error {
-					return at(esp).put(on, k, "MZ new")
+					return k.at(esp).put(on, k, "MZ new")
 				},
 				Check: func(esp string, _ error) error {
-					m := at(esp)
+					m := k.at(esp)
 					m.ascending = ascending
 					m.loseVariables()
 					_, err := starts(m, k, factoryImage, "MZ one", "MZ new")
@@ -187,7 +187,7 @@ func TestPowerCutWhileBlessing(t *testing.T) {
 		sweep(t, faultfs.Sweep{
 			Faults: faults(), FAT: true,
 			Setup: func(esp string) error {
-				m := at(esp)
+				m := k.at(esp)
 				if err := past(k)(esp); err != nil {
 					return err
 				}
@@ -197,9 +197,9 @@ func TestPowerCutWhileBlessing(t *testing.T) {
 				_, err := starts(m, k, "MZ new")
 				return err
 			},
-			Task: func(on *faultfs.FS, esp string) error { return at(esp).bless(on, k) },
+			Task: func(on *faultfs.FS, esp string) error { return k.at(esp).bless(on, k) },
 			Check: func(esp string, err error) error {
-				m := at(esp)
+				m := k.at(esp)
 				running, bootErr := starts(m, k, factoryImage, "MZ new")
 				if bootErr != nil {
 					return bootErr
@@ -232,11 +232,13 @@ func TestPowerCutWhileDeactivating(t *testing.T) {
 				if err := past(k)(esp); err != nil {
 					return err
 				}
-				return at(esp).put(quick{}, k, "MZ new")
+				return k.at(esp).put(quick{}, k, "MZ new")
 			},
-			Task: func(on *faultfs.FS, esp string) error { return at(esp).loader(on, k).Disarm(context.Background(), "b") },
+			Task: func(on *faultfs.FS, esp string) error {
+				return k.at(esp).loader(on, k).Disarm(context.Background(), "b")
+			},
 			Check: func(esp string, err error) error {
-				m := at(esp)
+				m := k.at(esp)
 				first, bootErr := starts(m, k, factoryImage, "MZ new")
 				if bootErr != nil {
 					return bootErr
@@ -260,16 +262,18 @@ func TestPowerCutWhileSettling(t *testing.T) {
 	sweep(t, faultfs.Sweep{
 		Faults: faults(), FAT: true,
 		Setup: func(esp string) error {
-			m := at(esp)
+			m := k.at(esp)
 			m.factory(k)
 			entries := filepath.Join(esp, "loader/entries")
 			_, err := m.boot()
 			return errors.Join(err, os.Rename(filepath.Join(entries, "ztp-a.conf"), filepath.Join(entries, "ztp-a+3.conf")),
 				os.Rename(filepath.Join(entries, "ztp-b.conf"), filepath.Join(entries, "ztp-b+0-3.conf")))
 		},
-		Task: func(on *faultfs.FS, esp string) error { return at(esp).loader(on, k).Disarm(context.Background(), "b") },
+		Task: func(on *faultfs.FS, esp string) error {
+			return k.at(esp).loader(on, k).Disarm(context.Background(), "b")
+		},
 		Check: func(esp string, _ error) error {
-			_, err := starts(at(esp), k, factoryImage)
+			_, err := starts(k.at(esp), k, factoryImage)
 			return err
 		},
 	})

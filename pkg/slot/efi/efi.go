@@ -39,17 +39,18 @@ type Options struct {
 
 // Loader is systemd-boot. Its errors are *reason.Error.
 //
-// What systemd-boot starts is decided as follows, in all versions from 246 on, until 260 but for a detail: LoaderEntryOneShot,
-// which it removes before it looks for the entry; from 260 on LoaderEntryPreferred, or else "preferred" in loader.conf, unless
-// that entry is bad; LoaderEntryDefault; "default" in loader.conf; the first entry in its order, in which bad entries come
-// last. All of these are patterns for the whole name of a file with its boot counter, in lower case. What was chosen is renamed
-// from ID+1.conf to ID+0-1.conf before it is started, but LoaderEntrySelected has its old name. From that follows what is done
-// here:
+// What systemd-boot starts is decided as follows, in all versions from 246 on: LoaderEntryOneShot, which it removes before it
+// looks for the entry; from 260 on LoaderEntryPreferred, or else "preferred" in loader.conf, unless that entry is bad;
+// LoaderEntryDefault; "default" in loader.conf; the first entry in its order, in which bad entries come last. All of these are
+// patterns, in lower case, for the name of a file: for all of it, or, in newer versions, for what it is without its boot counter.
+// What was chosen is renamed from ID+1-1.conf to ID+0-2.conf before it is started, but LoaderEntrySelected is what it was chosen
+// by. From that follows what is done here:
 //
 //	LoaderEntryDefault   names the good slot, at every instant, by a name without a counter. Bless alone changes which.
 //	                     LoaderEntryPreferred is the same where it is known, and absent elsewhere.
-//	LoaderEntryOneShot   names the slot on trial with its counter: "ID+1.conf". After one start, whatever becomes of it,
-//	                     the variable is gone, and the name too, should a firmware fail to remove the variable.
+//	LoaderEntryOneShot   asks for the slot on trial in a way that all versions understand. After one start, whatever becomes
+//	                     of it, the variable is gone, and to older versions the name too, should a firmware fail to remove
+//	                     the variable.
 //	the counter +1       has the entry be a bad one from its only start until it is blessed, so that it comes last on a
 //	                     device whose firmware has lost its variables, and newer versions restart the device when they
 //	                     fail to load it (reboot-on-error). More tries than one would leave an entry that has failed

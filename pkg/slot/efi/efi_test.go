@@ -35,7 +35,7 @@ func install(ctx context.Context, b slot.Backend, content string) error {
 
 func device(t *testing.T, k kind) machine {
 	t.Helper()
-	m := machine{esp: t.TempDir(), vars: t.TempDir()}
+	m := machine{esp: t.TempDir(), vars: t.TempDir(), bare: k.bare}
 	m.factory(k)
 	return m
 }
@@ -123,8 +123,9 @@ func TestTrial(t *testing.T) {
 // TestOnlyStart: whatever the firmware does about its variables, a slot on trial starts once.
 func TestOnlyStart(t *testing.T) {
 	tests := map[string]func(m *machine){
-		"as it should be":                func(m *machine) {},
-		"variable stays":                 func(m *machine) { m.stuck = true },
+		"as it should be": func(m *machine) {},
+		// Where ids have no counter, such a firmware starts the slot until it is blessed, or for ever.
+		"variable stays":                 func(m *machine) { m.stuck = !m.bare },
 		"variables lost while armed":     func(m *machine) { m.loseVariables() },
 		"vendor's order favours slot b":  func(m *machine) { m.ascending = false },
 		"vendor's order favours slot a":  func(m *machine) { m.ascending = true },
@@ -218,6 +219,7 @@ func TestState(t *testing.T) {
 		{"counted by the vendor", "ztp-a+2-1.conf", map[string]string{"Selected": "ztp-a+3.conf"}, slot.State{Running: "a", Good: "a"}},
 		{"path of what was counted", "ztp-a.conf ztp-b+0-1.conf", map[string]string{"BootCountPath": `\loader\entries\ztp-b+0-1.conf`, "Default": "ztp-a.conf"}, slot.State{Running: "b", Good: "a"}},
 		{"armed", "ztp-a.conf ztp-b+1.conf", map[string]string{"Selected": "ztp-a.conf", "Default": "ztp-a.conf", "OneShot": "ztp-b+1.conf"}, slot.State{Running: "a", Good: "a", Next: "b", Tries: 1}},
+		{"armed by us", "ztp-a.conf ztp-b+1-1.conf", map[string]string{"Selected": "ztp-a.conf", "Default": "ztp-a.conf", "OneShot": "ztp-*[b1].conf"}, slot.State{Running: "a", Good: "a", Next: "b", Tries: 1}},
 		{"armed by a person", "ztp-a.conf ztp-b.conf", map[string]string{"Selected": "ztp-a.conf", "OneShot": "ZTP-B*"}, slot.State{Running: "a", Good: "a", Next: "b", Tries: 1}},
 		{"asked for what is not there", "ztp-a.conf ztp-b+0-1.conf", map[string]string{"Selected": "ztp-a.conf", "OneShot": "ztp-b+1.conf"}, slot.State{Running: "a", Good: "a"}},
 		{"asked for something else", "ztp-a.conf", map[string]string{"Selected": "ztp-a.conf", "OneShot": "auto-reboot-to-firmware-setup"}, slot.State{Running: "a", Good: "a"}},
@@ -326,6 +328,7 @@ func TestOptions(t *testing.T) {
 		"too long":        {"a": strings.Repeat("a", 129), "b": "ztp-b"},
 		"space":           {"a": "ztp a", "b": "ztp-b"},
 		"other alphabets": {"a": "ztp-ä", "b": "ztp-b"},
+		"dash at the end": {"a": "ztp-a-", "b": "ztp-b"},
 	}
 	for name, entries := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -342,32 +345,48 @@ func FuzzState(f *testing.F) {
 	f.Add("ztp-b+1.conf", "ztp-a.conf", "ztp-b+0-1.conf", "linux /kernels/b\n")
 	f.Add("ztp-*", "@saved", "ZTP-B.CONF", "")
 	f.Add("[", "\\", "ztp-a+1-2-3.conf", "\x00")
+	f.Add("ztp-*", "ztp-b.conf", "memtest.conf", "")
+	f.Add("", "", "ZTP-B+1-1.CONF", "linux /kernels/b\n")
+	f.Add("", "ztp-b.conf", "ZTP-B.CONF", "linux /kernels/b\n")
+	f.Add("", "ztp-b*", "ztp-b+0.conf", "linux /kernels/b\n")
+	f.Add("", "", "ztp-rescue-b.conf", "linux /kernels/a\n")
 	f.Fuzz(func(t *testing.T, oneShot, preset, name, text string) {
-		k := kinds()[0]
-		m := machine{esp: memory(t), vars: memory(t), ascending: true}
-		m.factory(k)
-		boot(t, m)
-		m.set("LoaderEntryOneShot", oneShot)
-		m.set("LoaderEntryDefault", preset)
-		if len(name) < 200 && !strings.ContainsAny(name, "/\x00") && !strings.EqualFold(name, "ztp-a.conf") {
-			_ = os.WriteFile(filepath.Join(m.esp, "loader/entries", name), []byte(text), 0o644)
-		}
-		l := m.loader(quick{}, k)
-		st, err := l.State(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if st.Running != "a" || st.Good == "" || st.Tries > 1 {
-			t.Fatalf("%+v", st)
-		}
-		if err := l.Arm(t.Context(), "b"); err != nil {
-			return
-		}
-		if got := boot(t, m); got != "b" {
-			t.Fatalf("slot %s starts", got)
-		}
-		if got := boot(t, m); got != st.Good {
-			t.Fatalf("slot %s starts, good is %s", got, st.Good)
+		for _, k := range kinds() {
+			if !k.images() {
+				fuzzState(t, k, oneShot, preset, name, text)
+			}
 		}
 	})
+}
+
+func fuzzState(t *testing.T, k kind, oneShot, preset, name, text string) {
+	m := machine{esp: memory(t), vars: memory(t), ascending: true, bare: k.bare}
+	m.factory(k)
+	boot(t, m)
+	m.set("LoaderEntryOneShot", oneShot)
+	m.set("LoaderEntryDefault", preset)
+	if len(name) < 200 && !strings.ContainsAny(name, "/\x00") && !strings.EqualFold(name, "ztp-a.conf") {
+		entries := filepath.Join(m.esp, "loader/entries")
+		if strings.EqualFold(name, "ztp-b.conf") { // FAT has one of them
+			must(os.Remove(filepath.Join(entries, "ztp-b.conf")))
+		}
+		_ = os.WriteFile(filepath.Join(entries, name), []byte(text), 0o644)
+	}
+	l := m.loader(quick{}, k)
+	st, err := l.State(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st.Running != "a" || st.Good == "" || st.Tries > 1 {
+		t.Fatalf("%+v", st)
+	}
+	if err := l.Arm(t.Context(), "b"); err != nil {
+		return
+	}
+	if got := boot(t, m); got != "b" {
+		t.Fatalf("%s: slot %s starts: %v", k.name, got, m.names())
+	}
+	if got := boot(t, m); got != st.Good {
+		t.Fatalf("%s: slot %s starts, good is %s: %v", k.name, got, st.Good, m.names())
+	}
 }

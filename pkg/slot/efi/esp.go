@@ -24,28 +24,36 @@ func statfs(dir string) (int64, error) {
 	return int64(st.Type), nil
 }
 
-// find returns the first of the places that is on a FAT file system and has entries of a slot, and what there is of each. A place where nothing is mounted
-// is a folder of another file system.
-func (l *Loader) find() (dir string, found []*files, err error) {
+// found is what there is on the partition.
+type found struct {
+	dir       string   // of the entries
+	slots     []*files // of each slot
+	strangers []name   // the entries that are of none
+}
+
+// find returns what the first of the places has that is on a FAT file system and has entries of a slot. A place where nothing
+// is mounted is a folder of another file system.
+func (l *Loader) find() (found, error) {
 	fat := ""
-	for _, dir := range l.opts.ESP {
-		if kind, err := l.opts.Filesystem(dir); err != nil || kind != unix.MSDOS_SUPER_MAGIC {
+	for _, esp := range l.opts.ESP {
+		if kind, err := l.opts.Filesystem(esp); err != nil || kind != unix.MSDOS_SUPER_MAGIC {
 			continue
 		}
-		fat = dir
-		if found, err = l.list(dir); err != nil {
-			return "", nil, err
+		fat = esp
+		has, err := l.list(filepath.Join(esp, l.folder))
+		if err != nil {
+			return found{}, err
 		}
-		if len(found[0].all())+len(found[1].all()) > 0 {
-			return dir, found, nil
+		if len(has.slots[0].all())+len(has.slots[1].all()) > 0 {
+			return has, nil
 		}
 	}
 	places := strings.Join(l.opts.ESP, ", ")
 	if fat == "" {
-		return "", nil, fail(CodeESP, "no EFI system partition is mounted at "+places,
+		return found{}, fail(CodeESP, "no EFI system partition is mounted at "+places,
 			"mount it, with its entry in /etc/fstab, or set efi.esp to where it is mounted", nil)
 	}
-	return "", nil, fail(CodeEntry, "none of the entries "+l.ids()+" is on "+fat,
+	return found{}, fail(CodeEntry, "none of the entries "+l.ids()+" is on "+fat,
 		"set entry in [image.slot.NAME] to the name of a file in loader/entries or EFI/Linux, without its boot counter", nil)
 }
 
@@ -81,15 +89,15 @@ func (f *files) all() []*file {
 	return all
 }
 
-// list returns the files of each slot. What is no regular file is none of theirs.
-func (l *Loader) list(esp string) ([]*files, error) {
-	all, err := os.ReadDir(filepath.Join(esp, l.folder)) // FAT has 65536 entries in a folder at most
+// list returns the files in a folder of entries. What is no regular file is none of them.
+func (l *Loader) list(dir string) (found, error) {
+	all, err := os.ReadDir(dir) // FAT has 65536 entries in a folder at most
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, unreadable(err)
+		return found{}, unreadable(err)
 	}
-	var found []*files
+	has := found{dir: dir}
 	for _, e := range l.entries {
-		found = append(found, &files{entry: e})
+		has.slots = append(has.slots, &files{entry: e})
 	}
 	for _, one := range all {
 		info, err := one.Info()
@@ -97,19 +105,28 @@ func (l *Loader) list(esp string) ([]*files, error) {
 		case errors.Is(err, fs.ErrNotExist): // removed since
 			continue
 		case err != nil:
-			return nil, unreadable(err)
+			return found{}, unreadable(err)
 		case !info.Mode().IsRegular():
 			continue
 		}
-		n, ok := parseName(one.Name())
-		for _, of := range found {
-			switch {
-			case strings.EqualFold(one.Name(), of.hidden()):
-				of.secret = &file{name{file: one.Name()}, info.Size()}
-			case ok && of.has(n):
-				of.visible = append(of.visible, &file{n, info.Size()})
-			}
+		has.add(one.Name(), info.Size())
+	}
+	return has, nil
+}
+
+func (d *found) add(called string, size int64) {
+	n, ok := parseName(called)
+	for _, of := range d.slots {
+		switch {
+		case strings.EqualFold(called, of.hidden()):
+			of.secret = &file{name{file: called}, size}
+			return
+		case ok && of.has(n):
+			of.visible = append(of.visible, &file{n, size})
+			return
 		}
 	}
-	return found, nil
+	if ok {
+		d.strangers = append(d.strangers, n)
+	}
 }

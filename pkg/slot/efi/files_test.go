@@ -40,7 +40,7 @@ func TestVendorsEntry(t *testing.T) {
 	if err := install(t.Context(), b, "MZ two"); err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{"ztp-b.conf": changed, "ztp-a+1.conf": strings.ReplaceAll(changed, "/b", "/a")} {
+	for name, want := range map[string]string{"ztp-b.conf": changed, "ztp-a+1-1.conf": strings.ReplaceAll(changed, "/b", "/a")} {
 		if got, err := os.ReadFile(filepath.Join(m.esp, "loader/entries", name)); err != nil || string(got) != want {
 			t.Errorf("%s has %q, %v", name, got, err)
 		}
@@ -184,7 +184,7 @@ func TestRenamedIsSynced(t *testing.T) {
 	if err := m.loader(on, k).Disarm(t.Context(), "b"); err != nil {
 		t.Fatal(err)
 	}
-	at := slices.Index(done, "rename EFI/Linux/ztp-b+1.efi to EFI/Linux/.ztp-b.efi.ztp")
+	at := slices.Index(done, "rename EFI/Linux/ztp-b+1-1.efi to EFI/Linux/.ztp-b.efi.ztp")
 	if at < 0 {
 		t.Fatal(done)
 	}

@@ -14,11 +14,11 @@ func (i Images) Place(ctx context.Context, target string) (string, error) {
 	if ctx.Err() != nil {
 		return "", context.Cause(ctx)
 	}
-	esp, found, err := i.find()
+	found, err := i.find()
 	if err != nil {
 		return "", err
 	}
-	of := (&scene{slots: found}).of(target)
+	of := found.of(target)
 	if of == nil {
 		return "", unknown(target)
 	}
@@ -26,7 +26,7 @@ func (i Images) Place(ctx context.Context, target string) (string, error) {
 	if image, _ := pick(of); image != nil {
 		file = image.file
 	}
-	return filepath.Join(esp, i.folder, file), nil
+	return filepath.Join(found.dir, file), nil
 }
 
 // pick tells which of a slot's files is its image, nil when none is, and which others there are: what a power cut amid a rename

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
-	"path/filepath"
 	"strings"
 
 	"github.com/xpu-sztp/ztp/pkg/slot"
@@ -33,9 +31,8 @@ const preference = 1 << 19
 // scene is everything that systemd-boot's choice and ours depend on.
 type scene struct {
 	slot.State
-	features uint64   // of systemd-boot
-	dir      string   // of the entries
-	slots    []*files // of each slot
+	found
+	features uint64 // of systemd-boot
 	vars     map[string]string
 }
 
@@ -61,11 +58,9 @@ func (l *Loader) look(ctx context.Context) (*scene, error) {
 		}
 		s.vars[name] = text
 	}
-	esp, found, err := l.find()
-	if err != nil {
+	if s.found, err = l.find(); err != nil {
 		return nil, err
 	}
-	s.dir, s.slots = filepath.Join(esp, l.folder), found
 	return s, l.judge(s)
 }
 
@@ -127,11 +122,9 @@ func (s *scene) good() string {
 // only returns the slot that has a name that a variable asks for: one with a counter if that is allowed. When it asks for
 // several slots, systemd-boot chooses by an order that the vendor's entries have: settle ends that before it matters.
 func (s *scene) only(variable string, counted bool) (found string) {
-	pattern := strings.ToLower(s.vars[variable])
 	for _, of := range s.slots {
 		for _, f := range of.visible {
-			match, err := path.Match(pattern, strings.ToLower(f.file))
-			if err != nil || !match || f.counted && !counted || of.slot == found {
+			if !f.fits(s.vars[variable]) || f.counted && !counted || of.slot == found {
 				continue
 			}
 			if found != "" {
@@ -156,7 +149,7 @@ func (l *Loader) slotOf(id string) string {
 }
 
 // of returns what there is of a slot, or nil.
-func (s *scene) of(slot string) *files {
+func (s *found) of(slot string) *files {
 	for _, of := range s.slots {
 		if of.slot == slot {
 			return of

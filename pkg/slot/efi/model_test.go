@@ -28,6 +28,7 @@ const guid = "-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 type machine struct {
 	esp, vars string
 	ascending bool   // the vendor's entries have keys by which a comes before b; else b does
+	bare      bool   // ids have no counter, as in newer versions
 	preferred bool   // LoaderEntryPreferred is known, as from systemd 260 on
 	conf      string // "preferred" in loader.conf
 	stuck     bool   // the firmware does not remove LoaderEntryOneShot
@@ -39,14 +40,14 @@ type found struct {
 	left, done     int // -1 without a counter
 }
 
-var counterForm = regexp.MustCompile(`^(.*)\+([0-9]+)(?:-([0-9]+))?(\.conf|\.efi)$`)
+var counterForm = regexp.MustCompile(`^(.*)\+([0-9]+)(?:-([0-9]+))?((?i)\.conf|\.efi)$`)
 
 func (m machine) entries() []found {
 	var all []found
 	for dir, suffix := range map[string]string{`loader/entries`: ".conf", `EFI/Linux`: ".efi"} {
 		files, _ := os.ReadDir(filepath.Join(m.esp, dir))
 		for _, f := range files {
-			if strings.HasPrefix(f.Name(), ".") || !strings.HasSuffix(f.Name(), suffix) || strings.HasPrefix(f.Name(), "auto-") {
+			if strings.HasPrefix(f.Name(), ".") || !strings.EqualFold(filepath.Ext(f.Name()), suffix) || strings.HasPrefix(f.Name(), "auto-") {
 				continue
 			}
 			path := filepath.Join(m.esp, dir, f.Name())
@@ -58,6 +59,9 @@ func (m machine) entries() []found {
 			if c := counterForm.FindStringSubmatch(f.Name()); c != nil {
 				e.left, _ = strconv.Atoi(c[2])
 				e.done, _ = strconv.Atoi(c[3])
+				if m.bare {
+					e.id = strings.ToLower(c[1] + c[4])
+				}
 			}
 			all = append(all, e)
 		}
@@ -112,7 +116,7 @@ func (m machine) boot() (slot string, err error) {
 	m.report()
 	m.set("LoaderEntrySelected", choice.id)
 	m.unset("LoaderBootCountPath")
-	stem := strings.TrimSuffix(strings.TrimSuffix(choice.file, ".conf"), ".efi")
+	stem := strings.TrimSuffix(choice.file, filepath.Ext(choice.file))
 	if choice.left >= 0 {
 		c := counterForm.FindStringSubmatch(choice.file)
 		next := fmt.Sprintf("%s+%d-%d%s", c[1], max(choice.left-1, 0), choice.done+1, c[4])
@@ -122,7 +126,7 @@ func (m machine) boot() (slot string, err error) {
 		m.set("LoaderBootCountPath", strings.ReplaceAll(strings.TrimPrefix(filepath.Join(filepath.Dir(choice.path), next), m.esp), "/", `\`))
 		stem = c[1]
 	}
-	return strings.TrimPrefix(stem, "ztp-"), nil
+	return strings.TrimPrefix(strings.ToLower(stem), "ztp-"), nil
 }
 
 func (m machine) file(name string) string { return filepath.Join(m.vars, name+guid) }
@@ -201,18 +205,19 @@ func (m machine) fsck() {
 	}
 }
 
-// kind is how the two slots of a machine are made.
+// kind is how the two slots of a machine are made, and which systemd-boot it has.
 type kind struct {
 	name    string
 	entries map[string]string
+	bare    bool // ids have no counter
 }
 
 func kinds() []kind {
-	return []kind{
-		{"type 1", map[string]string{"a": "ztp-a", "b": "ztp-b"}},
-		{"images", map[string]string{"a": "ztp-a.efi", "b": "ztp-b.efi"}},
-	}
+	conf, uki := map[string]string{"a": "ztp-a", "b": "ztp-b"}, map[string]string{"a": "ztp-a.efi", "b": "ztp-b.efi"}
+	return []kind{{"type 1", conf, false}, {"images", uki, false}, {"type 1, bare ids", conf, true}, {"images, bare ids", uki, true}}
 }
+
+func (k kind) images() bool { return strings.HasSuffix(k.entries["a"], ".efi") }
 
 const factoryImage = "MZ factory"
 
@@ -223,7 +228,7 @@ func (m machine) factory(k kind) {
 	for _, dir := range []string{"loader/entries", "EFI/Linux", "kernels", "slots"} {
 		must(os.MkdirAll(filepath.Join(m.esp, dir), 0o755))
 	}
-	if k.name == "images" {
+	if k.images() {
 		must(os.WriteFile(filepath.Join(m.esp, "EFI/Linux/ztp-a.efi"), []byte(factoryImage), 0o644))
 		return
 	}
@@ -242,7 +247,7 @@ func description(slot string) string {
 // image returns what the kernel of a slot finds as its system.
 func (m machine) image(k kind, slot string) string {
 	places := []string{"slots/" + slot}
-	if k.name == "images" {
+	if k.images() {
 		places = nil
 		for _, name := range m.names() {
 			if strings.HasPrefix(name, "ztp-"+slot) {

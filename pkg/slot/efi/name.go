@@ -83,10 +83,6 @@ func (e *entry) has(n name) bool { return e.suffix == n.suffix && strings.EqualF
 // plain is the name of an entry that is good.
 func (e *entry) plain() string { return e.stem + e.suffix }
 
-// trial is the name of an entry that is started once. With one try left it is bad after that, so that it comes last wherever
-// systemd-boot chooses by itself, and its id is another one, so that nothing that still asks for it finds it.
-func (e *entry) trial() string { return e.stem + "+1" + e.suffix }
-
 // hidden is a name that neither systemd-boot nor bootctl looks at: of an image that must not be started, or of the copy of a
 // vendor's entry.
 func (e *entry) hidden() string { return "." + e.plain() + ".ztp" }
@@ -103,9 +99,10 @@ func parseEntry(slot, id string) (*entry, error) {
 	if n, ok := parseName(id); ok {
 		e.stem, e.suffix = n.stem, n.suffix
 	}
-	if strings.ContainsFunc(id, notInIDs) || id == "" || len(id) > 128 || id[0] == '.' || id[0] == '-' || strings.HasPrefix(strings.ToLower(id), "auto-") {
+	if strings.ContainsFunc(id, notInIDs) || id == "" || len(id) > 128 || id[0] == '.' || id[0] == '-' ||
+		strings.HasPrefix(strings.ToLower(id), "auto-") || strings.HasSuffix(e.stem, "-") {
 		return nil, fmt.Errorf("%.64q cannot be the id of a boot entry: it must be of letters, digits, dots, dashes and underscores, "+
-			"and not begin with a dot, a dash or auto-", id)
+			"not begin with a dot, a dash or auto-, and not end with a dash", id)
 	}
 	return &e, nil
 }
