@@ -27,7 +27,8 @@ const (
 const SessionVariable = "ZTP_SESSION"
 
 const (
-	unit = systemd.Unit("ztp.service")
+	unit        = systemd.Unit("ztp.service")
+	onboardUnit = systemd.Unit("ztp-onboard.service")
 
 	// stopPatience covers the undoing of an interrupted session, whose handlers have time limits of their own.
 	stopPatience = 5 * time.Minute
@@ -44,9 +45,13 @@ type Service interface {
 	Stop(context.Context) error
 }
 
+// Stopper is a unit that systemd starts when somebody needs it.
+type Stopper interface{ Stop(context.Context) error }
+
 // Control acts on the daemon of a device, wherever it runs.
 type Control struct {
-	Unit Service // that runs the daemon where it is supervised
+	Unit    Service // that runs the daemon where it is supervised
+	Onboard Stopper // and its privileged part
 
 	paths config.Paths
 	store *state.Store
@@ -62,7 +67,7 @@ func NewControl(root string) (*Control, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Control{Unit: unit, paths: paths, store: store}, nil
+	return &Control{Unit: unit, Onboard: onboardUnit, paths: paths, store: store}, nil
 }
 
 // Supervised tells whether the daemon of this device is a unit of systemd, rather than a process somebody starts.
@@ -96,7 +101,7 @@ func (c *Control) Disable(ctx context.Context) error {
 		return err
 	}
 	if c.Supervised() {
-		if err := c.Unit.Stop(ctx); err != nil {
+		if err := c.stopUnits(ctx); err != nil {
 			return err
 		}
 		r, err := c.store.Load()
@@ -141,6 +146,15 @@ func (c *Control) setEnabled(on bool) (inSession bool, err error) {
 		return nil
 	})
 	return inSession, err
+}
+
+// stopUnits ends the daemon, which undoes a session, and then its privileged part: systemd stops that one for its own part after
+// the daemon, but whoever waits for the daemon does not wait for it, which may still be undoing what a killed daemon left.
+func (c *Control) stopUnits(ctx context.Context) error {
+	if err := c.Unit.Stop(ctx); err != nil {
+		return err
+	}
+	return c.Onboard.Stop(ctx)
 }
 
 // stop ends a daemon that runs outside of systemd, and waits for it.
@@ -200,7 +214,7 @@ func (c *Control) Restart(ctx context.Context) error {
 	if !r.Enabled {
 		return &reason.Error{Code: CodeDisabled, Msg: "provisioning is disabled on this device", Fix: "turn it on with `ztp enable`"}
 	}
-	if err := c.Unit.Stop(ctx); err != nil {
+	if err := c.stopUnits(ctx); err != nil {
 		return err
 	}
 	if err := c.store.Update(func(r *state.Record) error { r.StartOver(); return nil }); err != nil {

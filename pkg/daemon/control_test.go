@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/xpu-sztp/ztp/pkg/config"
 	"github.com/xpu-sztp/ztp/pkg/daemon"
 	"github.com/xpu-sztp/ztp/pkg/reason"
@@ -22,9 +24,14 @@ func TestRestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	control.Unit = &unit{}
+	var told []string
+	control.Unit, control.Onboard = &unit{"daemon", &told}, &unit{"onboard", &told}
 	if err := control.Restart(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	// Nothing of the session before is left when the new one begins.
+	if diff := cmp.Diff([]string{"stop daemon", "stop onboard", "start daemon"}, told); diff != "" {
+		t.Errorf("systemd was told (-want +got):\n%s", diff)
 	}
 	lock, err := state.LockDaemon(d.paths.Runtime)
 	if err != nil {
@@ -65,7 +72,7 @@ func TestWrongWord(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			control.Unit = &unit{}
+			control.Unit, control.Onboard = &unit{told: new([]string)}, &unit{told: new([]string)}
 			if err := command(control); err != nil {
 				t.Fatal(err)
 			}
@@ -77,7 +84,10 @@ func TestWrongWord(t *testing.T) {
 }
 
 // unit notes what it is told.
-type unit struct{ told []string }
+type unit struct {
+	name string
+	told *[]string
+}
 
 func (u *unit) Enable(context.Context) error  { return u.note("enable") }
 func (u *unit) Disable(context.Context) error { return u.note("disable") }
@@ -85,7 +95,7 @@ func (u *unit) Start(context.Context) error   { return u.note("start") }
 func (u *unit) Stop(context.Context) error    { return u.note("stop") }
 
 func (u *unit) note(verb string) error {
-	u.told = append(u.told, verb)
+	*u.told = append(*u.told, verb+" "+u.name)
 	return nil
 }
 

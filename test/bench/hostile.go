@@ -21,6 +21,13 @@ import (
 // hostileRuns is how often each input is decoded. The fastest run counts, since it is the one that others disturbed least.
 const hostileRuns = 7
 
+// hostileLimit is what a megabyte may cost, in milliseconds. A package with an input beyond it is measured again, as often as
+// hostileTurns: what else a machine does may make seven runs in a row slow, but never one fast.
+const (
+	hostileLimit = 50
+	hostileTurns = 3
+)
+
 // hostileCost measures what a megabyte of the worst costs each decoder in time: the benchmarks called Hostile, in whichever
 // package has some. It tells the slowest, in milliseconds and in units of what SHA-256 of as much takes on this machine.
 func hostileCost() ([]figure, error) {
@@ -28,27 +35,51 @@ func hostileCost() ([]figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := goTool(append([]string{"test", "-run=^$", "-bench=^BenchmarkHostile", "-benchtime=1x",
-		"-count=" + strconv.Itoa(hostileRuns)}, packages...)...)
-	if err != nil {
+	times := make(map[string]float64)
+	if err := measureHostile(times, packages); err != nil {
 		return nil, err
 	}
-	times := fastest(out)
 	if len(times) < 100 {
-		return nil, fmt.Errorf("only %d benchmarks of hostile input ran:\n%s", len(times), out)
+		return nil, fmt.Errorf("only %d benchmarks of hostile input ran", len(times))
 	}
-	var worst string
+	worst := slowest(times)
+	for range hostileTurns {
+		if times[worst] <= hostileLimit*float64(time.Millisecond) {
+			break
+		}
+		fmt.Printf("%s took %v; once more\n", worst, time.Duration(times[worst]))
+		folder, _, _ := strings.Cut(worst, " ")
+		if err := measureHostile(times, []string{folder}); err != nil {
+			return nil, err
+		}
+		worst = slowest(times)
+	}
+	fmt.Printf("the slowest of %d hostile inputs is %s\n", len(times), worst)
+	milliseconds := times[worst] / float64(time.Millisecond)
+	return []figure{
+		{"hostile-mib-time", hundredths(milliseconds), "milliseconds", hostileLimit},
+		{"hostile-mib-to-sha256", hundredths(times[worst] / hashTime()), "times", noLimit},
+	}, nil
+}
+
+// measureHostile runs the benchmarks of hostile input in packages, and enters those into times that were never faster.
+func measureHostile(times map[string]float64, packages []string) error {
+	out, err := goTool(append([]string{"test", "-run=^$", "-bench=^BenchmarkHostile", "-benchtime=1x",
+		"-count=" + strconv.Itoa(hostileRuns)}, packages...)...)
+	if err == nil {
+		fastest(times, out)
+	}
+	return err
+}
+
+// slowest is the name of the benchmark that took longest.
+func slowest(times map[string]float64) (worst string) {
 	for name, took := range times {
 		if took > times[worst] {
 			worst = name
 		}
 	}
-	fmt.Printf("the slowest of %d hostile inputs is %s\n", len(times), worst)
-	milliseconds := times[worst] / float64(time.Millisecond)
-	return []figure{
-		{"hostile-mib-time", hundredths(milliseconds), "milliseconds", 50},
-		{"hostile-mib-to-sha256", hundredths(times[worst] / hashTime()), "times", noLimit},
-	}, nil
+	return worst
 }
 
 // hostilePackages lists the packages whose tests use package hostile.
@@ -90,9 +121,8 @@ func goTool(args ...string) ([]byte, error) {
 	return out, nil
 }
 
-// fastest returns the least time in nanoseconds of each benchmark in the output of go test, by package and name.
-func fastest(out []byte) map[string]float64 {
-	times := make(map[string]float64)
+// fastest lowers times, the least in nanoseconds of each benchmark by package and name, to those in the output of go test.
+func fastest(times map[string]float64, out []byte) {
 	var folder string
 	for lines := bufio.NewScanner(bytes.NewReader(out)); lines.Scan(); {
 		fields := strings.Fields(lines.Text())
@@ -111,7 +141,6 @@ func fastest(out []byte) map[string]float64 {
 			times[name] = took
 		}
 	}
-	return times
 }
 
 // hashTime is how long SHA-256 of as much as a hostile input takes, in nanoseconds.
