@@ -35,6 +35,9 @@ func (l *Loader) Arm(ctx context.Context, target string) error {
 	if err != nil {
 		return err
 	}
+	if err := l.startable(s, of); err != nil {
+		return err
+	}
 	switch target {
 	case s.Good: // it is what will be started
 		return l.forget(s, s.slots...)

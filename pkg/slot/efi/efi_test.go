@@ -350,6 +350,8 @@ func FuzzState(f *testing.F) {
 	f.Add("", "ztp-b.conf", "ZTP-B.CONF", "linux /kernels/b\n")
 	f.Add("", "ztp-b*", "ztp-b+0.conf", "linux /kernels/b\n")
 	f.Add("", "", "ztp-rescue-b.conf", "linux /kernels/a\n")
+	f.Add("", "0", "ZTP-B.CONF", "linux 0")
+	f.Add("", "ztp-b*", "ZTP-B.CONF", "title b\r\tefi  kernels\\b \r\n")
 	f.Fuzz(func(t *testing.T, oneShot, preset, name, text string) {
 		for _, k := range kinds() {
 			if !k.images() {

@@ -19,23 +19,49 @@ import (
 // maxEntry is the size of the largest description of an entry that is looked at, in bytes.
 const maxEntry = 64 << 10
 
-// describes reports whether a text is a complete description of something to start: lines of a key and a value.
+// describes reports whether a text is a complete description of something to start.
 func describes(text []byte) bool {
-	if len(text) > maxEntry || !utf8.Valid(text) || bytes.IndexByte(text, 0) >= 0 {
-		return false
-	}
-	for line := range strings.Lines(string(text)) {
+	return len(text) <= maxEntry && utf8.Valid(text) && bytes.IndexByte(text, 0) < 0 && len(starts(text)) > 0
+}
+
+// starts returns what a description would have started: the values of those of its keys, without what is from elsewhere, which
+// is "".
+func starts(text []byte) (paths []string) {
+	for _, line := range strings.FieldsFunc(string(text), func(r rune) bool { return r == '\n' || r == '\r' }) {
 		line = strings.TrimSpace(line)
 		at := strings.IndexAny(line, " \t")
 		if at < 0 {
 			continue
 		}
 		switch line[:at] {
-		case "linux", "efi", "uki", "uki-url":
-			return true
+		case "linux", "efi", "uki":
+			paths = append(paths, strings.TrimSpace(line[at:]))
+		case "uki-url":
+			paths = append(paths, "")
 		}
 	}
-	return false
+	return paths
+}
+
+// startable refuses an entry that names nothing on the partition: systemd-boot passes over it, and would start another one.
+func (l *Loader) startable(s *scene, of *files) error {
+	if of.suffix == suffixUKI {
+		return nil
+	}
+	text, err := l.original(s, of)
+	if err != nil {
+		return err
+	}
+	partition := filepath.Dir(filepath.Dir(s.dir))
+	var missing error
+	for _, path := range starts(text) {
+		path = strings.ReplaceAll(path, `\`, "/")
+		if _, missing = os.Stat(filepath.Join(partition, filepath.Clean("/"+path))); missing == nil {
+			return nil
+		}
+	}
+	return fail(CodeEntry, "the boot entry of slot "+of.slot+" names what is not on the partition",
+		"put the kernel there, or correct its path in "+filepath.Join(s.dir, of.plain()), missing)
 }
 
 // whole reports whether a text is a description, and not what a power cut has left of the one that was to be written.

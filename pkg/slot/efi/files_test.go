@@ -1,6 +1,7 @@
 package efi_test
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/xpu-sztp/ztp/pkg/durable"
 	"github.com/xpu-sztp/ztp/pkg/slot"
+	"github.com/xpu-sztp/ztp/pkg/slot/efi"
 	"github.com/xpu-sztp/ztp/test/faultfs"
 )
 
@@ -44,6 +46,31 @@ func TestVendorsEntry(t *testing.T) {
 		if got, err := os.ReadFile(filepath.Join(m.esp, "loader/entries", name)); err != nil || string(got) != want {
 			t.Errorf("%s has %q, %v", name, got, err)
 		}
+	}
+}
+
+// TestNoKernel: a slot whose entry systemd-boot would pass over is not asked for.
+func TestNoKernel(t *testing.T) {
+	k := kinds()[0]
+	m := device(t, k)
+	m.ascending = true
+	boot(t, m)
+	entry := filepath.Join(m.esp, "loader/entries/ztp-b.conf")
+	for _, text := range []string{"linux /kernels/c\n", "efi ../../kernels/c\r\n", "title b\nuki \\EFI\\b.efi\n"} {
+		must(os.WriteFile(entry, []byte(text), 0o644))
+		err := m.loader(durable.OS{}, k).Arm(t.Context(), "b")
+		wantCode(t, err, efi.CodeEntry)
+		if !errors.Is(err, fs.ErrNotExist) || m.get("LoaderEntryOneShot") != "" {
+			t.Errorf("%q: %v, %q is next", text, err, m.get("LoaderEntryOneShot"))
+		}
+	}
+	for _, text := range []string{"linux /kernels/b\n", "title b\r\tefi  kernels\\b \r\n", "uki /kernels/c\nlinux /kernels/b", "uki-url http://c/b.efi\n"} {
+		must(os.WriteFile(entry, []byte(text), 0o644))
+		if err := m.loader(durable.OS{}, k).Arm(t.Context(), "b"); err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		m.unset("LoaderEntryOneShot")
+		must(os.Remove(filepath.Join(m.esp, "loader/entries/ztp-b+1-1.conf")))
 	}
 }
 

@@ -40,6 +40,9 @@ type found struct {
 	left, done     int // -1 without a counter
 }
 
+// loaderForm is a line of a description that says what to start.
+var loaderForm = regexp.MustCompile(`(?:^|[\n\r])[ \t]*(linux|efi|uki|uki-url)[ \t]+([^\n\r]+)`)
+
 var counterForm = regexp.MustCompile(`^(.*)\+([0-9]+)(?:-([0-9]+))?((?i)\.conf|\.efi)$`)
 
 func (m machine) entries() []found {
@@ -80,12 +83,11 @@ func (m machine) entries() []found {
 	return all
 }
 
-// starts tells whether an entry of type 1 names a kernel that exists.
+// starts tells whether an entry of type 1 names something that exists, or is to be downloaded.
 func (m machine) starts(text []byte) bool {
-	for line := range strings.Lines(string(text)) {
-		if kernel, ok := strings.CutPrefix(strings.TrimSpace(line), "linux "); ok {
-			_, err := os.Stat(filepath.Join(m.esp, kernel))
-			return err == nil
+	for _, c := range loaderForm.FindAllSubmatch(text, -1) {
+		if _, err := os.Stat(m.esp + "/" + strings.ReplaceAll(strings.TrimSpace(string(c[2])), `\`, "/")); err == nil || string(c[1]) == "uki-url" {
+			return true
 		}
 	}
 	return false
